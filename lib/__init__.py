@@ -1,0 +1,1 @@
+"""What does deep learning see? A reproduction of Philbrick et al., AJR 2018;211:1184-1193."""

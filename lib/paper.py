@@ -1,0 +1,26 @@
+"""The paper as data: its five phases, its published tables and its claims."""
+
+from importlib.resources import files
+
+import pandas as pd
+
+PHASES = ("noncon", "cm", "cm-neph", "neph", "pyelo")
+PHASE_TITLES = dict(zip(PHASES, ("Noncon", "CM", "CM-neph", "Neph", "Pyelo"), strict=True))
+
+
+def published(name: str) -> pd.DataFrame:
+    """Return a published table.
+
+    Parameters
+    ----------
+    name : {"table1_slices", "table1_volumes", "table2", "headline", "claims"}
+        Table 1 holds counts, rows predicted and columns labelled; Table 2 and the headline hold fractions in [0, 1].
+
+    Returns
+    -------
+    pandas.DataFrame
+        As printed in the paper, not recomputed.
+    """
+    with files("lib").joinpath("published", f"{name}.csv").open() as file:
+        table = pd.read_csv(file)
+    return table.set_index("predicted") if name.startswith("table1") else table

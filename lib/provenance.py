@@ -1,0 +1,104 @@
+"""Where files are, how they are written, and what made them."""
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "pandas", "scikit-learn", "zarr", "pydicom", "highdicom", "matplotlib")
+
+
+def resolve(path: str | Path) -> Path:
+    """Return `path` as an absolute path; a relative one is taken against the repository's root."""
+    return ROOT / Path(path).expanduser()
+
+
+def require(path: str | Path, made_by: str) -> Path:
+    """Return the resolved path of an input, or say which notebook makes it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If `path` does not exist.
+    """
+    path = resolve(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: run {made_by} first, or `make figures` for the whole chain.")
+    return path
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary sibling of `path` and rename it on success, so that no half-written file has the final name.
+
+    Works for a file and for a folder, which replaces the old one. On any error the temporary is removed.
+    """
+    path = resolve(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        temporary = Path(folder) / path.name
+        yield temporary
+        if temporary.is_dir() and path.exists():
+            shutil.rmtree(path)
+        os.replace(temporary, path)
+
+
+def file_hash(path: str | Path) -> str:
+    """Return the first 16 hex digits of a file's SHA-256."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def commit() -> dict[str, object]:
+    """Return the repository's commit and whether tracked files differ from it (None outside a git checkout)."""
+
+    def git(*arguments: str) -> str | None:
+        try:
+            return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+        except (OSError, subprocess.CalledProcessError):
+            return None
+
+    changed = git("status", "--porcelain", "--untracked-files=no")
+    return {"commit": git("rev-parse", "HEAD"), "dirty": None if changed is None else bool(changed)}
+
+
+def write_sidecar(path: str | Path, *, notebook: str, parameters: dict, inputs: tuple = (), **facts) -> Path:
+    """Write `<path>.json`: what made the file at `path`, and from what.
+
+    Parameters
+    ----------
+    path : path
+        The file or folder that is described.
+    notebook : str
+        Name of the notebook that made it.
+    parameters : dict
+        The notebook's parameters.
+    inputs : tuple of path
+        Input files; their hashes are recorded.
+    **facts
+        Anything else worth keeping: seed, device, seconds.
+    """
+    path = resolve(path)
+    record = {
+        "file": path.name,
+        "notebook": notebook,
+        "parameters": parameters,
+        "inputs": {Path(p).name: file_hash(p) for p in map(resolve, inputs)},
+        **commit(),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
+        **facts,
+    }
+    sidecar = path.with_name(path.name + ".json")
+    with atomic_path(sidecar) as temporary:
+        temporary.write_text(json.dumps(record, indent=1, default=str) + "\n")
+    return sidecar
