@@ -1,0 +1,155 @@
+"""From the probabilities of single slices to one phase for a whole series."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from lib.paper import PHASES
+
+RULES = ("pandemonium", "loudest", "plurality", "sum", "product")
+_DECIMALS = 12  # shares closer than this are a tie, so that the order of the slices cannot decide
+
+
+class Vote(NamedTuple):
+    """Outcome of a vote: the index of the winning phase in PHASES, and every phase's share (sum 1)."""
+
+    winner: int
+    shares: np.ndarray
+
+
+def vote(probabilities: np.ndarray, rule: str = "pandemonium") -> Vote:
+    """Let the slices of one series vote for its phase.
+
+    Parameters
+    ----------
+    probabilities : array (n, 5), fractions in [0, 1]
+        Softmax output of the series' slices; each row sums to 1.
+    rule : {"pandemonium", "loudest", "plurality", "sum", "product"}
+        How votes are counted, see Notes.
+
+    Returns
+    -------
+    Vote
+        `winner` is an index into `lib.paper.PHASES`, `shares` (5,) float64 sums to 1.
+
+    Raises
+    ------
+    ValueError
+        If there is no slice, a value is NaN or outside [0, 1], a row does not sum to 1, or the rule is unknown.
+
+    Notes
+    -----
+    With p_s the probabilities of slice s, and c_s = argmax p_s the phase that it votes for, the score of phase c is
+
+    - pandemonium: the sum of max p_s over the slices with c_s = c (the primary reading of the paper: each slice votes
+      for its top phase, weighted by that phase's probability),
+    - loudest: the greatest max p_s over the slices with c_s = c (Selfridge's demon that shouts loudest decides),
+    - plurality: the number of slices with c_s = c,
+    - sum: the sum of p_sc over all slices,
+    - product: the geometric mean of p_sc over all slices (zeros count as the smallest positive float).
+
+    Shares are scores divided by their sum. A slice with two equal maxima votes for the earlier phase. Phases with equal
+    shares (to 12 decimals) are ordered by their mean probability over all slices, then the earlier phase wins.
+    """
+    probabilities = np.asarray(probabilities, dtype=np.float64)
+    if probabilities.size == 0:
+        raise ValueError("probabilities is empty: a vote needs at least one slice.")
+    winners, shares = _count(probabilities, np.zeros(len(probabilities), dtype=int), 1, rule)
+    return Vote(int(winners[0]), shares[0])
+
+
+def vote_volumes(predictions: pd.DataFrame, rule: str = "pandemonium") -> pd.DataFrame:
+    """Let the slices of every series vote, all series at once.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        One row a slice: `series`, the five probability columns named as in PHASES, and of `patient`, `phase`, `split`
+        whatever is there (one value a series).
+    rule : str
+        As in :func:`vote`.
+
+    Returns
+    -------
+    DataFrame
+        One row a series in order of first appearance: `patient`, `series`, `phase`, `split` (as far as given), `slices`
+        (how many voted), `winner` (name of the phase), `share_<phase>` (five columns that sum to 1).
+
+    Raises
+    ------
+    ValueError
+        If a column is missing, a series has two patients, phases or splits, or as in :func:`vote`.
+    """
+    missing = [name for name in ("series", *PHASES) if name not in predictions]
+    if missing:
+        raise ValueError(f"predictions lacks the columns {missing}; it has {list(predictions.columns)}.")
+    if predictions.empty:
+        raise ValueError("predictions is empty: a vote needs at least one slice.")
+    codes, series = pd.factorize(predictions["series"])
+    if (codes < 0).any():
+        raise ValueError(f"predictions has {np.count_nonzero(codes < 0)} rows without a series.")
+    described = [name for name in ("patient", "phase", "split") if name in predictions]
+    grouped = predictions.groupby(codes, sort=True)
+    for name in described:
+        values = grouped[name].nunique(dropna=False)
+        if (values > 1).any():
+            found = sorted(map(str, predictions.loc[codes == values.idxmax(), name].unique()))
+            raise ValueError(f"series {series[values.idxmax()]} has more than one {name}: {found}.")
+    probabilities = predictions[list(PHASES)].to_numpy(dtype=np.float64)
+    winners, shares = _count(probabilities, codes, len(series), rule, names=series)
+    volumes = predictions.iloc[np.unique(codes, return_index=True)[1]][["series", *described]].reset_index(drop=True)
+    volumes = volumes[[name for name in ("patient", "series", "phase", "split") if name in volumes]]
+    volumes["slices"] = np.bincount(codes)
+    volumes["winner"] = np.array(PHASES)[winners]
+    return volumes.assign(**{f"share_{phase}": shares[:, i] for i, phase in enumerate(PHASES)})
+
+
+def _count(probabilities, groups, n_groups, rule, names=None):
+    """Return winners (n_groups,) and shares (n_groups, 5) of the votes of slices in groups."""
+    _check(probabilities, rule, groups, names)
+    top = probabilities.argmax(axis=1)
+    loudness = probabilities[np.arange(len(top)), top]
+    cells = (groups, top)
+    scores = np.zeros((n_groups, len(PHASES)))
+    if rule == "pandemonium":
+        np.add.at(scores, cells, loudness)
+    elif rule == "loudest":
+        np.maximum.at(scores, cells, loudness)
+    elif rule == "plurality":
+        np.add.at(scores, cells, 1.0)
+    elif rule == "sum":
+        np.add.at(scores, groups, probabilities)
+    else:
+        np.add.at(scores, groups, np.log(np.maximum(probabilities, np.finfo(float).tiny)))
+        scores /= np.bincount(groups, minlength=n_groups)[:, None]
+        scores = np.exp(scores - scores.max(axis=1, keepdims=True))
+    shares = scores / scores.sum(axis=1, keepdims=True)
+    means = np.zeros_like(shares)
+    np.add.at(means, groups, probabilities)
+    means /= np.bincount(groups, minlength=n_groups)[:, None]
+    rounded = np.round(shares, _DECIMALS)
+    tied = rounded == rounded.max(axis=1, keepdims=True)
+    winners = np.where(tied, np.round(means, _DECIMALS), -1.0).argmax(axis=1)
+    return winners, shares
+
+
+def _check(probabilities, rule, groups, names):
+    """Raise for anything that is no table of probabilities."""
+    if rule not in RULES:
+        raise ValueError(f"rule is {rule!r}; known rules are {', '.join(RULES)}.")
+    if probabilities.ndim != 2 or probabilities.shape[1] != len(PHASES):
+        raise ValueError(
+            f"probabilities has shape {probabilities.shape}; expected (n, {len(PHASES)}), one row a slice."
+        )
+    finite = np.isfinite(probabilities).all(axis=1)
+    ranged = ((probabilities >= -1e-6) & (probabilities <= 1 + 1e-6)).all(axis=1)
+    sums = np.abs(probabilities.sum(axis=1) - 1) <= 1e-3
+    for good, fault in ((finite, "NaN or infinite"), (ranged, "outside [0, 1]"), (sums, "not summing to 1")):
+        if not good.all():
+            row = int(np.argmin(good))
+            where = f" of series {names[groups[row]]}" if names is not None else ""
+            raise ValueError(
+                f"probabilities of {np.count_nonzero(~good)} slices are {fault}, first in row {row}{where}: "
+                f"{probabilities[row].tolist()}; expected softmax output."
+            )
