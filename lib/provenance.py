@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "pandas", "scikit-learn", "zarr", "pydicom", "highdicom", "matplotlib")
+PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "pandas", "scikit-learn", "zarr", "pydicom", "matplotlib")
 
 
 def resolve(path: str | Path) -> Path:
@@ -62,9 +62,10 @@ def commit() -> dict[str, object]:
 
     def git(*arguments: str) -> str | None:
         try:
-            return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+            answer = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
         except (OSError, subprocess.CalledProcessError):
             return None
+        return answer.stdout.strip()
 
     changed = git("status", "--porcelain", "--untracked-files=no")
     return {"commit": git("rev-parse", "HEAD"), "dirty": None if changed is None else bool(changed)}

@@ -1,0 +1,179 @@
+"""Run a notebook with papermill, strictly.
+
+Papermill warns about a parameter that the notebook does not declare and runs on; here it is an error, and so is a value
+of another type. The executed notebook is kept when a cell fails.
+
+    python -m lib.run_notebook notebooks/02_train_network.py runs/mine/notebooks/02_train_network.ipynb -p epochs 3
+"""
+
+import argparse
+import ast
+import json
+import sys
+import time
+from pathlib import Path
+
+import jupytext
+import nbformat
+import papermill as pm
+import yaml
+from papermill.exceptions import PapermillExecutionError
+from papermill.translators import PythonTranslator
+from papermill.utils import find_first_tagged_cell_index
+
+from lib.provenance import ROOT, resolve
+
+TYPES = {"str": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict}
+
+
+def declared_parameters(notebook: nbformat.NotebookNode) -> dict[str, tuple[str, str, str]]:
+    """Return name -> (type, default, help) of the cell tagged "parameters".
+
+    Raises
+    ------
+    ValueError
+        If the notebook has no such cell.
+    """
+    index = find_first_tagged_cell_index(notebook, "parameters")
+    if index < 0:
+        raise ValueError('The notebook has no cell tagged "parameters".')
+    found = PythonTranslator.inspect(notebook.cells[index])
+    return {p.name: (p.inferred_type_name, p.default, p.help) for p in found}
+
+
+def check_parameters(notebook: nbformat.NotebookNode, given: dict[str, object]) -> None:
+    """Raise unless every given parameter is declared by the notebook and has the declared type.
+
+    Raises
+    ------
+    ValueError
+        Naming each unknown or ill-typed parameter, and the declared ones.
+    """
+    declared = declared_parameters(notebook)
+    faults = [f"unknown parameter {name!r}" for name in given if name not in declared]
+    for name in given.keys() & declared.keys():
+        kind, value = declared[name][0], given[name]
+        wanted = TYPES.get(kind.partition("[")[0], object)
+        fits = isinstance(value, wanted) or (wanted is float and isinstance(value, int))
+        if not fits or (isinstance(value, bool) and wanted in (int, float)):
+            faults.append(f"{name} must be {kind}, got {value!r}, a {type(value).__name__}")
+    if faults:
+        known = "\n".join(f"  {n}: {kind} = {default}  # {text}" for n, (kind, default, text) in declared.items())
+        raise ValueError("; ".join(faults) + f". The notebook declares:\n{known}")
+
+
+def parse_values(notebook: nbformat.NotebookNode, pairs: list[tuple[str, str]]) -> dict[str, object]:
+    """Return name -> value of command-line pairs: text stays text for a parameter declared as str, else it is YAML."""
+    declared = declared_parameters(notebook)
+    texts = {name for name, (kind, _, _) in declared.items() if kind == "str"}
+    return {name: value if name in texts else yaml.safe_load(value) for name, value in pairs}
+
+
+def modules_used(path: Path) -> list[Path]:
+    """Return the modules of lib that a Python file imports, and those that these import, sorted.
+
+    Parameters
+    ----------
+    path : Path
+        A module or a notebook as a py:percent script.
+    """
+    found, todo = set(), [path]
+    while todo:
+        tree = ast.parse(todo.pop().read_text())
+        names = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        for name in names:
+            if name.partition(".")[0] != "lib":
+                continue
+            base = ROOT.joinpath(*name.split("."))
+            for file in (base.with_suffix(".py"), base / "__init__.py"):
+                if file.exists() and file not in found:
+                    found.add(file)
+                    todo.append(file)
+    return sorted(file.relative_to(ROOT) for file in found)
+
+
+def read_notebook(path: Path) -> nbformat.NotebookNode:
+    """Read a notebook, .ipynb or its paired script.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none, with the names of those there are.
+    """
+    if not path.exists():
+        known = ", ".join(p.name for p in sorted((ROOT / "notebooks").glob("*.py")))
+        raise FileNotFoundError(f"There is no notebook {path}. Known: {known}.")
+    return jupytext.read(path)
+
+
+def run_notebook(notebook: nbformat.NotebookNode, executed: Path, parameters: dict[str, object]) -> float:
+    """Execute a notebook from the repository's root and return the seconds it took.
+
+    Parameters
+    ----------
+    notebook : NotebookNode
+        As `read_notebook` returns it.
+    executed : Path
+        Where the executed notebook goes, after a failure too, with its traceback.
+    parameters : dict
+        Values for names of the parameters cell.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is unknown or ill-typed.
+    PapermillExecutionError
+        If a cell fails.
+    """
+    check_parameters(notebook, parameters)
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    executed.parent.mkdir(parents=True, exist_ok=True)
+    start = time.monotonic()
+    pm.execute_notebook(
+        notebook,
+        str(executed),
+        parameters,
+        cwd=str(ROOT),
+        kernel_name="python3",
+        progress_bar=False,
+        stdout_file=sys.stdout,
+        stderr_file=sys.stdout,
+    )
+    return time.monotonic() - start
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run from the command line; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m lib.run_notebook", description=__doc__.partition("\n")[0])
+    parser.add_argument("notebook", help="notebooks/NN_verb_object.py or .ipynb")
+    parser.add_argument("executed", nargs="?", help="where the executed notebook goes (runs/mine/notebooks/ otherwise)")
+    parser.add_argument("-p", dest="pairs", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    parser.add_argument("--parameters", type=json.loads, default={}, metavar="JSON", help="many parameters at once")
+    parser.add_argument("--list", action="store_true", help="list the notebook's parameters and stop")
+    options = parser.parse_args(arguments)
+    source, stem = resolve(options.notebook), Path(options.notebook).stem
+    executed = resolve(options.executed or f"runs/mine/notebooks/{stem}.ipynb")
+    try:
+        notebook = read_notebook(source)
+        if options.list:
+            for name, (kind, default, text) in declared_parameters(notebook).items():
+                print(f"{name}: {kind} = {default}  # {text}")
+            return 0
+        seconds = run_notebook(notebook, executed, options.parameters | parse_values(notebook, options.pairs))
+    except PapermillExecutionError as error:
+        print(f"{stem} failed: {error.ename}: {error.evalue}\nThe executed notebook is {executed}", file=sys.stderr)
+        return 1
+    except (FileNotFoundError, ValueError) as error:
+        print(f"{stem}: {error}", file=sys.stderr)
+        return 2
+    print(f"{stem}: done in {seconds:.0f} s, executed notebook in {executed}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
