@@ -196,7 +196,7 @@ class Recorder(keras.callbacks.Callback):
         self.history, self.best = [], None
 
     def _variables(self):
-        return [*self.model.variables, *self.model.optimizer.variables]
+        return [*self.model.weights, self.model.generator.state, *self.model.optimizer.variables]
 
     def restore(self, model: keras.Model) -> None:
         """Load the state of an interrupted training into `model`, if there is one."""
@@ -290,9 +290,14 @@ def train(
     done = len(recorder.history)
     if not recorder.progress.stop:
         training.start(done)
-        epochs = schedule.max_epochs
         model.fit(
-            training, validation_data=validation, initial_epoch=done, epochs=epochs, callbacks=[recorder], verbose=0
+            training,
+            validation_data=validation,
+            initial_epoch=done,
+            epochs=schedule.max_epochs,
+            shuffle=False,  # `training` has an order of its own; Keras would shuffle its batches by a global state
+            callbacks=[recorder],
+            verbose=0,
         )
     model.set_weights(recorder.best)
     return pd.DataFrame(recorder.history)
