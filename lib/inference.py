@@ -1,0 +1,165 @@
+"""Inference on clustered values: slices of a patient are not independent."""
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+RESAMPLES = 2000
+
+
+def compare(
+    values: np.ndarray, patients: np.ndarray, reference: float, *, rng: np.random.Generator, resamples: int = RESAMPLES
+) -> dict[str, float]:
+    """Test whether values, or paired differences, differ from a reference.
+
+    Parameters
+    ----------
+    values : array (n,)
+        One value a slice.
+    patients : array (n,)
+        Whose slice it is.
+    reference : float
+        Level under the null hypothesis, in the unit of `values`.
+    rng : numpy.random.Generator
+        For the bootstrap.
+    resamples : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    dict
+        `mean`, `sd`, `n_slices`, `n_patients`; slices taken as independent, as in the paper: `t`, `p`, `wilcoxon_p`,
+        `effect_size` ((mean - reference) / SD); patients taken as independent: `low` and `high` (95 % interval of the
+        mean over slices, :func:`cluster_interval`), `patient_mean`, `patient_low`, `patient_high`, `patient_p` (the
+        patients' means and their t test).
+
+    Notes
+    -----
+    Tests are two-sided. With fewer than two values, t, p and the interval are NaN. Values that are all the same have
+    t = 0 and p = 1 if they equal the reference (identical maps), else t infinite and p = 0.
+    """
+    values, patients = np.asarray(values, dtype=float), np.asarray(patients)
+    names, codes = np.unique(patients, return_inverse=True)
+    by_patient = np.bincount(codes, values) / np.bincount(codes)
+    t, p = _t_test(values, reference)
+    low, high = cluster_interval(values, codes, rng=rng, resamples=resamples)
+    patient_sd = by_patient.std(ddof=1) if len(names) > 1 else np.nan
+    half = stats.t.ppf(0.975, max(len(names) - 1, 1)) * patient_sd / np.sqrt(len(names))
+    sd = values.std(ddof=1) if len(values) > 1 else np.nan
+    shift = values.mean() - reference
+    return {
+        "mean": values.mean(),
+        "sd": sd,
+        "n_slices": len(values),
+        "n_patients": len(names),
+        "t": t,
+        "p": p,
+        "wilcoxon_p": _wilcoxon(values - reference),
+        "effect_size": 0.0 if np.isclose(shift, 0, atol=1e-12) else shift / sd if sd > 0 else np.nan,
+        "low": low,
+        "high": high,
+        "patient_mean": by_patient.mean(),
+        "patient_low": by_patient.mean() - half,
+        "patient_high": by_patient.mean() + half,
+        "patient_p": _t_test(by_patient, reference)[1],
+    }
+
+
+def cluster_interval(
+    values: np.ndarray, clusters: np.ndarray, *, rng: np.random.Generator, resamples: int = RESAMPLES
+) -> tuple[float, float]:
+    """Return a 95 % bootstrap interval of the mean of `values` that resamples whole patients.
+
+    Parameters
+    ----------
+    values, clusters : array (n,)
+        Values, and the patient of each.
+    rng : numpy.random.Generator
+        Source of the resamples.
+    resamples : int
+        How many.
+
+    Returns
+    -------
+    low, high : float
+        In the unit of `values`; NaN with fewer than two patients.
+
+    Notes
+    -----
+    Percentiles are widened for few patients as in Hesterberg (The American Statistician 2015;69:371, expanded
+    percentile interval): the quantile of Student's t with n - 1 degrees of freedom, times sqrt(n / (n - 1)), stands in
+    for that of the normal distribution.
+    """
+    names, codes = np.unique(clusters, return_inverse=True)
+    n = len(names)
+    if n < 2:
+        return np.nan, np.nan
+    weights = rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(float)
+    means = (weights @ np.bincount(codes, np.asarray(values, dtype=float))) / (weights @ np.bincount(codes))
+    tail = stats.norm.cdf(np.sqrt(n / (n - 1)) * stats.t.ppf(0.025, n - 1))
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def verdict(
+    phases: pd.DataFrame, kind: str, *, direction: int = -1, reference: float = 0.0, margin: float = 5.0
+) -> str:
+    """Judge a claim from its phases.
+
+    Parameters
+    ----------
+    phases : DataFrame
+        One row a phase (or one row in all): `mean`, `low`, `high`.
+    kind : {"superiority", "null"}
+        Whether the paper says that something differs, or that nothing does.
+    direction : {-1, 1}
+        Sign of the difference that the paper claims (superiority only).
+    reference : float
+        Value of no difference.
+    margin : float
+        Largest difference that still counts as none: 5 points of relative probability, .02 for metrics (null only).
+
+    Returns
+    -------
+    {"reproduced", "direction only", "not reproduced", "undecided"}
+
+    Notes
+    -----
+    Four phases of five have to hold (all of four or fewer). Superiority: "reproduced" where the interval excludes the
+    reference on the paper's side, "direction only" where the mean lies there; "undecided" with too few phases that
+    have a mean. No difference: "reproduced" where the interval lies inside the margin; "not reproduced" where so many
+    lie outside it altogether that four cannot hold; "undecided" otherwise, for few slices cannot show a null.
+    """
+    mean, low, high = (phases[name].to_numpy(dtype=float) - reference for name in ("mean", "low", "high"))
+    need = 4 if len(mean) == 5 else max(len(mean), 1)
+    if kind == "superiority":
+        if np.count_nonzero((low > 0) if direction > 0 else (high < 0)) >= need:
+            return "reproduced"
+        if np.count_nonzero(mean * direction > 0) >= need:
+            return "direction only"
+        return "not reproduced" if np.isfinite(mean).sum() >= need else "undecided"
+    if kind != "null":
+        raise ValueError(f"kind is {kind!r}; expected 'superiority' or 'null'.")
+    if np.count_nonzero((low >= -margin) & (high <= margin)) >= need:
+        return "reproduced"
+    outside = np.count_nonzero((low > margin) | (high < -margin))
+    return "not reproduced" if len(mean) - outside < need else "undecided"
+
+
+def _t_test(values: np.ndarray, reference: float) -> tuple[float, float]:
+    """Return t and the two-sided p of a one-sample t test; see `compare` for few or equal values."""
+    if len(values) < 2:
+        return np.nan, np.nan
+    shift, sd = values.mean() - reference, values.std(ddof=1)
+    if sd <= 1e-12 * max(1.0, np.abs(values).max()):
+        same = np.isclose(shift, 0, atol=1e-12)
+        return (0.0, 1.0) if same else (np.inf * np.sign(shift), 0.0)
+    t = shift / (sd / np.sqrt(len(values)))
+    return float(t), float(2 * stats.t.sf(abs(t), len(values) - 1))
+
+
+def _wilcoxon(values: np.ndarray) -> float:
+    """Return the p of Wilcoxon's signed-rank test; 1 without any difference, NaN with fewer than two values."""
+    if len(values) < 2:
+        return np.nan
+    return float(stats.wilcoxon(values).pvalue) if np.any(values) else 1.0

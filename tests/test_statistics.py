@@ -1,0 +1,218 @@
+"""Tables of tests against scipy, hand counts and simulations."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from lib.inference import cluster_interval, compare, verdict
+from lib.paper import PHASES
+from lib.statistics import letters, level_tests, paired_tests, read_masking, slice_means, summarise
+
+SALIENCY, CAM, SAM = ("saliency", "input"), ("cam", "conv6"), ("sam", "conv2b")
+
+
+def masking_table(maps=(SALIENCY, CAM), draws=3, patients=6, slices=4, phases=("cm", "neph"), seed=0):
+    """Masking rows in the columns of 06_mask_voxels; saliency lowers by 60 points, others by 30."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for phase in phases:
+        for patient in range(patients):
+            shift = rng.normal(0, 5)
+            for number in range(slices):
+                for method, layer in maps:
+                    for region, level in (("top", 40 if method == "saliency" else 70), ("bottom", 100)):
+                        for draw in range(draws):
+                            value = level + shift + rng.normal(0, 4)
+                            key = ("net", f"p{patient}", f"s{patient}{phase}", number, phase, method, layer, region)
+                            rows.append((*key, "image", "logit", "normal", 0.1, draw, 0.9, 0.009 * value, value))
+    names = "network patient series slice phase method layer region within score fill fraction draw p_original p_masked"
+    return pd.DataFrame(rows, columns=[*names.split(), "relative_probability"])
+
+
+def rng():
+    return np.random.default_rng(7)
+
+
+def test_draws_are_averaged_within_the_slice():
+    masking = masking_table()
+    means = slice_means(masking)
+    assert len(means) == len(masking) / 3
+    assert means["draws"].eq(3).all()
+    row = means.iloc[5]
+    same = np.logical_and.reduce(
+        [masking[k] == row[k] for k in ("method", "layer", "region", "phase", "patient", "slice")]
+    )
+    assert row["relative_probability"] == pytest.approx(masking.loc[same, "relative_probability"].mean())
+
+
+def test_summary_counts_slices_and_patients():
+    means = slice_means(masking_table())
+    row = summarise(means).query("method == 'cam' and region == 'top' and phase == 'neph'").iloc[0]
+    values = means.query("method == 'cam' and region == 'top' and phase == 'neph'")["relative_probability"]
+    assert (row["mean"], row["sd"]) == pytest.approx((values.mean(), values.std(ddof=1)))
+    assert (row["n_slices"], row["n_patients"]) == (24, 6)
+
+
+def test_phases_come_in_the_order_of_enhancement():
+    table = summarise(slice_means(masking_table(maps=(CAM,), phases=PHASES[::-1], patients=2, slices=1, draws=1)))
+    assert table.query("region == 'top'")["phase"].tolist() == list(PHASES)
+
+
+def test_level_tests_are_scipys_with_bonferroni():
+    means = slice_means(masking_table())
+    tests = level_tests(means, 100, rng=rng())
+    assert len(tests) == 8
+    for row in tests.itertuples():
+        same = np.logical_and.reduce([means[k] == getattr(row, k) for k in ("method", "region", "phase")])
+        values = means.loc[same, "relative_probability"]
+        expected = stats.ttest_1samp(values, 100)
+        assert (row.t, row.p) == pytest.approx(expected)
+        assert row.p_bonferroni == pytest.approx(min(1, 8 * expected.pvalue))
+        by_patient = means[same].groupby("patient")["relative_probability"].mean()
+        interval = stats.ttest_1samp(by_patient, 100).confidence_interval()
+        assert (row.patient_low, row.patient_high) == pytest.approx(interval)
+        assert row.patient_p == pytest.approx(stats.ttest_1samp(by_patient, 100).pvalue)
+    assert level_tests(means, 100, rng=rng(), comparisons=40)["p_bonferroni"].max() == 1
+
+
+def test_paired_tests_are_scipys_on_common_slices():
+    means = slice_means(masking_table())
+    lacking = means[~((means["method"] == "cam") & (means["patient"] == "p3"))]
+    tests = paired_tests(lacking, [(SALIENCY, CAM)], rng=rng())
+    assert tests["phase"].tolist() == ["cm", "neph"]
+    keys = ["patient", "series", "slice"]
+    for row in tests.itertuples():
+        top = means.query("region == 'top' and phase == @row.phase and patient != 'p3'")
+        first, second = (top[top["method"] == m].set_index(keys)["relative_probability"] for m in ("saliency", "cam"))
+        expected = stats.ttest_rel(first, second.loc[first.index])
+        assert (row.t, row.p) == pytest.approx(expected)
+        assert row.wilcoxon_p == pytest.approx(stats.wilcoxon(first - second).pvalue)
+        assert (row.n_slices, row.n_patients) == (20, 5)
+        assert row.mean == pytest.approx((first - second).mean())
+        assert row.effect_size == pytest.approx((first - second).mean() / (first - second).std(ddof=1))
+        assert row.low < row.mean < row.high < 0
+
+
+def test_identical_maps_have_no_difference_and_no_warning():
+    means = slice_means(masking_table(maps=(CAM,)))
+    twins = pd.concat([means, means.assign(method="grad_cam")])
+    row = paired_tests(twins, [(CAM, ("grad_cam", "conv6"))], rng=rng()).iloc[0]
+    assert (row["t"], row["p"], row["wilcoxon_p"], row["effect_size"]) == (0, 1, 1, 0)
+    assert (row["low"], row["high"]) == (0, 0)
+
+
+def test_few_or_equal_values():
+    one = compare([50.0], ["a"], 100, rng=rng())
+    assert np.isnan([one["t"], one["p"], one["wilcoxon_p"], one["low"], one["high"], one["patient_low"]]).all()
+    assert one["mean"] == 50
+    equal = compare([50.0, 50.0, 50.0], ["a", "b", "c"], 100, rng=rng())
+    assert (equal["t"], equal["p"]) == (-np.inf, 0)
+    single_patient = compare([50.0, 60.0, 55.0], ["a", "a", "a"], 100, rng=rng())
+    assert single_patient["p"] < 0.05
+    assert np.isnan([single_patient["patient_p"], single_patient["low"]]).all()
+
+
+def test_cluster_interval_resamples_whole_patients():
+    """Naive loop: draw patients with replacement, pool their slices."""
+    generator = np.random.default_rng(1)
+    clusters = np.repeat(np.arange(30), generator.integers(1, 9, 30))
+    values = generator.normal(0, 1, 30)[clusters] + generator.normal(0, 0.2, len(clusters))
+    slices = [values[clusters == c] for c in range(30)]
+    naive = [np.concatenate([slices[c] for c in generator.integers(0, 30, 30)]).mean() for _ in range(4000)]
+    tail = stats.norm.cdf(np.sqrt(30 / 29) * stats.t.ppf(0.025, 29))
+    expected = np.quantile(naive, [tail, 1 - tail])
+    found = cluster_interval(values, clusters, rng=rng(), resamples=4000)
+    np.testing.assert_allclose(found, expected, atol=0.05 * np.ptp(expected))
+    naive_width = 2 * 1.96 * values.std() / np.sqrt(len(values))
+    assert np.ptp(found) > 1.5 * naive_width
+
+
+def test_cluster_interval_covers_with_few_patients():
+    generator = np.random.default_rng(2)
+    clusters = np.repeat(np.arange(8), 5)
+    hits = 0
+    for _ in range(400):
+        values = generator.normal(0, 1, 8)[clusters] + generator.normal(0, 0.5, 40)
+        low, high = cluster_interval(values, clusters, rng=generator, resamples=500)
+        hits += low <= 0 <= high
+    assert 0.92 <= hits / 400 <= 0.98
+
+
+def test_same_seed_same_table():
+    means = slice_means(masking_table())
+    pd.testing.assert_frame_equal(level_tests(means, rng=rng()), level_tests(means, rng=rng()))
+
+
+def test_letters_name_the_earlier_bars_that_differ():
+    maps = [SALIENCY, CAM, SAM]
+    rows = [(SALIENCY, CAM, 0.001), (SALIENCY, SAM, 0.2), (CAM, SAM, 0.04), (SAM, CAM, 0.04)]
+    pairs = pd.DataFrame([("cm", *a, *b, p) for a, b, p in rows])
+    pairs.columns = ["phase", "method", "layer", "other_method", "other_layer", "p_bonferroni"]
+    found = letters(pairs, maps).set_index(["method", "layer"])["letters"].to_dict()
+    assert found == {SALIENCY: "", CAM: "a", SAM: "b"}
+
+
+def phases(*rows):
+    return pd.DataFrame(rows, columns=["mean", "low", "high"])
+
+
+BELOW, LEANING, ABOVE, UNKNOWN = (-20, -30, -10), (-5, -12, 2), (4, -2, 10), (np.nan, np.nan, np.nan)
+TINY, WIDE, FAR = (0.5, -2, 3), (1, -9, 11), (20, 12, 30)
+
+
+@pytest.mark.parametrize(
+    ("rows", "kind", "expected"),
+    [
+        ([BELOW] * 4 + [ABOVE], "superiority", "reproduced"),
+        ([BELOW] * 3 + [LEANING] * 2, "superiority", "direction only"),
+        ([BELOW] * 3 + [ABOVE] * 2, "superiority", "not reproduced"),
+        ([BELOW] * 3 + [UNKNOWN] * 2, "superiority", "undecided"),
+        ([BELOW], "superiority", "reproduced"),
+        ([BELOW] * 3 + [LEANING], "superiority", "direction only"),
+        ([TINY] * 4 + [WIDE], "null", "reproduced"),
+        ([TINY] * 3 + [WIDE] * 2, "null", "undecided"),
+        ([TINY] * 3 + [FAR] * 2, "null", "not reproduced"),
+        ([TINY] * 3 + [FAR, WIDE], "null", "undecided"),
+        ([UNKNOWN] * 5, "null", "undecided"),
+    ],
+)
+def test_verdicts(rows, kind, expected):
+    assert verdict(phases(*rows), kind) == expected
+
+
+def test_verdict_against_a_level_and_a_direction():
+    assert verdict(phases((104, 101, 107)), "superiority", direction=1, reference=100) == "reproduced"
+    assert verdict(phases((0.01, -0.015, 0.019)), "null", margin=0.02) == "reproduced"
+    with pytest.raises(ValueError, match="expected 'superiority' or 'null'"):
+        verdict(phases(BELOW), "better")
+
+
+def test_shards_are_read_by_reading(tmp_path):
+    table = masking_table(draws=1, patients=2)
+    table.to_parquet(tmp_path / "a.parquet")
+    table.assign(within="body", patient="other").to_parquet(tmp_path / "b.parquet")
+    assert len(read_masking(tmp_path)) == len(table)
+    assert set(read_masking(tmp_path, within="body")["patient"]) == {"other"}
+    with pytest.raises(ValueError, match=r"has no rows for .*'fill': 'uniform'.*; it has \[.*'fill': 'normal'"):
+        read_masking(tmp_path, fill="uniform")
+    table.assign(network="second").to_parquet(tmp_path / "c.parquet")
+    with pytest.raises(ValueError, match=r"mixes the networks \['net', 'second'\]"):
+        read_masking(tmp_path)
+    with pytest.raises(FileNotFoundError, match="run 06_mask_voxels first"):
+        read_masking(tmp_path / "nowhere")
+
+
+def test_bad_tables():
+    table = masking_table(draws=1)
+    table.loc[3, "relative_probability"] = np.nan
+    with pytest.raises(ValueError, match=r"not finite in 1 rows, first in .*'patient': 'p0'"):
+        slice_means(table)
+    with pytest.raises(ValueError, match="no slice was masked"):
+        slice_means(table.iloc[:0])
+    means = slice_means(masking_table(draws=1))
+    with pytest.raises(ValueError, match=r"no map \('sam', 'conv2b'\).*it holds \[\('cam', 'conv6'\)"):
+        paired_tests(means, [(SAM, CAM)], rng=rng())
+    apart = pd.concat([means[means["method"] == "cam"], means[means["method"] == "saliency"].assign(slice=99)])
+    with pytest.raises(ValueError, match="no slice was masked with both"):
+        paired_tests(apart, [(SALIENCY, CAM)], rng=rng())
