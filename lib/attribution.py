@@ -1,0 +1,423 @@
+"""Attribution maps of a Keras classifier: every map of every layer from one forward and two backward passes.
+
+Notation: x the image, A_k the activation of kernel k in a layer (H', W'), y_c the score of class c, G_k = dy_c / dA_k,
+B a 2-D Gaussian blur of each kernel. With `gradients.py` this file can be lifted out: the two need Keras and NumPy, nothing else.
+"""
+
+import math
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import keras
+import numpy as np
+from keras import layers as kl
+from keras import ops
+
+from lib.gradients import Step, compiled, gradients, replay, survey
+
+INPUT_METHODS = ("saliency", "guided_backprop")
+LAYER_METHODS = ("grad_cam", "sam", "hires_cam", "layer_cam")
+METHODS = (*INPUT_METHODS, "cam", *LAYER_METHODS)
+CHOICES = {
+    "score": ("logit", "probability", "log_odds"),
+    "maximum": ("kernel", "layer"),
+    "gradient": ("element", "mean"),
+}
+
+
+def _passes_through(step: Step) -> bool:
+    operation = step.operation
+    linear = isinstance(operation, kl.Activation) and operation.activation is keras.activations.linear
+    return linear or isinstance(operation, (kl.Dropout, kl.Identity, kl.SpatialDropout2D))
+
+
+def _back(step: Step, *kinds: type) -> Step:
+    """Follow the first parents of a step past what hands its input on, and past layers of some kinds."""
+    while step.parents and (_passes_through(step) or isinstance(step.operation, kinds)):
+        step = step.parents[0]
+    return step
+
+
+def _head(steps: list[Step]) -> tuple[Step, str]:
+    """Return the step that makes the class scores and its activation: "softmax", "sigmoid" or "linear"."""
+    head = _back(steps[-1])
+    kind = type(head.operation).__name__.lower()
+    if kind in ("softmax", "sigmoid"):
+        return head, kind
+    activation = getattr(head.operation, "activation", keras.activations.linear)
+    for kind in ("softmax", "sigmoid", "linear"):
+        if activation is getattr(keras.activations, kind):
+            return head, kind
+    raise ValueError(
+        f"The last activation ({head.name!r}: {getattr(activation, '__name__', activation)}) is neither softmax, sigmoid nor "
+        "linear: there is no class score before it."
+    )
+
+
+def _cam_head(head: Step) -> tuple[Step, Step] | None:
+    """Return the dense layer of a global-average-pooling head and the step whose output is pooled, where there is such a head."""
+    dense = head if isinstance(head.operation, kl.Dense) else _back(head.parents[0])
+    pooling = _back(dense.parents[0], kl.Flatten) if isinstance(dense.operation, kl.Dense) else dense
+    if isinstance(dense.operation, kl.Dense) and isinstance(pooling.operation, kl.GlobalAveragePooling2D):
+        return dense, _back(pooling.parents[0])
+    return None
+
+
+def _default_layers(steps: list[Step], head: Step) -> list[Step]:
+    """Return the activation before each pooling, and the last."""
+    pools = (kl.MaxPooling2D, kl.AveragePooling2D)
+    found = [_back(step.parents[0], kl.ZeroPadding2D) for step in steps if isinstance(step.operation, pools)]
+    last = head
+    while last.parents and (len(last.shape) != 4 or _passes_through(last)):
+        last = last.parents[0]
+    if not isinstance(last.operation, pools):
+        found.append(last)
+    return [step for step in dict.fromkeys(found) if step.operation is not None and len(step.shape) == 4]
+
+
+def gaussian_kernel(sigma: float) -> np.ndarray:
+    """Return the weights of a 1-D Gaussian, cut at 4 sigma as in `scipy.ndimage.gaussian_filter`, sum 1."""
+    radius = int(4 * sigma + 0.5)
+    weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+    return (weights / weights.sum()).astype("float32")
+
+
+def blur(tensor, sigma: float):
+    """Blur each kernel of a tensor (n, H', W', K) with a 2-D Gaussian of `sigma` layer pixels, edges reflected (d c b a | a b c d)."""
+    weights = gaussian_kernel(sigma)
+    radius, kernels = len(weights) // 2, tensor.shape[-1]
+    for axis, shape in ((1, (-1, 1, 1, 1)), (2, (1, -1, 1, 1))):
+        tensor = ops.take(tensor, np.pad(np.arange(tensor.shape[axis]), radius, mode="symmetric"), axis=axis)
+        filters = ops.convert_to_tensor(np.tile(weights.reshape(shape), (1, 1, kernels, 1)))
+        tensor = ops.depthwise_conv(tensor, filters, strides=1, padding="valid", data_format="channels_last")
+    return tensor
+
+
+class Attributor:
+    """Every attribution map of a classifier, compiled once for each set of methods.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Single-input image classifier, Functional or Sequential, models nested at will. It runs in inference mode and in float32,
+        and is left unchanged; weights that are trained or loaded later are seen. Its class scores are what enters its last softmax
+        or sigmoid (activation or layer); without one, its output is taken for logits.
+    layers : sequence of str, optional
+        Where the layer maps are made: names, or paths ("resnet50/conv4_block6_out") where a name is not unique.
+        None: the activation before each pooling, and the last.
+    score : {"logit", "probability", "log_odds"}
+        y_c: the logit z_c; the softmax probability p_c; or log p_c / (1 - p_c) = z_c - log sum_{j != c} exp z_j.
+    blur_sigma : float or None
+        Standard deviation of B in layer pixels; None leaves G as it is.
+    maximum : {"kernel", "layer"}
+        What SAM inverts an activation against: the maximum of its kernel or of the whole layer.
+    inversion : bool
+        Whether SAM inverts activations where the gradient is negative at all.
+    gradient : {"element", "mean"}
+        Whether SAM weights element by element or by each kernel's mean gradient, as Grad-CAM does.
+    memory : int
+        Bytes that a batch may take on the device; larger ones are split.
+
+    Attributes
+    ----------
+    methods : tuple of str
+        The methods that this network allows.
+    layers : tuple of str
+        The layers of the layer maps.
+    head : {"softmax", "sigmoid", "linear"}
+        The last activation, which the class scores enter.
+    traces : int
+        How often the passes were traced so far (on torch: run).
+
+    Raises
+    ------
+    TypeError
+        If the model is no Functional or Sequential Keras model.
+    ValueError
+        If a layer is not known or has no spatial output, a choice is not known, or the model is no single-input image classifier.
+
+    Notes
+    -----
+    p_c = s(m) with m the log odds and s the logistic function, so dp_c/dx = s(m) s(-m) dm/dx. The passes differentiate m, and the
+    factor comes last: where the softmax saturates nothing is lost before it. "probability" and "log_odds" rank voxels alike.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        layers: Sequence[str] | None = None,
+        *,
+        score: str = "logit",
+        blur_sigma: float | None = 0.75,
+        maximum: str = "kernel",
+        inversion: bool = True,
+        gradient: str = "element",
+        memory: int = 2**31,
+    ):
+        for name, value in {"score": score, "maximum": maximum, "gradient": gradient}.items():
+            if value not in CHOICES[name]:
+                raise ValueError(f"{name}={value!r} is not known: choose one of {', '.join(CHOICES[name])}.")
+        if blur_sigma is not None and not blur_sigma > 0:
+            raise ValueError(
+                f"blur_sigma is {blur_sigma}, expected a positive number of layer pixels, or None for no blur."
+            )
+        if not isinstance(model, keras.Model):
+            raise TypeError(f"model is a {type(model).__name__}, expected a keras.Model.")
+        if not getattr(model, "inputs", None) or len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
+            shapes = [tuple(tensor.shape) for tensor in getattr(model, "inputs", None) or ()]
+            raise ValueError(
+                f"Model {model.name!r} has inputs {shapes}, expected a single one of shape (n, height, width, channels)."
+            )
+        self.model, self.score, self.blur_sigma = model, score, blur_sigma
+        self.maximum, self.inversion, self.gradient, self.memory = maximum, inversion, gradient, memory
+        self.traces = 0
+        self._compiled = {}
+        self._steps = survey(model)
+        self._head, self.head = _head(self._steps)
+        if len(self._steps[-1].shape) != 2:
+            raise ValueError(
+                f"Model {model.name!r} gives {self._steps[-1].shape}, expected class scores of shape (n, classes)."
+            )
+        self._classes = self._steps[-1].shape[-1]
+        self._cam = _cam_head(self._head)
+        formats = {getattr(step.operation, "data_format", None) for step in self._steps}
+        self._channels_first = "channels_first" in formats
+        self._short = {step: self._short_name(step) for step in self._steps[1:]}
+        if layers is None:
+            self._taps = {self._short[step]: step for step in _default_layers(self._steps, self._head)}
+        else:
+            self._taps = {name: self._find(name) for name in ([layers] if isinstance(layers, str) else layers)}
+        self.layers = tuple(self._taps)
+        self._missing = self._why_not()
+        self.methods = tuple(method for method in METHODS if method not in self._missing)
+
+    def _short_name(self, step: Step) -> str:
+        last = step.name.rsplit("/", 1)[-1]
+        return last if sum(other.name.rsplit("/", 1)[-1] == last for other in self._steps[1:]) == 1 else step.name
+
+    def _find(self, name: str) -> Step:
+        found = [step for step in self._steps[1:] if f"/{step.name}".endswith(f"/{name}")]
+        known = ", ".join(self._short[step] for step in self._steps[1:] if len(step.shape) == 4)
+        if not found:
+            raise ValueError(
+                f"Layer {name!r} is not in model {self.model.name!r}. Layers with spatial output: {known}."
+            )
+        if len(found) > 1:
+            raise ValueError(
+                f"Layer {name!r} is not one: {', '.join(step.name for step in found)} (a path tells nested ones apart)."
+            )
+        if len(found[0].shape) != 4:
+            raise ValueError(
+                f"Layer {name!r} has output {found[0].shape}, no map. Layers with spatial output: {known}."
+            )
+        return found[0]
+
+    def _why_not(self) -> dict[str, str]:
+        """Return the methods that this network does not allow, each with the reason."""
+        missing = {}
+        faults = [f"{step.name!r} is {step.gate}" for step in self._steps if step.gate not in ("relu", "none")]
+        if faults:
+            missing["guided_backprop"] = f"guided backprop is defined for plain ReLUs only, and {'; '.join(faults)}"
+        elif all(step.gate == "none" for step in self._steps):
+            missing["guided_backprop"] = "no ReLU was found, so guided backprop would be plain saliency"
+        if self._cam is None:
+            missing["cam"] = "CAM needs a global average pooling and one dense layer after the last convolution"
+        if not self._taps:
+            missing |= dict.fromkeys(LAYER_METHODS, "no layer with a spatial output was found or named")
+        return missing
+
+    def keys(self, methods: Iterable[str] | None = None) -> list[tuple[str, str]]:
+        """Return the keys (method, layer) of the maps that a call gives.
+
+        Raises
+        ------
+        ValueError
+            If a method is not known, or cannot be had of this network.
+        """
+        methods = self.methods if methods is None else [methods] if isinstance(methods, str) else list(methods)
+        for method in methods:
+            if method not in METHODS:
+                raise ValueError(f"Method {method!r} is not known: choose among {', '.join(METHODS)}.")
+            if method in self._missing:
+                raise ValueError(
+                    f"Method {method!r} cannot be had of model {self.model.name!r}: {self._missing[method]}."
+                )
+        names = {
+            **{method: ["input"] for method in INPUT_METHODS},
+            "cam": [self._short[self._cam[1]]] if self._cam else [],
+        }
+        return [(method, layer) for method in dict.fromkeys(methods) for layer in names.get(method, self.layers)]
+
+    def __call__(
+        self, images: np.ndarray, classes: Sequence[int] | int, methods: Iterable[str] | None = None
+    ) -> dict[tuple[str, str], np.ndarray]:
+        """Return the maps of a batch of images.
+
+        Parameters
+        ----------
+        images : array, (n, H, W, C)
+            As the network takes them.
+        classes : int or array of int, (n,)
+            The class whose score is explained, for each image or for all.
+        methods : iterable of str, optional
+            Among `.methods`; None for all of them.
+
+        Returns
+        -------
+        dict of (method, layer) to float32 array
+            Raw values at the map's own resolution: (n, H', W'); at the input of several channels (n, H, W, C).
+            Keys: ("saliency", "input"), ("guided_backprop", "input"), ("cam", the pooled layer), ("grad_cam", layer), ("sam", layer),
+            ("hires_cam", layer), ("layer_cam", layer).
+
+        Raises
+        ------
+        ValueError
+            If shapes, classes or methods do not fit, or an image holds NaN or infinity.
+        FloatingPointError
+            If a class score is not finite.
+        """
+        keys = self.keys(methods)
+        images, classes = self._checked(images, classes)
+        if tuple(keys) not in self._compiled:
+            signature = [(tuple(self.model.inputs[0].shape), images.dtype.name), ((None,), "int32")]
+            self._compiled[tuple(keys)] = compiled(lambda x, c: self._maps(x, c, keys), self.model.variables, signature)
+        size = self._images_at_once(images)
+        parts = [
+            self._compiled[tuple(keys)](images[i : i + size], classes[i : i + size])
+            for i in range(0, len(images), size)
+        ]
+        score, *maps = (np.concatenate(part) if len(parts) > 1 else part[0] for part in zip(*parts, strict=True))
+        if not np.isfinite(score).all():
+            raise FloatingPointError(
+                f"The class score of image {np.flatnonzero(~np.isfinite(score))[0]} is not finite: look at the weights."
+            )
+        if self.score == "probability" and np.abs(score).max() > 87:
+            warnings.warn(
+                "A saturated softmax: the gradient of a probability underflows. score='log_odds' ranks alike.",
+                stacklevel=2,
+            )
+        return dict(zip(keys, maps, strict=True))
+
+    def _checked(self, images: np.ndarray, classes) -> tuple[np.ndarray, np.ndarray]:
+        shape, images, classes = tuple(self.model.inputs[0].shape), np.asarray(images), np.asarray(classes)
+        fits = (
+            images.ndim == 4
+            and len(images)
+            and all(n in (None, m) for n, m in zip(shape[1:], images.shape[1:], strict=True))
+        )
+        if not fits:
+            raise ValueError(f"images has shape {images.shape}, expected (n > 0, {', '.join(map(str, shape[1:]))}).")
+        dtype = self.model.inputs[0].dtype
+        images = np.ascontiguousarray(images, dtype=dtype if dtype in ("float32", "float64") else "float32")
+        if not np.isfinite(images).all():
+            first = np.flatnonzero(~np.isfinite(images).reshape(len(images), -1).all(axis=1))[0]
+            raise ValueError(
+                f"images holds NaN or infinity, first in image {first}: replace them before asking for maps."
+            )
+        if not np.issubdtype(classes.dtype, np.integer) or classes.shape not in ((), (len(images),)):
+            raise ValueError(
+                f"classes is {classes.dtype} {classes.shape}, expected one integer or {len(images)} of them."
+            )
+        if classes.size and not (0 <= classes.min() and classes.max() < self._classes):
+            raise ValueError(f"classes holds {classes.min()}..{classes.max()}, expected 0..{self._classes - 1}.")
+        return images, np.broadcast_to(classes, len(images)).astype("int32")
+
+    def _images_at_once(self, images: np.ndarray) -> int:
+        """Return how many images fit in `memory`: every activation, its gradient and one copy."""
+        values = sum(math.prod(n or 1 for n in step.shape) for step in self._steps)
+        unknown = math.prod(m for n, m in zip(self._steps[0].shape[1:], images.shape[1:], strict=True) if n is None)
+        return max(1, self.memory // (3 * 4 * values * unknown))
+
+    def _maps(self, images, classes, keys: list[tuple[str, str]]) -> list:
+        self.traces += 1
+        wanted = {method for method, _ in keys}
+        names = {step.name: layer for layer, step in self._taps.items()} if wanted & set(LAYER_METHODS) else {}
+        if "cam" in wanted:
+            names.setdefault(self._cam[1].name, self._short[self._cam[1]])
+        wrt = (("input",) if "saliency" in wanted else ()) + (self.layers if wanted & set(LAYER_METHODS) else ())
+
+        def forward(images, relu, tap):
+            tap_named = lambda name, tensor: tap(names[name], tensor) if name in names else tensor  # noqa: E731
+            logits = replay(self.model, images, relu, tap_named, self._steps, self._head.name)
+            return self._class_score(ops.cast(logits, "float32"), classes), None
+
+        score, _, activations, plain, guided = gradients(forward, images, wrt, "guided_backprop" in wanted)
+        factor = ops.sigmoid(score) * ops.sigmoid(-score) if self.score == "probability" else None
+        maps = []
+        for method, layer in keys:
+            if method == "cam":
+                value = self._cam_map(self._last(activations[layer]), classes)
+            elif method in INPUT_METHODS:
+                value = self._last(plain["input"] if method == "saliency" else guided)
+                value = value[..., 0] if value.shape[-1] == 1 else value
+            else:
+                value = getattr(self, f"_{method}")(self._last(activations[layer]), self._last(plain[layer]))
+            if factor is not None and method != "cam":
+                value = value * ops.reshape(factor, (-1,) + (1,) * (len(value.shape) - 1))
+            maps.append(value)
+        return [score, *maps]
+
+    def _last(self, tensor):
+        tensor = ops.cast(tensor, "float32")
+        return ops.moveaxis(tensor, 1, -1) if self._channels_first else tensor
+
+    def _class_score(self, logits, classes):
+        chosen = ops.take_along_axis(logits, classes[:, None], axis=1)[:, 0]
+        if self.score == "logit" or self.head == "sigmoid":
+            return chosen
+        others = ops.where(ops.one_hot(classes, self._classes, dtype="bool"), -1e30, logits)
+        return chosen - ops.logsumexp(others, axis=1)
+
+    def _cam_map(self, activation, classes):
+        weights = ops.cast(ops.take(ops.convert_to_tensor(self._cam[0].operation.kernel), classes, axis=1), "float32")
+        return ops.einsum("nhwk,kn->nhw", activation, weights)
+
+    def _grad_cam(self, activation, gradient):
+        return ops.relu(ops.einsum("nhwk,nk->nhw", activation, ops.mean(gradient, axis=(1, 2))))
+
+    def _hires_cam(self, activation, gradient):
+        return ops.sum(gradient * activation, axis=-1)
+
+    def _layer_cam(self, activation, gradient):
+        return ops.relu(ops.sum(ops.relu(gradient) * activation, axis=-1))
+
+    def _sam(self, activation, gradient):
+        if self.gradient == "mean":
+            gradient = ops.mean(gradient, axis=(1, 2), keepdims=True)
+        elif self.blur_sigma is not None:
+            gradient = blur(gradient, self.blur_sigma)
+        if self.inversion:
+            highest = ops.max(activation, axis=(1, 2) if self.maximum == "kernel" else (1, 2, 3), keepdims=True)
+            activation = ops.where(gradient < 0, highest - activation, activation)
+        return ops.sum(ops.abs(gradient) * activation, axis=-1)
+
+
+def saliency(model: keras.Model, images, classes, **readings) -> np.ndarray:
+    """Return dy_c / dx, signed, (n, H, W) or (n, H, W, C) (Simonyan et al. 2014, arXiv 1312.6034). `readings`: see `Attributor`."""
+    return Attributor(model, (), **readings)(images, classes, "saliency")["saliency", "input"]
+
+
+def guided_backprop(model: keras.Model, images, classes, **readings) -> np.ndarray:
+    """Return dy_c / dx with (a > 0)(g > 0) g at every ReLU, signed (Springenberg et al. 2015, arXiv 1412.6806)."""
+    return Attributor(model, (), **readings)(images, classes, "guided_backprop")["guided_backprop", "input"]
+
+
+def cam(model: keras.Model, images, classes, **readings) -> np.ndarray:
+    """Return sum_k w_kc A_k of the pooled layer, signed, bias ignored, (n, H', W') (Zhou et al. 2016, arXiv 1512.04150)."""
+    return next(iter(Attributor(model, (), **readings)(images, classes, "cam").values()))
+
+
+def grad_cam(model: keras.Model, images, classes, layer: str, **readings) -> np.ndarray:
+    """Return ReLU(sum_k mean_xy(G_k) A_k) of a layer, (n, H', W') (Selvaraju et al. 2017, arXiv 1610.02391)."""
+    return Attributor(model, [layer], **readings)(images, classes, "grad_cam")["grad_cam", layer]
+
+
+def sam(model: keras.Model, images, classes, layer: str, **readings) -> np.ndarray:
+    """Return the saliency activation map of a layer, (n, H', W') (Philbrick et al. 2018, AJR 211:1184).
+
+    Notes
+    -----
+    sum_k |B(G_k)| A'_k, where A'_k = max_xy(A_k) - A_k where B(G_k) < 0, and A_k elsewhere.
+    """
+    return Attributor(model, [layer], **readings)(images, classes, "sam")["sam", layer]
