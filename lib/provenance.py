@@ -1,5 +1,6 @@
 """Where files are, how they are written, and what made them."""
 
+import ast
 import contextlib
 import hashlib
 import json
@@ -55,6 +56,75 @@ def file_hash(path: str | Path) -> str:
     """Return the first 16 hex digits of a file's SHA-256."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def modules_used(path: Path) -> list[Path]:
+    """Return the modules of lib that a Python file imports, and those that these import, sorted.
+
+    Parameters
+    ----------
+    path : Path
+        A module or a notebook as a py:percent script.
+    """
+    found, todo = set(), [path]
+    while todo:
+        tree = ast.parse(todo.pop().read_text())
+        names = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        for name in names:
+            if name.partition(".")[0] != "lib":
+                continue
+            base = ROOT.joinpath(*name.split("."))
+            for file in (base.with_suffix(".py"), base / "__init__.py"):
+                if file.exists() and file not in found:
+                    found.add(file)
+                    todo.append(file)
+    return sorted(file.relative_to(ROOT) for file in found)
+
+
+def begin(folder: str | Path, *, notebook: str, parameters: dict, inputs: tuple = ()) -> Path:
+    """Return a folder for work that can be interrupted: as it was left, or empty if the work is not the same.
+
+    Parameters
+    ----------
+    folder : path
+        Its `begun.json` says what the work depends on: the parameters, and hashes of inputs and code.
+    notebook : str
+        Name of the notebook that works; its code and the modules of lib that it uses count.
+    parameters : dict
+        What the work depends on, and nothing that only says where files are.
+    inputs : tuple of path
+        Files.
+
+    Raises
+    ------
+    FileExistsError
+        If the folder holds something else: nothing is deleted that was not begun here.
+    """
+    folder, script = resolve(folder), ROOT / f"notebooks/{notebook}.py"
+    code = [script, *(ROOT / module for module in modules_used(script))]
+    facts = {
+        "notebook": notebook,
+        "parameters": parameters,
+        "inputs": {Path(p).name: file_hash(p) for p in map(resolve, inputs)},
+        "code": {str(p.relative_to(ROOT)): file_hash(p) for p in code},
+    }
+    begun = folder / "begun.json"
+    if begun.exists():
+        if json.loads(begun.read_text()) == facts:
+            return folder
+        shutil.rmtree(folder)
+    elif folder.exists() and any(folder.iterdir()):
+        raise FileExistsError(
+            f"{folder} is not empty and was not made by {notebook}: name another folder, or empty it."
+        )
+    with atomic_path(begun) as temporary:
+        temporary.write_text(json.dumps(facts, indent=1) + "\n")
+    return folder
 
 
 def commit() -> dict[str, object]:

@@ -7,7 +7,6 @@ of another type. The executed notebook is kept when a cell fails.
 """
 
 import argparse
-import ast
 import json
 import sys
 import time
@@ -19,7 +18,6 @@ import papermill as pm
 import yaml
 from papermill.exceptions import PapermillExecutionError
 from papermill.translators import PythonTranslator
-from papermill.utils import find_first_tagged_cell_index
 
 from lib.provenance import ROOT, resolve
 
@@ -34,11 +32,10 @@ def declared_parameters(notebook: nbformat.NotebookNode) -> dict[str, tuple[str,
     ValueError
         If the notebook has no such cell.
     """
-    index = find_first_tagged_cell_index(notebook, "parameters")
-    if index < 0:
+    tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    if not tagged:
         raise ValueError('The notebook has no cell tagged "parameters".')
-    found = PythonTranslator.inspect(notebook.cells[index])
-    return {p.name: (p.inferred_type_name, p.default, p.help) for p in found}
+    return {p.name: (p.inferred_type_name, p.default, p.help) for p in PythonTranslator.inspect(tagged[0])}
 
 
 def check_parameters(notebook: nbformat.NotebookNode, given: dict[str, object]) -> None:
@@ -67,34 +64,6 @@ def parse_values(notebook: nbformat.NotebookNode, pairs: list[tuple[str, str]]) 
     declared = declared_parameters(notebook)
     texts = {name for name, (kind, _, _) in declared.items() if kind == "str"}
     return {name: value if name in texts else yaml.safe_load(value) for name, value in pairs}
-
-
-def modules_used(path: Path) -> list[Path]:
-    """Return the modules of lib that a Python file imports, and those that these import, sorted.
-
-    Parameters
-    ----------
-    path : Path
-        A module or a notebook as a py:percent script.
-    """
-    found, todo = set(), [path]
-    while todo:
-        tree = ast.parse(todo.pop().read_text())
-        names = set()
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Import):
-                names |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-        for name in names:
-            if name.partition(".")[0] != "lib":
-                continue
-            base = ROOT.joinpath(*name.split("."))
-            for file in (base.with_suffix(".py"), base / "__init__.py"):
-                if file.exists() and file not in found:
-                    found.add(file)
-                    todo.append(file)
-    return sorted(file.relative_to(ROOT) for file in found)
 
 
 def read_notebook(path: Path) -> nbformat.NotebookNode:

@@ -1,0 +1,53 @@
+# One-line doors; the work is in Snakefile (what depends on what), notebooks/ and lib/.
+PYTHON ?= python3
+BIN := .venv/bin
+CORES ?= 2
+PROFILE ?= quick
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+export PYDEVD_DISABLE_FILE_VALIDATION ?= 1
+SNAKEMAKE := snakemake --cores $(CORES) --rerun-incomplete --quiet rules host
+
+.PHONY: help setup figures reproduce apply publish test test-oracles test-backends lint sync report
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-15s%s\n", $$1, $$2}' Makefile
+
+setup: .venv/installed  ## install everything into .venv
+.venv/installed: requirements.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+figures: setup  ## run every notebook on the embedded quick profile: runs/quick
+	$(SNAKEMAKE) --configfile config/$(PROFILE).yaml
+
+reproduce: setup  ## the same at the paper's size, from nothing: runs/paper (hours)
+	$(SNAKEMAKE) --configfile config/paper.yaml
+
+apply: setup  ## run a trained network on your own CT: make apply DICOM=/path/to/folder
+	$(SNAKEMAKE) --configfile config/apply.yaml --config dicom="$(abspath $(DICOM))" --forcerun prepare_cohort
+
+publish: setup  ## copy a run's figures and tables into figures/ and tables/
+	python -m lib.publish runs/$(PROFILE)
+
+test: setup lint  ## all checks: lint, unit tests, notebooks, the whole chain on the smoke profile
+	pytest
+
+test-oracles: setup  ## compare the maps with other libraries (installs torch, captum, tf-keras-vis)
+	$(BIN)/pip install --quiet -e ".[oracles]"
+	pytest -m oracles
+
+test-backends: setup  ## run the engine's tests on JAX and torch
+	$(BIN)/pip install --quiet -e ".[jax,oracles]"
+	KERAS_BACKEND=jax pytest -m "not oracles" tests/test_attribution.py
+	KERAS_BACKEND=torch pytest -m "not oracles" tests/test_attribution.py
+
+lint: setup
+	ruff check .
+	ruff format --check .
+
+sync: setup  ## write each notebook's .ipynb from its .py
+	jupytext --quiet --sync notebooks/*.py
+
+report: setup  ## one HTML page with the run's notebooks
+	jupyter nbconvert --to html runs/$(PROFILE)/notebooks/*.ipynb --output-dir runs/$(PROFILE)/report

@@ -1,0 +1,184 @@
+"""The graph of notebooks: DICOM -> cohort -> network -> votes, maps, masking -> figures, tables, claims.
+
+A rule is a notebook. It runs again when the notebook, a module of lib that it imports, an input or a parameter changes.
+"""
+
+import json
+from pathlib import Path
+
+from lib.provenance import modules_used
+
+
+configfile: "config/quick.yaml"
+
+
+RUN = f"runs/{config['profile']}"
+OWN_CT = config["profile"] == "apply"
+NETWORK = config.get("network", f"{RUN}/networks/top")
+PREDICTIONS = f"{RUN}/predictions.parquet" if OWN_CT else f"{NETWORK}/predictions.parquet"
+PATHS = {
+    "cohort": f"{RUN}/cohort",
+    "private": f"{RUN}/private",
+    "dicom_folder": config.get("dicom", f"{RUN}/dicom"),
+    "network": NETWORK,
+    "predictions": PREDICTIONS,
+    **{name: f"{RUN}/{name}" for name in ("votes", "maps", "masking", "figures", "tables")},
+    "run": RUN,
+}
+EXECUTE = "python -m lib.run_notebook {input.notebook} {log} --parameters {params.parameters:q}"
+
+
+def code(name):
+    """The notebook and the modules of lib that it uses."""
+    notebook = Path(f"notebooks/{name}.py")
+    return {"notebook": str(notebook), "modules": [str(module) for module in modules_used(notebook)]}
+
+
+def parameters(name, *paths):
+    """What the notebook is run with: where its files are, and the profile's own parameters."""
+    chosen = {path: PATHS[path] for path in paths} | config["parameters"].get(name, {})
+    return json.dumps(chosen, sort_keys=True)
+
+
+def executed(name):
+    return f"{RUN}/notebooks/{name}.ipynb"
+
+
+rule all:
+    input:
+        f"{RUN}/votes/volumes.parquet",
+        expand(f"{RUN}/figures/{{figure}}.png", figure=["fig1", "fig3", "fig4"]),
+        [] if OWN_CT else f"{RUN}/claims.csv",
+
+
+rule prepare_cohort:
+    input:
+        **code("01_prepare_cohort"),
+    output:
+        f"{RUN}/cohort/slices.parquet",
+    params:
+        parameters=parameters("01_prepare_cohort", "dicom_folder", "cohort", "private"),
+    threads: workflow.cores
+    log:
+        executed("01_prepare_cohort"),
+    shell:
+        EXECUTE
+
+
+if not OWN_CT:
+
+    rule train_network:
+        input:
+            rules.prepare_cohort.output,
+            **code("02_train_network"),
+        output:
+            f"{NETWORK}/model.keras",
+            f"{NETWORK}/predictions.parquet",
+            f"{NETWORK}/history.csv",
+        params:
+            parameters=parameters("02_train_network", "cohort", "network"),
+        threads: workflow.cores
+        resources:
+            gpu=1,
+        log:
+            executed("02_train_network"),
+        shell:
+            EXECUTE
+
+
+rule vote_slices:
+    input:
+        rules.prepare_cohort.output,
+        f"{NETWORK}/model.keras",
+        [] if OWN_CT else PREDICTIONS,
+        **code("04_vote_slices"),
+    output:
+        f"{RUN}/votes/volumes.parquet",
+        PREDICTIONS if OWN_CT else [f"{RUN}/tables/table2.csv", f"{RUN}/figures/s4.png"],
+    params:
+        parameters=parameters("04_vote_slices", "cohort", "network", "predictions", "votes", "tables", "figures"),
+    log:
+        executed("04_vote_slices"),
+    shell:
+        EXECUTE
+
+
+rule compute_maps:
+    input:
+        rules.prepare_cohort.output,
+        f"{NETWORK}/model.keras",
+        PREDICTIONS,
+        **code("05_compute_maps"),
+    output:
+        f"{RUN}/maps/maps.npz",
+        f"{RUN}/maps/slices.csv",
+    params:
+        parameters=parameters("05_compute_maps", "cohort", "network", "predictions", "maps"),
+    log:
+        executed("05_compute_maps"),
+    shell:
+        EXECUTE
+
+
+rule mask_voxels:
+    input:
+        rules.prepare_cohort.output,
+        f"{NETWORK}/model.keras",
+        PREDICTIONS,
+        **code("06_mask_voxels"),
+    output:
+        f"{RUN}/masking/done.json",
+    params:
+        parameters=parameters("06_mask_voxels", "cohort", "network", "predictions", "masking"),
+    threads: workflow.cores
+    resources:
+        gpu=1,
+    log:
+        executed("06_mask_voxels"),
+    shell:
+        EXECUTE
+
+
+MAPS, MASKING = rules.compute_maps.output, rules.mask_voxels.output
+FIGURES = {
+    "07_fig1_final_layer_maps": ("maps", MAPS, ["figures/fig1.png", "figures/s7.png"]),
+    "08_fig2_masking_specificity": ("masking", MASKING, ["figures/fig2.png", "tables/fig2.csv"]),
+    "09_fig3_grad_cam_layers": ("maps", MAPS, ["figures/fig3.png"]),
+    "10_fig4_sam_layers": ("maps", MAPS, ["figures/fig4.png"]),
+    "11_fig5_sam_against_grad_cam": ("masking", MASKING, ["figures/fig5.png", "tables/fig5.csv"]),
+    "12_fig6_sam_layer_specificity": ("masking", MASKING, ["figures/fig6.png", "tables/fig6.csv"]),
+}
+for notebook, (source, made_from, drawn) in FIGURES.items():
+
+    rule:
+        name:
+            notebook[3:]
+        input:
+            made_from,
+            **code(notebook),
+        output:
+            [f"{RUN}/{file}" for file in drawn],
+        params:
+            parameters=parameters(notebook, source, "figures", "tables"),
+        log:
+            executed(notebook),
+        shell:
+            EXECUTE
+
+
+if not OWN_CT:
+
+    rule compare_with_paper:
+        input:
+            [f"{RUN}/{file}" for _, _, drawn in FIGURES.values() for file in drawn],
+            rules.train_network.output,
+            rules.vote_slices.output,
+            **code("17_compare_with_paper"),
+        output:
+            f"{RUN}/claims.csv",
+        params:
+            parameters=parameters("17_compare_with_paper", "run"),
+        log:
+            executed("17_compare_with_paper"),
+        shell:
+            EXECUTE

@@ -1,0 +1,92 @@
+"""Which slices are shown and which are masked: by rule, never by eye."""
+
+import numpy as np
+import pandas as pd
+
+from lib.paper import PHASES
+
+
+def eligible_slices(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Return the test slices that were classified correctly, or all of an unlabelled cohort.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        Columns patient, series, slice, phase, split, predicted, and a probability a phase.
+
+    Returns
+    -------
+    DataFrame
+        With `probability`, that of the phase the maps explain. Where a cohort has no labels, `phase` is the prediction.
+
+    Raises
+    ------
+    ValueError
+        If no slice is left.
+    """
+    chosen = predictions[predictions["split"].isin(["test", "apply"])]
+    labelled = chosen["phase"].isin(PHASES)
+    chosen = chosen.assign(phase=chosen["phase"].where(labelled, chosen["predicted"]))
+    chosen = chosen[chosen["phase"] == chosen["predicted"]].reset_index(drop=True)
+    if chosen.empty:
+        raise ValueError(
+            f"None of the {len(predictions)} predicted slices is a correctly classified test slice: nothing to explain."
+        )
+    columns = chosen["phase"].map(PHASES.index)
+    return chosen.assign(probability=chosen[list(PHASES)].to_numpy()[range(len(chosen)), columns])
+
+
+def representative_slices(predictions: pd.DataFrame, *, by: str = "phase", middle: float = 0.15) -> pd.DataFrame:
+    """Return one slice a phase: of the eligible mid-kidney slices, the one of median confidence.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        As in `eligible_slices`, with `kidney_position` in [0, 1].
+    by : {"phase", "series"}
+        One slice a phase, or one a series.
+    middle : float
+        Mid-kidney is a position within 0.5 +- `middle`; where there is none, or no position is known, all slices are
+        taken.
+
+    Returns
+    -------
+    DataFrame
+        A row a phase in the paper's order (or a row a series); of two middle slices, the less confident one.
+    """
+    chosen = eligible_slices(predictions)
+    chosen = chosen.assign(central=(chosen["kidney_position"] - 0.5).abs() <= middle)
+    rows = []
+    for _, group in chosen.groupby(by, sort=False):
+        group = group[group["central"]] if group["central"].any() else group
+        group = group.sort_values(["probability", "series", "slice"], kind="stable")
+        rows.append(group.iloc[(len(group) - 1) // 2])
+    table = pd.DataFrame(rows).drop(columns="central")
+    return table.sort_values("phase", key=lambda phase: phase.map(PHASES.index), kind="stable", ignore_index=True)
+
+
+def slices_to_mask(predictions: pd.DataFrame, per_phase: int, seed: int) -> pd.DataFrame:
+    """Return a random sample of the eligible slices, spread over as many patients as can be.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        As in `eligible_slices`.
+    per_phase : int
+        At most so many slices a phase; 0 takes all, as in the paper.
+    seed : int
+        Of the sample.
+
+    Returns
+    -------
+    DataFrame
+        In the order of series and slice. Of every patient a second slice is taken only after all have given a first.
+    """
+    chosen = eligible_slices(predictions)
+    if not per_phase:
+        return chosen
+    shuffled = chosen.sample(frac=1, random_state=np.random.default_rng(seed))
+    turn = shuffled.groupby(["phase", "patient"]).cumcount()
+    shuffled = shuffled.assign(turn=turn).sort_values("turn", kind="stable")
+    taken = shuffled.groupby("phase").head(per_phase).drop(columns="turn")
+    return taken.sort_values(["series", "slice"], ignore_index=True)

@@ -1,0 +1,101 @@
+"""The graph of notebooks: what runs again when something changes, and the whole chain on the smoke profile."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+
+from lib.provenance import ROOT
+
+FIGURES = [f"fig{n}" for n in range(1, 7)] + ["s4", "s7"]
+
+
+def snakemake(folder, *arguments):
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "config/smoke.yaml", *arguments]
+    path = f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"
+    return subprocess.run(
+        command, cwd=folder, env={**os.environ, "PATH": path, "PYTHONPATH": str(folder)}, capture_output=True, text=True
+    )
+
+
+def copy_of_the_project(folder):
+    """Copy what git tracks or would, into an empty folder."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in listed.stdout.splitlines():
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The smoke profile, run from nothing."""
+    folder = copy_of_the_project(tmp_path_factory.mktemp("project"))
+    start = time.monotonic()
+    done = snakemake(folder)
+    print(f"smoke profile: {time.monotonic() - start:.0f} s")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-5000:]
+    return folder
+
+
+def would_run(folder, *arguments):
+    planned = snakemake(folder, "--dry-run", "--quiet", "host", *arguments)
+    assert planned.returncode == 0, planned.stderr
+    lines = (planned.stdout + planned.stderr).splitlines()
+    return {line.split()[1].rstrip(":") for line in lines if line.startswith(("rule ", "localrule "))} - {"all"}
+
+
+def test_every_figure_and_table_and_the_claims_are_there(finished):
+    run = finished / "runs/smoke"
+    for name in FIGURES:
+        assert (run / f"figures/{name}.png").stat().st_size > 10_000, name
+        assert (run / f"figures/{name}.pdf").exists() and (run / f"figures/{name}.png.json").exists()
+    for name in ("table1_slices", "table1_volumes", "table2", "headline", "voting_rules"):
+        assert (run / f"tables/{name}.csv").exists(), name
+    claims = pd.read_csv(run / "claims.csv")
+    assert len(claims) >= 60 and claims.verdict.notna().all()
+
+
+def test_nothing_runs_twice(finished):
+    assert would_run(finished) == set()
+
+
+def test_editing_the_figures_module_redraws_and_retrains_nothing(finished):
+    os.utime(finished / "lib/figures.py")
+    rules = would_run(finished)
+    assert {"fig1_final_layer_maps", "fig2_masking_specificity", "vote_slices"} <= rules
+    assert not rules & {"prepare_cohort", "train_network", "compute_maps", "mask_voxels"}
+    assert snakemake(finished, "--touch").returncode == 0
+
+
+def test_a_changed_parameter_reruns_what_depends_on_it(finished):
+    config = finished / "config/smoke.yaml"
+    text = config.read_text()
+    try:
+        config.write_text(text.replace("draws: 2", "draws: 1"))
+        rules = would_run(finished)
+        assert {"mask_voxels", "fig2_masking_specificity", "compare_with_paper"} <= rules
+        assert not rules & {"prepare_cohort", "train_network", "compute_maps", "vote_slices", "fig1_final_layer_maps"}
+    finally:
+        config.write_text(text)
+
+
+def test_a_changed_patient_count_reruns_everything(finished):
+    config = finished / "config/smoke.yaml"
+    text = config.read_text()
+    try:
+        config.write_text(text.replace("patients: 60", "patients: 61"))
+        assert {"prepare_cohort", "train_network", "mask_voxels", "compare_with_paper"} <= would_run(finished)
+    finally:
+        config.write_text(text)
