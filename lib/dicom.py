@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -185,7 +186,8 @@ def _stacks(slices: list[CTSlice]) -> tuple[list[Series], list[tuple]]:
             kept = stack[:1]
             for item in stack[1:]:
                 if item.z - kept[-1].z < SAME_Z:
-                    rejected.append((item.path, f"a second slice at the same position, z = {item.z:.1f} mm", item.series))
+                    reason = f"a second slice at the same position, z = {item.z:.1f} mm"
+                    rejected.append((item.path, reason, item.series))
                 else:
                     kept.append(item)
             stacks.append(kept)
@@ -202,7 +204,7 @@ def _unmix(stack: list[CTSlice]) -> list[list[CTSlice]]:
     """Separate acquisitions, times, kernels or kinds of image that lie over each other under one series UID."""
 
     def overlap(group: list[CTSlice]) -> bool:
-        return any(b.z - a.z < SAME_Z for a, b in zip(group, group[1:], strict=False))
+        return any(b.z - a.z < SAME_Z for a, b in pairwise(group))
 
     if not overlap(stack):
         return [stack]

@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 import numpy as np
 from pydicom import Dataset, dcmread
+from pydicom.multival import MultiValue
 from pydicom.pixels import get_decoder
 from pydicom.uid import (
     UID,
@@ -310,15 +311,18 @@ def frame_layers(dataset: Dataset, frame: int) -> list[Dataset]:
 
 def text(layers: list[Dataset], key: str) -> str:
     """Return an attribute as text ("" where it is missing), from the first layer that has it."""
-    value = next((layer[key].value for layer in layers if key in layer and layer[key].value not in (None, "")), "")
-    return "\\".join(map(str, value)) if isinstance(value, (list, tuple)) or hasattr(value, "insert") else str(value)
+    value = _first(layers, key)
+    return "\\".join(map(str, value)) if isinstance(value, (list, tuple, MultiValue)) else str(value or "").strip()
 
 
 def numbers(layers: list[Dataset], key: str, count: int) -> tuple[float, ...] | None:
     """Return an attribute as `count` finite numbers, or None where it is missing or something else."""
     try:
-        value = next((layer[key].value for layer in layers if key in layer and layer[key].value not in (None, "")), None)
-        values = tuple(float(v) for v in np.atleast_1d(value))
+        values = tuple(float(v) for v in np.atleast_1d(_first(layers, key)))
     except (TypeError, ValueError):
         return None
     return values if len(values) == count and np.isfinite(values).all() else None
+
+
+def _first(layers: list[Dataset], key: str) -> object:
+    return next((layer[key].value for layer in layers if key in layer and layer[key].value not in (None, "")), None)

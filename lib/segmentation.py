@@ -1,0 +1,133 @@
+"""DICOM segmentations: where the kidneys lie, and which tissue each voxel is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from pydicom import Dataset, dcmread
+from pydicom.pixels import iter_pixels
+
+from lib.dicom import Series
+from lib.dicom_headers import DicomError, Segmentation, frame_layers, numbers, with_syntax
+
+KIDNEY = re.compile(r"kidney|renal (cortex|medulla|parenchyma)|kidneys")
+NOT_KIDNEY = re.compile(r"cyst|mass|tumou?r|lesion|neoplasm|carcinoma|stone|calculus|vein|artery|vessel|fat|adrenal")
+SAME_PLANE_MM = 0.3
+
+
+def kidney_segments(segmentation: Segmentation) -> list[int]:
+    """Return the numbers of the segments that are kidney, by label and property type."""
+    return [n for n, words in segmentation.words.items() if KIDNEY.search(words) and not NOT_KIDNEY.search(words)]
+
+
+def holds_tissues(segmentation: Segmentation) -> bool:
+    """Return whether there is more in it than kidneys."""
+    return len(kidney_segments(segmentation)) < len(segmentation.segments)
+
+
+def kidney_extent(segmentation: Segmentation) -> tuple[float, float] | None:
+    """Return z of the lowest and of the highest plane with kidney, mm; None where there is no kidney in it."""
+    wanted = set(kidney_segments(segmentation))
+    planes = [z for z, numbers_, mask in _frames(segmentation) if _holds(mask, numbers_, wanted)]
+    return (min(planes), max(planes)) if planes else None
+
+
+def tissue_codes(segmentations: Iterable[Segmentation], known: dict[str, int] | None = None) -> dict[str, int]:
+    """Give every segment name one code, 1 to 255: its own number where that is free, else the next free one.
+
+    Names in `known` keep their codes.
+
+    Raises
+    ------
+    ValueError
+        If there are more than 255 names.
+    """
+    codes = dict(known or {})
+    names = sorted({(number, name) for item in segmentations for number, name in item.segments.items()})
+    for number, name in names:
+        if name not in codes:
+            used = set(codes.values())
+            free = (code for code in (number, *range(1, 256)) if 0 < code < 256 and code not in used)
+            codes[name] = next(free, 0)
+            if not codes[name]:
+                raise ValueError(f"more than 255 different tissues in the segmentations; the next is {name!r}.")
+    return codes
+
+
+def read_tissues(
+    segmentation: Segmentation, series: Series, indices: Iterable[int], codes: dict[str, int]
+) -> np.ndarray:
+    """Read which tissue each voxel of some slices is.
+
+    Parameters
+    ----------
+    segmentation : Segmentation
+        On the grid of `series`.
+    series : Series
+        The CT that it belongs to.
+    indices : iterable of int
+        Slices of the series.
+    codes : dict of str to int
+        From `tissue_codes`.
+
+    Returns
+    -------
+    uint8 array (n, H, W)
+        Codes, 0 where nothing is; oriented as `lib.dicom.read_volume` does. Of overlapping segments the last wins.
+
+    Raises
+    ------
+    DicomError
+        If the segmentation is on another grid.
+    """
+    indices = list(indices)
+    z = series.z_mm[indices]
+    tissues = np.zeros((len(indices), *series.shape[1:]), np.uint8)
+    table = np.zeros(256, np.uint8)
+    for number, name in segmentation.segments.items():
+        table[number] = codes[name]
+    first = series.slices[0]
+    transpose, flip_rows, flip_columns = first.turn
+    for plane, number, mask in _frames(segmentation):
+        place = int(np.argmin(np.abs(z - plane)))
+        if abs(z[place] - plane) > SAME_PLANE_MM:
+            continue
+        if mask.shape != (first.rows, first.columns):
+            raise DicomError(f"segmentation of {mask.shape} pixels, CT of {(first.rows, first.columns)}")
+        mask = mask.T if transpose else mask
+        mask = mask[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
+        if number is None:
+            np.copyto(tissues[place], table[mask], where=mask > 0)
+        else:
+            tissues[place][mask > 0] = table[number]
+    return tissues
+
+
+def _holds(mask: np.ndarray, number: int | None, wanted: set[int]) -> bool:
+    return bool(np.isin(mask, list(wanted)).any()) if number is None else number in wanted and bool(mask.any())
+
+
+def _frames(segmentation: Segmentation) -> Iterator[tuple[float, int | None, np.ndarray]]:
+    """Yield z of the plane's centre, the segment's number (None: the frame holds numbers itself), the frame."""
+    try:
+        dataset = with_syntax(dcmread(segmentation.path, force=True))
+        labelmap = str(dataset.get("SegmentationType")) == "LABELMAP"
+        count = len(dataset.PerFrameFunctionalGroupsSequence)
+        geometry = [_plane(dataset, frame, labelmap) for frame in range(count)]
+        for (z, number), mask in zip(geometry, iter_pixels(dataset), strict=True):
+            yield z, number, mask
+    except Exception as error:  # a damaged file and its decoder raise anything
+        raise DicomError(f"{segmentation.path}: segmentation cannot be read ({error})") from error
+
+
+def _plane(dataset: Dataset, frame: int, labelmap: bool) -> tuple[float, int | None]:
+    layers = frame_layers(dataset, frame)
+    position, orientation = numbers(layers, "ImagePositionPatient", 3), numbers(layers, "ImageOrientationPatient", 6)
+    spacing = numbers(layers, "PixelSpacing", 2)
+    if position is None or orientation is None or spacing is None:
+        raise DicomError("frames without position")
+    half = spacing[1] * (int(dataset.Columns) - 1) / 2, spacing[0] * (int(dataset.Rows) - 1) / 2
+    number = None if labelmap else int(numbers(layers, "ReferencedSegmentNumber", 1)[0])
+    return position[2] + orientation[2] * half[0] + orientation[5] * half[1], number
