@@ -1,0 +1,111 @@
+"""What is done to an image or a map before it is drawn."""
+
+import numpy as np
+from matplotlib import colormaps
+from scipy import ndimage, stats
+
+HIDDEN = 0.025  # lowest share of a map that is not shown
+
+
+def window(hu: np.ndarray, centre: float = 40.0, width: float = 400.0) -> np.ndarray:
+    """Return grey values in [0, 1] of an image (H, W) in Hounsfield units; NaN (outside the body) is black."""
+    return np.nan_to_num(np.clip((np.asarray(hu, dtype=float) - centre) / width + 0.5, 0, 1), nan=0.0)
+
+
+def rank_order(values: np.ndarray) -> np.ndarray:
+    """Return each value's rank in its map, from 0 (lowest) to 1 (highest); equal values share the mean rank.
+
+    A map of one value gives 1/2 everywhere.
+    """
+    values = _finite(values)
+    return ((stats.rankdata(values) - 1) / max(values.size - 1, 1)).reshape(values.shape)
+
+
+def to_range(values: np.ndarray) -> np.ndarray:
+    """Return a map scaled from its own minimum (0) to its own maximum (1); a map of one value gives 0 everywhere."""
+    values = _finite(values)
+    span = values.max() - values.min()
+    return (values - values.min()) / span if span > 0 else np.zeros_like(values)
+
+
+def upsample(values: np.ndarray, shape: tuple[int, int], how: str = "nearest") -> np.ndarray:
+    """Return a map (h, w) at the resolution of the image (H, W), which is a multiple of it.
+
+    Parameters
+    ----------
+    values : array (h, w)
+        Map at its layer's resolution.
+    shape : (int, int)
+        Of the image.
+    how : {"nearest", "bilinear"}
+        "nearest" repeats each value over its block of voxels; "bilinear" interpolates between the blocks' centres.
+
+    Raises
+    ------
+    ValueError
+        If `shape` is no multiple of the map's shape, or `how` is unknown.
+    """
+    values = np.asarray(values, dtype=float)
+    if values.ndim != 2 or shape[0] % values.shape[0] or shape[1] % values.shape[1]:
+        raise ValueError(f"a map of shape {values.shape} does not divide an image of shape {tuple(shape)}.")
+    factors = (shape[0] // values.shape[0], shape[1] // values.shape[1])
+    if how == "nearest":
+        return np.kron(values, np.ones(factors))
+    if how == "bilinear":
+        return ndimage.zoom(values, factors, order=1, mode="nearest", grid_mode=True)
+    raise ValueError(f"how is {how!r}; expected 'nearest' or 'bilinear'.")
+
+
+def scaled(values: np.ndarray, display: str) -> np.ndarray:
+    """Scale a map to [0, 1] for display.
+
+    Parameters
+    ----------
+    values : array (H, W) or (H, W, C)
+        Raw map; of several input channels (neighbouring slices) the centre one is shown.
+    display : {"magnitude rank", "rank", "range"}
+        Rank order of the absolute value (the paper's saliency), rank order (guided backprop, signed saliency), or the
+        value within the map's range (CAM, Grad-CAM, SAM).
+    """
+    values = np.asarray(values, dtype=float)
+    if values.ndim == 3:
+        values = values[..., values.shape[-1] // 2]
+    if display == "magnitude rank":
+        return rank_order(np.abs(values))
+    if display == "rank":
+        return rank_order(values)
+    if display == "range":
+        return to_range(values)
+    raise ValueError(f"display is {display!r}; expected 'magnitude rank', 'rank' or 'range'.")
+
+
+def overlay(hu: np.ndarray, heat: np.ndarray, *, cmap: str = "rainbow", opacity: float = 0.6) -> np.ndarray:
+    """Lay a map over an image.
+
+    Parameters
+    ----------
+    hu : array (H, W), Hounsfield units
+        NaN outside the body.
+    heat : array (H, W) in [0, 1]
+        Scaled map; values below 0.025 are not shown.
+    cmap : str
+        Colour map of matplotlib; the paper's runs from purple (low) to red (high).
+    opacity : float in [0, 1]
+        Of the colours over the image.
+
+    Returns
+    -------
+    array (H, W, 3) of uint8
+    """
+    grey = np.repeat(window(hu)[..., None], 3, axis=2)
+    weight = np.where(heat < HIDDEN, 0.0, opacity)[..., None]
+    mixed = (1 - weight) * grey + weight * colormaps[cmap](heat)[..., :3]
+    return np.round(255 * mixed).astype(np.uint8)
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    """Return values as floats, or say that they are not finite."""
+    values = np.asarray(values, dtype=float)
+    if not np.isfinite(values).all():
+        raise ValueError(f"the map holds {np.count_nonzero(~np.isfinite(values))} values that are NaN or infinite.")
+    return values

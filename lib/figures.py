@@ -1,0 +1,226 @@
+"""The paper's figures, drawn from saved arrays and tables; nothing is computed here."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lib.display import overlay, scaled, upsample, window
+from lib.paper import METHOD_TITLES, PHASE_TITLES, PHASES
+from lib.provenance import atomic_path, resolve
+
+STYLE = str(Path(__file__).with_name("paper.mplstyle"))
+ONE_COLUMN_MM, TWO_COLUMNS_MM = 86.0, 178.0
+PHASE_COLOURS = dict(zip(PHASES, ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#aa3377"), strict=True))
+DISPLAY = {"saliency": "magnitude rank", "guided_backprop": "rank"}  # all others: "range"
+
+
+class MapRow(NamedTuple):
+    """One row of a figure of maps: its title, which map, and how it is scaled for display."""
+
+    title: str
+    method: str
+    layer: str
+    display: str
+
+
+class Maps(NamedTuple):
+    """Saved maps: HU `images` (H, W) by phase, raw `maps` by (phase, method, layer), and the `slices` they show."""
+
+    images: dict[str, np.ndarray]
+    maps: dict[tuple[str, str, str], np.ndarray]
+    slices: pd.DataFrame
+
+
+def read_maps(folder: str | Path) -> Maps:
+    """Read the maps of the representative slices that 05_compute_maps saved in a folder."""
+    folder = resolve(folder)
+    images, maps = {}, {}
+    with np.load(folder / "maps.npz") as arrays:
+        for key in arrays.files:
+            phase, *name = key.split("/")
+            if name == ["image"]:
+                images[phase] = arrays[key]
+            elif len(name) == 2:
+                maps[phase, name[0], name[1]] = arrays[key]
+    if not images:
+        raise ValueError(f"{folder / 'maps.npz'} holds no <phase>/image: run 05_compute_maps again.")
+    return Maps(images, maps, pd.read_csv(folder / "slices.csv"))
+
+
+@contextmanager
+def paper_style():
+    """Draw in the paper's style, whatever is set outside."""
+    with mpl.rc_context(), plt.style.context(STYLE, after_reset=True):
+        yield
+
+
+def save_figure(figure: Figure, path: str | Path, *, limit: int = 1_000_000) -> list[Path]:
+    """Write a figure as PNG and PDF, the same bytes each time.
+
+    Parameters
+    ----------
+    figure : Figure
+    path : path
+        Of the PNG; the PDF goes beside it.
+    limit : int
+        Bytes that the PNG may have. It has 300 dpi; one that is larger (noisy maps) gets 220, 160 or 120 dpi. The PDF
+        keeps every voxel.
+
+    Returns
+    -------
+    list of Path
+        The two files.
+    """
+    png, pdf = (resolve(path).with_suffix(suffix) for suffix in (".png", ".pdf"))
+    with paper_style():
+        with atomic_path(png) as temporary:
+            for dpi in (300, 220, 160, 120):
+                figure.savefig(temporary, dpi=dpi, metadata={"Software": None}, pil_kwargs={"optimize": True})
+                if temporary.stat().st_size <= limit:
+                    break
+        with atomic_path(pdf) as temporary:
+            figure.savefig(temporary, metadata={"CreationDate": None, "Producer": None})
+    return [png, pdf]
+
+
+def axes_mm(width: float, height: float, rows: int = 1, columns: int = 1, **keywords):
+    """Return a figure of a size in millimetres, and its panels, as `plt.subplots` does."""
+    return plt.subplots(rows, columns, figsize=inches(width, height), **keywords)
+
+
+def inches(*millimetres: float) -> tuple[float, ...]:
+    """Return lengths in inches."""
+    return tuple(length / 25.4 for length in millimetres)
+
+
+def map_figure(
+    maps: Maps, rows: Sequence[MapRow], *, cmap: str = "rainbow", opacity: float = 0.6, how: str = "nearest"
+) -> Figure:
+    """Draw maps over CT: the image in the first row, one map a further row, one phase a column (Figs 1, 3, 4, S7).
+
+    Parameters
+    ----------
+    maps : Maps
+        Phases without an image leave an empty column.
+    rows : sequence of MapRow
+        Maps from top to bottom.
+    cmap : str
+        Colour map; "rainbow" is the paper's.
+    opacity : float
+        Of the map over the image.
+    how : {"nearest", "bilinear"}
+        How maps of a lower resolution are brought to that of the image.
+    """
+    side = (TWO_COLUMNS_MM - 26) / len(PHASES)
+    with paper_style():
+        figure, axes = axes_mm(
+            TWO_COLUMNS_MM, side * (len(rows) + 1) + 8, len(rows) + 1, len(PHASES), squeeze=False, layout="compressed"
+        )
+        figure.get_layout_engine().set(w_pad=0.02, h_pad=0.04, wspace=0, hspace=0)
+        for panel in axes.flat:
+            panel.set(xticks=[], yticks=[])
+            panel.spines[:].set_visible(False)
+        for panel, title in zip(axes[:, 0], ["CT image", *(row.title for row in rows)], strict=True):
+            panel.set_ylabel(title)
+        for column, phase in zip(axes.T, PHASES, strict=True):
+            column[0].set_title(PHASE_TITLES[phase])
+            if phase not in maps.images:
+                column[0].text(0.5, 0.5, "no slice\nclassified\ncorrectly", ha="center", va="center")
+                continue
+            image = maps.images[phase]
+            column[0].imshow(window(image), cmap="gray", vmin=0, vmax=1)
+            for panel, row in zip(column[1:], rows, strict=True):
+                values = _map_of(maps, phase, row)
+                if row.display == "range":
+                    values = upsample(values, image.shape, how)
+                panel.imshow(overlay(image, scaled(values, row.display), cmap=cmap, opacity=opacity))
+        colours = plt.cm.ScalarMappable(mpl.colors.Normalize(0, 1), cmap)
+        bar = figure.colorbar(colours, ax=axes, shrink=0.5, aspect=30, pad=0.01)
+        bar.set_label(_scale_label(rows))
+        bar.set_ticks([0, 0.5, 1])
+    return figure
+
+
+def map_row(method: str, layer: str, title: str | None = None) -> MapRow:
+    """Return the row of a map with the paper's title and scaling."""
+    return MapRow(title or METHOD_TITLES[method], method, layer, DISPLAY.get(method, "range"))
+
+
+def training_figure(
+    history: pd.DataFrame, curves: Mapping[str, pd.DataFrame], areas: Mapping[str, pd.Series]
+) -> Figure:
+    """Draw S4: loss and accuracy by epoch, and ROC curves one against all.
+
+    Parameters
+    ----------
+    history : DataFrame
+        `epoch`, `loss`, `val_loss`, `accuracy`, `val_accuracy`.
+    curves : mapping of title to DataFrame
+        Two panels (slices, voting): `phase`, `false_positive_rate`, `true_positive_rate`.
+    areas : mapping of title to Series
+        Area under each curve by phase.
+    """
+    with paper_style():
+        figure, axes = axes_mm(TWO_COLUMNS_MM, 130, 2, 2)
+        for panel, name, label in zip(axes[0], ("loss", "accuracy"), ("Loss (cross-entropy)", "Accuracy"), strict=True):
+            for prefix, title, style in (("", "training", "-"), ("val_", "validation", "--")):
+                panel.plot(history["epoch"], history[prefix + name], style, color="black", label=title)
+            panel.set(xlabel="Epoch", ylabel=label)
+            panel.xaxis.get_major_locator().set_params(integer=True)
+            panel.legend()
+        axes[0, 1].set_ylim(0, 1)
+        for panel, (title, curve) in zip(axes[1], curves.items(), strict=True):
+            for phase, points in curve.groupby("phase", sort=False):
+                label = f"{PHASE_TITLES[phase]}, {areas[title][phase]:.3f}"
+                rates = points["false_positive_rate"], points["true_positive_rate"]
+                panel.plot(*rates, color=PHASE_COLOURS[phase], label=label)
+            panel.plot([0, 1], [0, 1], ":", color="0.6", linewidth=0.6)
+            panel.set(xlim=(-0.01, 1), ylim=(0, 1.01), xlabel="False-positive rate", ylabel="True-positive rate")
+            panel.set_title(title)
+            panel.set_box_aspect(1)
+            panel.legend(title="Phase against all, AUC", loc="lower right")
+    return figure
+
+
+def confusion_figure(matrices: Mapping[str, pd.DataFrame]) -> Figure:
+    """Draw confusion matrices, rows predicted and columns labelled, shaded by the share of the labelled phase."""
+    names = [PHASE_TITLES[phase] for phase in PHASES]
+    with paper_style():
+        figure, axes = axes_mm(TWO_COLUMNS_MM, 78, 1, len(matrices), squeeze=False, layout="compressed")
+        for panel, (title, matrix) in zip(axes[0], matrices.items(), strict=True):
+            counts = matrix.loc[list(PHASES), list(PHASES)].to_numpy()
+            shares = counts / np.maximum(counts.sum(axis=0), 1)
+            shown = panel.imshow(shares, cmap="Greys", vmin=0, vmax=1)
+            for (row, column), count in np.ndenumerate(counts):
+                colour = "white" if shares[row, column] > 0.5 else "black"
+                panel.text(column, row, f"{count}", ha="center", va="center", color=colour)
+            panel.set_xticks(range(5), names, rotation=30, ha="right", rotation_mode="anchor")
+            panel.set_yticks(range(5), names)
+            panel.set(xlabel="Labelled phase", ylabel="Predicted phase", title=title)
+            panel.spines[:].set_visible(True)
+        figure.colorbar(shown, ax=axes, shrink=0.7, label="Share of the labelled phase")
+    return figure
+
+
+def _map_of(maps: Maps, phase: str, row: MapRow) -> np.ndarray:
+    """Return a saved map, or say which ones there are."""
+    key = (phase, row.method, row.layer)
+    if key not in maps.maps:
+        known = sorted("/".join(name) for name in maps.maps)
+        raise ValueError(f"maps.npz has no {'/'.join(key)}; it has {known}. Run 05_compute_maps again.")
+    return maps.maps[key]
+
+
+def _scale_label(rows: Sequence[MapRow]) -> str:
+    """Say what 0 and 1 mean on the colour bar."""
+    ranks = any("rank" in row.display for row in rows)
+    values = any(row.display == "range" for row in rows)
+    parts = ["rank of the voxel"] * ranks + ["value within the map's range"] * values
+    return f"{' or '.join(parts).capitalize()} (0 lowest, 1 highest)"
