@@ -1,12 +1,12 @@
 """Attribution maps of a Keras classifier: every map of every layer from one forward and two backward passes.
 
-Notation: x the image, A_k the activation of kernel k in a layer (H', W'), y_c the score of class c, G_k = dy_c / dA_k,
-B a 2-D Gaussian blur of each kernel. With `gradients.py` this file can be lifted out: the two need Keras and NumPy, nothing else.
+Notation: x the image, A_k the activation of kernel k in a layer (H', W'), y_c the score of class c, G_k = dy_c /
+dA_k, B a 2-D Gaussian blur of each kernel. With `gradients.py` this file can be lifted out: the two need Keras and
+NumPy only.
 """
 
 import math
 import warnings
-from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import keras
@@ -50,13 +50,13 @@ def _head(steps: list[Step]) -> tuple[Step, str]:
         if activation is getattr(keras.activations, kind):
             return head, kind
     raise ValueError(
-        f"The last activation ({head.name!r}: {getattr(activation, '__name__', activation)}) is neither softmax, sigmoid nor "
-        "linear: there is no class score before it."
+        f"The last activation ({head.name!r}: {getattr(activation, '__name__', activation)}) is neither softmax, "
+        "sigmoid nor linear: there is no class score before it."
     )
 
 
 def _cam_head(head: Step) -> tuple[Step, Step] | None:
-    """Return the dense layer of a global-average-pooling head and the step whose output is pooled, where there is such a head."""
+    """Return the dense layer of a global-average-pooling head and the step whose output is pooled, or None."""
     dense = head if isinstance(head.operation, kl.Dense) else _back(head.parents[0])
     pooling = _back(dense.parents[0], kl.Flatten) if isinstance(dense.operation, kl.Dense) else dense
     if isinstance(dense.operation, kl.Dense) and isinstance(pooling.operation, kl.GlobalAveragePooling2D):
@@ -84,7 +84,7 @@ def gaussian_kernel(sigma: float) -> np.ndarray:
 
 
 def blur(tensor, sigma: float):
-    """Blur each kernel of a tensor (n, H', W', K) with a 2-D Gaussian of `sigma` layer pixels, edges reflected (d c b a | a b c d)."""
+    """Blur each kernel of a tensor (n, H', W', K), sigma in layer pixels, edges reflected (d c b a | a b c d)."""
     weights = gaussian_kernel(sigma)
     radius, kernels = len(weights) // 2, tensor.shape[-1]
     for axis, shape in ((1, (-1, 1, 1, 1)), (2, (1, -1, 1, 1))):
@@ -100,9 +100,9 @@ class Attributor:
     Parameters
     ----------
     model : keras.Model
-        Single-input image classifier, Functional or Sequential, models nested at will. It runs in inference mode and in float32,
-        and is left unchanged; weights that are trained or loaded later are seen. Its class scores are what enters its last softmax
-        or sigmoid (activation or layer); without one, its output is taken for logits.
+        Single-input image classifier, Functional or Sequential, models nested at will. It runs in inference mode and
+        in float32, and is left unchanged; weights that are trained or loaded later are seen. Its class scores are
+        what enters its last softmax or sigmoid (activation or layer); without one, its output is taken for logits.
     layers : sequence of str, optional
         Where the layer maps are made: names, or paths ("resnet50/conv4_block6_out") where a name is not unique.
         None: the activation before each pooling, and the last.
@@ -135,12 +135,14 @@ class Attributor:
     TypeError
         If the model is no Functional or Sequential Keras model.
     ValueError
-        If a layer is not known or has no spatial output, a choice is not known, or the model is no single-input image classifier.
+        If a layer is not known or has no spatial output, a choice is not known, or the model is no single-input image
+        classifier.
 
     Notes
     -----
-    p_c = s(m) with m the log odds and s the logistic function, so dp_c/dx = s(m) s(-m) dm/dx. The passes differentiate m, and the
-    factor comes last: where the softmax saturates nothing is lost before it. "probability" and "log_odds" rank voxels alike.
+    p_c = s(m) with m the log odds and s the logistic function, so dp_c/dx = s(m) s(-m) dm/dx. The passes
+    differentiate m, and the factor comes last: where the softmax saturates nothing is lost before it. "probability"
+    and "log_odds" rank voxels alike.
     """
 
     def __init__(
@@ -167,7 +169,7 @@ class Attributor:
         if not getattr(model, "inputs", None) or len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
             shapes = [tuple(tensor.shape) for tensor in getattr(model, "inputs", None) or ()]
             raise ValueError(
-                f"Model {model.name!r} has inputs {shapes}, expected a single one of shape (n, height, width, channels)."
+                f"Model {model.name!r} has inputs {shapes}, expected one of shape (n, height, width, channels)."
             )
         self.model, self.score, self.blur_sigma = model, score, blur_sigma
         self.maximum, self.inversion, self.gradient, self.memory = maximum, inversion, gradient, memory
@@ -267,8 +269,8 @@ class Attributor:
         -------
         dict of (method, layer) to float32 array
             Raw values at the map's own resolution: (n, H', W'); at the input of several channels (n, H, W, C).
-            Keys: ("saliency", "input"), ("guided_backprop", "input"), ("cam", the pooled layer), ("grad_cam", layer), ("sam", layer),
-            ("hires_cam", layer), ("layer_cam", layer).
+            Keys: ("saliency", "input"), ("guided_backprop", "input"), ("cam", the pooled layer), ("grad_cam", layer),
+            ("sam", layer), ("hires_cam", layer), ("layer_cam", layer).
 
         Raises
         ------
@@ -319,7 +321,7 @@ class Attributor:
             raise ValueError(
                 f"classes is {classes.dtype} {classes.shape}, expected one integer or {len(images)} of them."
             )
-        if classes.size and not (0 <= classes.min() and classes.max() < self._classes):
+        if classes.size and not (classes.min() >= 0 and classes.max() < self._classes):
             raise ValueError(f"classes holds {classes.min()}..{classes.max()}, expected 0..{self._classes - 1}.")
         return images, np.broadcast_to(classes, len(images)).astype("int32")
 
@@ -340,9 +342,9 @@ class Attributor:
         def forward(images, relu, tap):
             tap_named = lambda name, tensor: tap(names[name], tensor) if name in names else tensor  # noqa: E731
             logits = replay(self.model, images, relu, tap_named, self._steps, self._head.name)
-            return self._class_score(ops.cast(logits, "float32"), classes), None
+            return self._class_score(ops.cast(logits, "float32"), classes)
 
-        score, _, activations, plain, guided = gradients(forward, images, wrt, "guided_backprop" in wanted)
+        score, activations, plain, guided = gradients(forward, images, wrt, "guided_backprop" in wanted)
         factor = ops.sigmoid(score) * ops.sigmoid(-score) if self.score == "probability" else None
         maps = []
         for method, layer in keys:
@@ -394,7 +396,7 @@ class Attributor:
 
 
 def saliency(model: keras.Model, images, classes, **readings) -> np.ndarray:
-    """Return dy_c / dx, signed, (n, H, W) or (n, H, W, C) (Simonyan et al. 2014, arXiv 1312.6034). `readings`: see `Attributor`."""
+    """Return dy_c / dx, signed, (n, H, W) or (n, H, W, C) (Simonyan et al. 2014, arXiv 1312.6034)."""
     return Attributor(model, (), **readings)(images, classes, "saliency")["saliency", "input"]
 
 
@@ -404,7 +406,7 @@ def guided_backprop(model: keras.Model, images, classes, **readings) -> np.ndarr
 
 
 def cam(model: keras.Model, images, classes, **readings) -> np.ndarray:
-    """Return sum_k w_kc A_k of the pooled layer, signed, bias ignored, (n, H', W') (Zhou et al. 2016, arXiv 1512.04150)."""
+    """Return sum_k w_kc A_k of the pooled layer, (n, H', W'), signed, no bias (Zhou et al. 2016, arXiv 1512.04150)."""
     return next(iter(Attributor(model, (), **readings)(images, classes, "cam").values()))
 
 

@@ -1,6 +1,6 @@
 """One forward and two backward passes through any Keras classifier, on TensorFlow, JAX or torch.
 
-The only file that knows a backend. With `attribution.py` it can be lifted out: the two need Keras and NumPy, nothing else.
+The only file that knows a backend. With `attribution.py` it can be lifted out: the two need Keras and NumPy only.
 """
 
 from collections.abc import Callable
@@ -69,10 +69,10 @@ def _gradients_tensorflow(forward: Callable, images, wrt: tuple[str, ...], guide
 
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
         tape.watch(images)
-        score, others = forward(images, relu, lambda name, tensor: taps.setdefault(name, tensor))
+        score = forward(images, relu, lambda name, tensor: taps.setdefault(name, tensor))
     plain = tape.gradient(score, {name: taps[name] for name in wrt}) if wrt else {}
     gate.guided = True
-    return score, others, taps, plain, tape.gradient(score, images) if guided else None
+    return score, taps, plain, tape.gradient(score, images) if guided else None
 
 
 def _gradients_torch(forward: Callable, images, wrt: tuple[str, ...], guided: bool):
@@ -93,7 +93,7 @@ def _gradients_torch(forward: Callable, images, wrt: tuple[str, ...], guided: bo
     with torch.enable_grad():
         images = images.detach().requires_grad_(True)
         taps = {"input": images}
-        score, others = forward(images, Relu.apply, lambda name, tensor: taps.setdefault(name, tensor))
+        score = forward(images, Relu.apply, lambda name, tensor: taps.setdefault(name, tensor))
         total, plain, guided_gradient = score.sum(), {}, None
         if wrt:
             sources = [taps[name] for name in wrt]
@@ -103,7 +103,7 @@ def _gradients_torch(forward: Callable, images, wrt: tuple[str, ...], guided: bo
         if guided:
             gate.guided = True
             (guided_gradient,) = torch.autograd.grad(total, images, allow_unused=True)
-    return score, others, taps, plain, guided_gradient
+    return score, taps, plain, guided_gradient
 
 
 def _gradients_jax(forward: Callable, images, wrt: tuple[str, ...], guided: bool):
@@ -131,16 +131,16 @@ def _gradients_jax(forward: Callable, images, wrt: tuple[str, ...], guided: bool
         def tap(name, tensor):
             return taps.setdefault(name, probe(tensor, probes[name]) if name in probes else tensor)
 
-        score, others = forward(images, relu, tap)
-        return score.sum(), (score, others, taps)
+        score = forward(images, relu, tap)
+        return score.sum(), (score, taps)
 
-    shapes = jax.eval_shape(run, images, {})[1][2]
+    shapes = jax.eval_shape(run, images, {})[1][1]
     probes = {name: jax.numpy.zeros(shapes[name].shape, shapes[name].dtype) for name in wrt if name != "input"}
-    _, pullback, (score, others, taps) = jax.vjp(run, images, probes, has_aux=True)
+    _, pullback, (score, taps) = jax.vjp(run, images, probes, has_aux=True)
     gradient, plain = pullback(jax.numpy.ones((), score.dtype)) if wrt else (None, {})
     gate.guided = True
     guided_gradient = pullback(jax.numpy.ones((), score.dtype))[0] if guided else None
-    return score, others, {"input": images, **taps}, {"input": gradient, **plain}, guided_gradient
+    return score, {"input": images, **taps}, {"input": gradient, **plain}, guided_gradient
 
 
 def gradients(forward: Callable, images, wrt: tuple[str, ...], guided: bool):
@@ -149,8 +149,8 @@ def gradients(forward: Callable, images, wrt: tuple[str, ...], guided: bool):
     Parameters
     ----------
     forward : callable
-        `forward(images, relu, tap) -> (score, others)`. It must send every ReLU through `relu` and every tensor of
-        interest through `tap(name, tensor)`, and use what `tap` returns. `score` has shape (n,), `others` is any structure.
+        `forward(images, relu, tap) -> score`, (n,). It sends every ReLU through `relu` and every tensor of interest
+        through `tap(name, tensor)`, and goes on with what `tap` returns.
     images : tensor
         The input, (n, H, W, C).
     wrt : tuple of str
@@ -160,8 +160,7 @@ def gradients(forward: Callable, images, wrt: tuple[str, ...], guided: bool):
 
     Returns
     -------
-    score, others
-        As `forward` returned them.
+    score : tensor, (n,)
     taps : dict of tensor
         The tapped tensors, and "input".
     plain : dict of tensor
@@ -175,7 +174,7 @@ def gradients(forward: Callable, images, wrt: tuple[str, ...], guided: bool):
         If the score does not depend on one of `wrt`.
     """
     run = {"tensorflow": _gradients_tensorflow, "jax": _gradients_jax, "torch": _gradients_torch}[BACKEND]
-    score, others, taps, plain, guided_gradient = run(forward, images, wrt, guided)
+    score, taps, plain, guided_gradient = run(forward, images, wrt, guided)
     for name in wrt:
         if plain[name] is None:
             raise ValueError(
@@ -183,7 +182,7 @@ def gradients(forward: Callable, images, wrt: tuple[str, ...], guided: bool):
             )
     if guided and guided_gradient is None:
         raise ValueError("The class score does not depend on the input.")
-    return score, others, taps, plain, guided_gradient
+    return score, taps, plain, guided_gradient
 
 
 def compiled(function: Callable, variables: list, signature: list[tuple[tuple, str]]) -> Callable:
@@ -192,7 +191,7 @@ def compiled(function: Callable, variables: list, signature: list[tuple[tuple, s
     Parameters
     ----------
     function : callable
-        Takes as many tensors as `signature` has entries, returns a list of tensors whose first axis is that of its first argument.
+        Takes as many tensors as `signature` has entries, returns a list of tensors as long as its first argument.
     variables : list of keras.Variable
         What the function reads: later changes of their values are seen, writes to them are not done.
     signature : list of (shape, dtype)
@@ -205,8 +204,8 @@ def compiled(function: Callable, variables: list, signature: list[tuple[tuple, s
 
     Notes
     -----
-    TensorFlow traces once. XLA compiles by shape, so JAX gets batches padded to powers of two: one trace for each of these.
-    torch runs eagerly.
+    TensorFlow traces once. XLA compiles by shape, so JAX gets batches padded to powers of two: one trace for each of
+    these. torch runs eagerly.
     """
     if BACKEND == "jax":
 
@@ -243,7 +242,7 @@ def compiled(function: Callable, variables: list, signature: list[tuple[tuple, s
 
 @dataclass(frozen=True)
 class Step:
-    """One operation of a model: where it lies, what feeds it, the shape that it gives (batch first), its gate (`gate_of`)."""
+    """One operation of a model: where it lies, what feeds it, the shape that it gives, its gate (`gate_of`)."""
 
     name: str
     operation: object
@@ -255,8 +254,9 @@ class Step:
 def walk(model: keras.Model, inputs, visit: Callable, path: str = ""):
     """Replay a Functional or Sequential model operation by operation, nested models inlined.
 
-    `visit(name, operation, *args, **kwargs)` returns what the operation is to give. `name` is the operation's own, after the
-    names of the models it lies in: "resnet50/conv1_conv". The model is not changed: nothing symbolic is called.
+    `visit(name, operation, *args, **kwargs)` returns what the operation is to give. `name` is the operation's own,
+    after the names of the models it lies in: "resnet50/conv1_conv". The model is not changed: nothing symbolic is
+    called.
 
     Raises
     ------
@@ -266,8 +266,8 @@ def walk(model: keras.Model, inputs, visit: Callable, path: str = ""):
     graph = getattr(model, "_functional", model)
     if not hasattr(graph, "_run_through_graph"):
         raise TypeError(
-            f"Model {model.name!r} ({type(model).__name__}) has no graph of layers to follow: build it with the Functional "
-            "or Sequential API (a Sequential model needs an Input)."
+            f"Model {model.name!r} ({type(model).__name__}) has no graph of layers to follow: build it with the "
+            "Functional or Sequential API (a Sequential model needs an Input)."
         )
 
     def visitor(operation):
@@ -342,25 +342,11 @@ def twin(layer: keras.layers.Layer, **changes) -> keras.layers.Layer:
 
 
 def replay(model: keras.Model, images, relu: Callable, tap: Callable, steps: list[Step], head: str):
-    """Run a model in inference mode and float32, every plain ReLU through `relu`, up to the class scores before `head`'s activation.
+    """Run a model in inference mode and float32 and return its class scores (n, classes).
 
-    Parameters
-    ----------
-    model : keras.Model
-        Unchanged: where an activation must be split from its layer, a twin that shares the variables is called.
-    images : tensor
-        (n, H, W, C).
-    relu, tap : callable
-        See `gradients`; `tap` is called with every step.
-    steps : list of Step
-        The model's `survey`.
-    head : str
-        The name of the step whose activation (softmax, sigmoid or none) is left out.
-
-    Returns
-    -------
-    tensor
-        Scores, (n, classes).
+    Every plain ReLU goes through `relu`, every step's output through `tap` (see `gradients`). The activation of the
+    step named `head` (softmax, sigmoid or none) is left out. The model is unchanged: where an activation must be
+    split from its layer, a twin that shares the variables is called.
     """
     gates = {step.name: step.gate for step in steps}
 
@@ -375,7 +361,7 @@ def replay(model: keras.Model, images, relu: Callable, tap: Callable, steps: lis
         if activated and (gates[name] == "relu" or name == head):
             changes["activation"] = keras.activations.linear
         if not activated and (
-            gates[name] == "relu" or name == head and type(operation).__name__ in ("Softmax", "Sigmoid")
+            gates[name] == "relu" or (name == head and type(operation).__name__ in ("Softmax", "Sigmoid"))
         ):
             output = args[0]
         else:

@@ -1,0 +1,188 @@
+"""Voxels chosen by the rank of a map, and what they are overwritten with."""
+
+import numpy as np
+
+REGIONS = ("top", "bottom", "random")
+FILLS = ("normal", "uniform", "range", "shuffle")
+
+
+def upsample(maps: np.ndarray, shape: tuple[int, int], interpolation: str = "nearest") -> np.ndarray:
+    """Resize maps to an image's size.
+
+    Parameters
+    ----------
+    maps : float array, (n, H', W')
+    shape : (int, int)
+        Height and width in voxels.
+    interpolation : {"nearest", "bilinear"}
+        "nearest" shows a layer's cells as blocks of voxels; "bilinear" runs from cell centre to cell centre and is flat
+        beyond the last.
+
+    Returns
+    -------
+    float array, (n, H, W)
+    """
+    if interpolation not in ("nearest", "bilinear"):
+        raise ValueError(f"interpolation={interpolation!r} is not known: choose nearest or bilinear.")
+    for axis, size in zip((1, 2), shape, strict=True):
+        cells = maps.shape[axis]
+        if cells == size:
+            continue
+        if interpolation == "nearest":
+            maps = np.take(maps, (2 * np.arange(size) + 1) * cells // (2 * size), axis=axis)
+            continue
+        position = np.clip((np.arange(size) + 0.5) * cells / size - 0.5, 0, cells - 1)
+        low = np.minimum(position.astype(int), max(cells - 2, 0))
+        share = np.expand_dims((position - low).astype(maps.dtype), (0, 3 - axis))
+        high = np.take(maps, np.minimum(low + 1, cells - 1), axis=axis)
+        maps = np.take(maps, low, axis=axis) * (1 - share) + high * share
+    return maps
+
+
+def voxel_magnitude(maps: np.ndarray) -> np.ndarray:
+    """Return |map|, and its maximum over channels where the map has channels: (n, H, W)."""
+    maps = np.abs(maps)
+    return maps.max(axis=-1) if maps.ndim == 4 else maps
+
+
+class Selection:
+    """The `count` highest (or lowest) of some values: those that are sure, and the ties at the boundary.
+
+    Parameters
+    ----------
+    values : float array, (n,)
+    count : int
+    region : {"top", "bottom"}
+    """
+
+    def __init__(self, values: np.ndarray, count: int, region: str):
+        rank = len(values) - count if region == "top" else count - 1
+        self.sure, self.ties, self.missing = np.zeros(len(values), bool), np.zeros(0, int), 0
+        if count:
+            boundary = np.partition(values, rank)[rank]
+            self.sure = values > boundary if region == "top" else values < boundary
+            self.ties = np.flatnonzero(values == boundary)
+            self.missing = count - np.count_nonzero(self.sure)
+
+    def draw(self, keys: np.ndarray) -> np.ndarray:
+        """Return the chosen values as a mask; of the ties those with the smallest of random, distinct `keys`."""
+        chosen = self.sure.copy()
+        if self.missing == len(self.ties):
+            chosen[self.ties] = True
+        elif self.missing:
+            chosen[self.ties[np.argpartition(keys[self.ties], self.missing - 1)[: self.missing]]] = True
+        return chosen
+
+
+def voxel_count(fraction: float, voxels: int) -> int:
+    """Return round(fraction * voxels), the fraction checked."""
+    if not 0 < fraction <= 1:
+        raise ValueError(f"fraction is {fraction}, expected more than 0 and at most 1.")
+    return round(fraction * voxels)
+
+
+def select_voxels(
+    maps: np.ndarray,
+    fraction: float = 0.1,
+    region: str = "top",
+    *,
+    rng: np.random.Generator,
+    within: np.ndarray | None = None,
+    magnitude: bool = True,
+) -> np.ndarray:
+    """Choose a fraction of each image's voxels by the rank of a map.
+
+    Parameters
+    ----------
+    maps : float array, (n, H, W)
+        At the image's size (see `upsample`).
+    fraction : float
+        In (0, 1].
+    region : {"top", "bottom", "random"}
+        The voxels with the highest values, the lowest, or any.
+    rng : numpy.random.Generator
+        Chooses among voxels of equal value at the boundary, and nowhere else.
+    within : bool array, (n, H, W), optional
+        Voxels that may be chosen; None for the whole image.
+    magnitude : bool
+        Whether |map| is ranked, as in the paper, rather than the signed map.
+
+    Returns
+    -------
+    bool array, (n, H, W)
+        Exactly round(fraction * H * W) voxels an image, or that fraction of the voxels of `within`.
+
+    Raises
+    ------
+    ValueError
+        If a map holds NaN, or a region, a shape or the fraction does not fit.
+    """
+    maps = np.asarray(maps)
+    if region not in REGIONS:
+        raise ValueError(f"region={region!r} is not known: choose one of {', '.join(REGIONS)}.")
+    if maps.ndim != 3:
+        raise ValueError(f"maps has shape {maps.shape}, expected (n, H, W).")
+    if within is not None and np.shape(within) != maps.shape:
+        raise ValueError(f"within has shape {np.shape(within)}, expected that of maps, {maps.shape}.")
+    if np.isnan(maps).any():
+        raise ValueError("maps holds NaN, which has no rank.")
+    values = (np.abs(maps) if magnitude else maps).reshape(len(maps), -1)
+    chosen = np.zeros(values.shape, bool)
+    for image, ranked in enumerate(values):
+        eligible = slice(None) if within is None else np.flatnonzero(within[image])
+        keys = rng.permutation(ranked[eligible].size)
+        source = np.zeros(keys.size) if region == "random" else ranked[eligible]
+        chosen[image, eligible] = Selection(source, voxel_count(fraction, keys.size), region).draw(keys)
+    return chosen.reshape(maps.shape)
+
+
+def fill_values(
+    images: np.ndarray, fill: str | np.ndarray, rng: np.random.Generator | None, within: np.ndarray | None = None
+) -> np.ndarray:
+    """Return values to overwrite voxels with, like `images` (n, H, W, ...) in shape and dtype.
+
+    Parameters
+    ----------
+    images : float array, (n, H, W) or (n, H, W, C)
+        Standardised.
+    fill : {"normal", "uniform", "range", "shuffle"} or array
+        N(0, 1); U[0, 1); uniform between the image's least and greatest value; the image's own voxels in random order
+        (those of `within`, where it is given); or the values themselves.
+    rng : numpy.random.Generator
+        Not needed for an array.
+    within : bool array, (n, H, W), optional
+        Where "shuffle" takes its voxels from.
+    """
+    if not isinstance(fill, str):
+        return np.broadcast_to(np.asarray(fill, images.dtype), images.shape)
+    if fill not in FILLS:
+        raise ValueError(f"fill={fill!r} is not known: choose one of {', '.join(FILLS)}, or give an array.")
+    if rng is None:
+        raise ValueError(f"fill={fill!r} needs a random generator: give rng.")
+    if fill == "normal":
+        return rng.standard_normal(images.shape, dtype="float32").astype(images.dtype, copy=False)
+    if fill == "shuffle":
+        voxels = images.reshape(len(images), -1, *images.shape[3:])
+        inside = np.ones(voxels.shape[:2], bool) if within is None else within.reshape(voxels.shape[:2])
+        pools = [voxel[np.resize(np.flatnonzero(mask), len(voxel))] for voxel, mask in zip(voxels, inside, strict=True)]
+        return np.stack([rng.permutation(pool) for pool in pools]).reshape(images.shape)
+    noise = rng.random(images.shape, dtype="float32").astype(images.dtype, copy=False)
+    if fill == "uniform":
+        return noise
+    axes = tuple(range(1, images.ndim))
+    low, high = images.min(axis=axes, keepdims=True), images.max(axis=axes, keepdims=True)
+    return low + (high - low) * noise
+
+
+def overwrite_voxels(
+    images: np.ndarray, voxels: np.ndarray, *, rng: np.random.Generator | None = None, fill: str | np.ndarray = "normal"
+) -> np.ndarray:
+    """Return a copy of images (n, H, W[, C]) whose chosen voxels (n, H, W) hold fill values in every channel.
+
+    `fill` and `rng` are those of `fill_values`.
+    """
+    images = np.asarray(images)
+    if np.shape(voxels) != images.shape[:3]:
+        raise ValueError(f"voxels has shape {np.shape(voxels)}, expected {images.shape[:3]} as images has.")
+    voxels = np.reshape(voxels, np.shape(voxels) + (1,) * (images.ndim - 3))
+    return np.where(voxels, fill_values(images, fill, rng), images)

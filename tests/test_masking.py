@@ -1,0 +1,204 @@
+"""Voxel selection, overwriting and the cohort loop against full sorts, exact counts and bare predictions."""
+
+import keras
+import naive
+import numpy as np
+import pandas as pd
+import pytest
+from keras import layers as kl
+
+from lib import masking, voxels
+from lib.attribution import Attributor
+from lib.masking import mask_cohort, overwrite_voxels, select_voxels, upsample, write_shards
+from lib.paper import PHASES
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("region", ["top", "bottom"])
+def test_selection_is_that_of_a_full_sort(rng, region):
+    maps = rng.standard_normal((2, 9, 11))
+    chosen = select_voxels(maps, 0.3, region, rng=rng)
+    for values, mask in zip(maps.reshape(2, -1), chosen.reshape(2, -1), strict=True):
+        assert set(np.flatnonzero(mask)) == naive.masked(values, 0.3, region)[0]
+
+
+@pytest.mark.parametrize("region", ["top", "bottom", "random"])
+def test_counts_are_exact_among_ties(rng, region):
+    maps = rng.integers(0, 3, (4, 10, 10)).astype("float32")
+    assert (select_voxels(maps, 0.1, region, rng=rng).sum(axis=(1, 2)) == 10).all()
+    within = rng.random((4, 10, 10)) < 0.6
+    chosen = select_voxels(maps, 0.25, region, rng=rng, within=within)
+    assert not (chosen & ~within).any()
+    np.testing.assert_array_equal(chosen.sum(axis=(1, 2)), [round(0.25 * w.sum()) for w in within])
+
+
+def test_only_ties_at_the_boundary_are_drawn(rng):
+    values = np.r_[np.full(5, 3.0), np.full(20, 2.0), np.full(75, 1.0)].reshape(1, 10, 10)
+    hits = np.mean([select_voxels(values, 0.1, rng=rng).ravel() for _ in range(2000)], axis=0)
+    np.testing.assert_array_equal(hits[:5], 1)
+    np.testing.assert_array_equal(hits[25:], 0)
+    np.testing.assert_allclose(hits[5:25], 0.25, atol=0.05)
+
+
+def test_magnitude_or_sign(rng):
+    values = np.array([[[-3.0, 0.0], [1.0, 2.0]]])
+    assert select_voxels(values, 0.25, rng=rng)[0, 0, 0]
+    assert select_voxels(values, 0.25, rng=rng, magnitude=False)[0, 1, 1]
+
+
+def test_nearest_upsampling_makes_blocks(rng):
+    maps = rng.standard_normal((2, 4, 3)).astype("float32")
+    np.testing.assert_array_equal(upsample(maps, (8, 9)), np.kron(maps, np.ones((1, 2, 3), "float32")))
+
+
+def test_bilinear_upsampling_is_half_pixel_centred():
+    ramp = np.arange(4.0)[None, None].repeat(4, axis=1)
+    found = upsample(ramp, (8, 8), "bilinear")
+    np.testing.assert_allclose(found[0, 0], [0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3])
+    np.testing.assert_allclose(upsample(np.ones((1, 1, 1)), (5, 5), "bilinear"), 1)
+
+
+def test_overwriting_changes_the_chosen_voxels_only(rng):
+    images = rng.standard_normal((2, 6, 6, 3)).astype("float32")
+    voxels = rng.random((2, 6, 6)) < 0.5
+    masked = overwrite_voxels(images, voxels, rng=rng)
+    np.testing.assert_array_equal(masked[~voxels], images[~voxels])
+    assert (masked[voxels] != images[voxels]).all()
+    np.testing.assert_array_equal(overwrite_voxels(images, voxels, fill=np.float32(7))[voxels], 7)
+
+
+def test_fills_have_their_distributions(rng):
+    images = rng.uniform(-5, 3, (1, 200, 200, 1)).astype("float32")
+    everywhere = np.ones((1, 200, 200), bool)
+    fills = {fill: overwrite_voxels(images, everywhere, rng=rng, fill=fill) for fill in voxels.FILLS}
+    np.testing.assert_allclose([fills["normal"].mean(), fills["normal"].std()], [0, 1], atol=0.03)
+    assert fills["uniform"].min() >= 0 and fills["uniform"].max() < 1
+    np.testing.assert_allclose([fills["range"].min(), fills["range"].max()], [-5, 3], atol=0.01)
+    np.testing.assert_array_equal(np.sort(fills["shuffle"].ravel()), np.sort(images.ravel()))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda rng: select_voxels(np.zeros((1, 2, 2)), 0.0, rng=rng), "fraction is 0.0"),
+        (lambda rng: select_voxels(np.zeros((1, 2, 2)), region="upper", rng=rng), "region='upper'"),
+        (lambda rng: select_voxels(np.full((1, 2, 2), np.nan), rng=rng), "holds NaN"),
+        (lambda rng: select_voxels(np.zeros((2, 2)), rng=rng), "expected \\(n, H, W\\)"),
+        (lambda rng: select_voxels(np.zeros((1, 2, 2)), rng=rng, within=np.ones((2, 2))), "within has shape"),
+        (lambda rng: overwrite_voxels(np.zeros((1, 2, 2)), np.ones((1, 3, 3), bool), rng=rng), "voxels has shape"),
+        (lambda rng: overwrite_voxels(np.zeros((1, 2, 2)), np.ones((1, 2, 2), bool)), "give rng"),
+        (
+            lambda rng: overwrite_voxels(np.zeros((1, 2, 2)), np.ones((1, 2, 2), bool), rng=rng, fill="air"),
+            "fill='air'",
+        ),
+        (lambda rng: upsample(np.zeros((1, 2, 2)), (4, 4), "cubic"), "interpolation='cubic'"),
+    ],
+)
+def test_bad_input_says_what_is_wrong(rng, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(rng)
+
+
+@pytest.fixture(scope="module")
+def network():
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input((16, 16, 1))
+    x = kl.Conv2D(8, 3, padding="same", activation="relu", name="conv1")(inputs)
+    x = kl.Conv2D(8, 3, padding="same", activation="relu", name="conv2")(kl.MaxPooling2D()(x))
+    return keras.Model(inputs, kl.Dense(5, activation="softmax")(kl.GlobalAveragePooling2D()(x)))
+
+
+@pytest.fixture(scope="module")
+def cohort(network):
+    images = np.random.default_rng(1).standard_normal((6, 16, 16, 1)).astype("float32")
+    labels = network.predict(images, verbose=0).argmax(axis=1)
+    rows = pd.DataFrame(
+        {
+            "patient": "a1",
+            "series": ["0abc", "0abc", "0abd", "0abd", "ff", "ff"],
+            "slice": range(6),
+            "phase": [PHASES[i] for i in labels],
+        }
+    )
+    body = np.zeros((6, 16, 16), bool)
+    body[:, 3:13, 2:14] = True  # 120 voxels
+    return rows, images, body
+
+
+def run(network, cohort, size=6, **choices):
+    rows, images, body = cohort
+    batches = [(rows[i : i + size], images[i : i + size], body[i : i + size]) for i in range(0, len(rows), size)]
+    return pd.concat(mask_cohort(network, batches, layers=["conv1", "conv2"], **choices), ignore_index=True)
+
+
+def test_cohort_rows_agree_with_masking_one_by_one(network, cohort):
+    rows, images, _ = cohort
+    table = run(network, cohort, draws=2, seed=5)
+    attributor = Attributor(network, ["conv1", "conv2"])
+    assert tuple(table.columns) == masking.COLUMNS
+    assert len(table) == 6 * 2 * (2 * 7 + 1)
+    labels = [PHASES.index(phase) for phase in rows["phase"]]
+    row = table[(table.slice == 3) & (table.method == "saliency") & (table.region == "top") & (table.draw == 1)].iloc[0]
+    rng = np.random.default_rng([5, int("0abd", 16), 3, 1])
+    noise = rng.standard_normal((16, 16, 1), dtype="float32")
+    saliency = attributor(images[3:4], labels[3], "saliency")["saliency", "input"]
+    voxels = select_voxels(saliency, 0.1, rng=rng)
+    masked = np.where(voxels[..., None], noise, images[3:4])
+    before, after = network.predict(np.concatenate([images[3:4], masked]), verbose=0)[:, labels[3]]
+    np.testing.assert_allclose([row.p_original, row.p_masked], [before, after], rtol=1e-5)
+    np.testing.assert_allclose(row.relative_probability, 100 * after / before, rtol=1e-5)
+
+
+def test_results_do_not_depend_on_how_the_work_is_cut(network, cohort):
+    whole, cut = run(network, cohort), run(network, cohort, size=2, batch_size=5)
+    pd.testing.assert_frame_equal(whole, cut, rtol=1e-5)
+
+
+def test_random_control_is_one_row_a_slice_and_draw(network, cohort):
+    control = run(network, cohort).query("method == 'random'")
+    assert set(control.layer) == {"-"} and set(control.region) == {"random"}
+    assert control.groupby(["series", "slice"]).size().eq(3).all()
+
+
+def test_overwriting_everything_makes_all_maps_equal(network, cohort):
+    """One noise field for all maps of a slice and draw: with every voxel overwritten only the noise is left."""
+    table = run(network, cohort, fractions=(1.0,))
+    spread = table.groupby(["slice", "draw"]).p_masked.agg(lambda p: p.max() - p.min())
+    assert spread.max() < 1e-6 and table.p_masked.nunique() > 6
+
+
+def test_masking_the_body_leaves_the_rest(network, cohort, monkeypatch):
+    seen = []
+    predictor = masking.masked_predictor
+
+    def spy(*arguments, **choices):
+        predict = predictor(*arguments, **choices)
+        return lambda voxels, *rest: seen.append(voxels) or predict(voxels, *rest)
+
+    monkeypatch.setattr(masking, "masked_predictor", spy)
+    run(network, cohort, within="body", fractions=(0.2,))
+    masks = np.concatenate(seen[1:])
+    assert (masks.sum(axis=(1, 2)) == round(0.2 * 120)).all()
+    assert not masks[:, ~cohort[2][0]].any()
+
+
+def test_wrong_predictions_raise(network, cohort):
+    rows, images, body = cohort
+    wrong = rows.assign(phase=[PHASES[(PHASES.index(phase) + 1) % 5] for phase in rows["phase"]])
+    with pytest.raises(ValueError, match=r"Slice 0 of series 0abc is labelled .* predicted"):
+        list(mask_cohort(network, [(wrong, images, body)]))
+
+
+def test_body_masking_without_a_mask_raises(network, cohort):
+    with pytest.raises(ValueError, match="needs a body mask"):
+        list(mask_cohort(network, [(*cohort[:2], None)], within="body"))
+
+
+def test_shards_are_parquet(network, cohort, tmp_path):
+    paths = write_shards([run(network, cohort)], tmp_path)
+    assert [path.name for path in paths] == ["part-00000.parquet"]
+    assert tuple(pd.read_parquet(paths[0]).columns) == masking.COLUMNS
