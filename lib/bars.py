@@ -48,7 +48,7 @@ def draw_bars(panel, means, sds, *, labels, colours, groups, marks=None, width: 
     panel.axhline(100, color="0.6", linewidth=0.5, linestyle=":", zorder=0)
 
 
-def specificity_figure(levels: pd.DataFrame, letters: pd.DataFrame, maps: Sequence, *, control: pd.DataFrame) -> Figure:
+def draw_specificity(levels: pd.DataFrame, letters: pd.DataFrame, maps: Sequence, *, control: pd.DataFrame) -> Figure:
     """Draw Fig 2: masking by map and phase (A), and the maps beside each other (B).
 
     Parameters
@@ -90,13 +90,13 @@ def specificity_figure(levels: pd.DataFrame, letters: pd.DataFrame, maps: Sequen
     return figure
 
 
-def layer_comparison_figure(levels: pd.DataFrame, pairs: pd.DataFrame, layers: Sequence[str]) -> Figure:
+def draw_layer_comparison(levels: pd.DataFrame, pairs: pd.DataFrame, layers: Sequence[str]) -> Figure:
     """Draw Fig 5: SAM (black) beside Grad-CAM (white) by layer, one panel a phase.
 
     Parameters
     ----------
     levels : DataFrame
-        As for :func:`specificity_figure`.
+        As for :func:`draw_specificity`.
     pairs : DataFrame
         `phase`, `layer`, `p_bonferroni` of SAM against Grad-CAM.
     layers : sequence of str
@@ -123,8 +123,8 @@ def layer_comparison_figure(levels: pd.DataFrame, pairs: pd.DataFrame, layers: S
     return figure
 
 
-def layer_figure(levels: pd.DataFrame, letters: pd.DataFrame, layers: Sequence[str], method: str = "sam") -> Figure:
-    """Draw Fig 6: one map by layer and phase, with letters; tables as for :func:`specificity_figure`."""
+def draw_layers(levels: pd.DataFrame, letters: pd.DataFrame, layers: Sequence[str], method: str = "sam") -> Figure:
+    """Draw Fig 6: one map by layer and phase, with letters; tables as for :func:`draw_specificity`."""
     with paper_style():
         figure, panel = axes_mm(TWO_COLUMNS_MM, 66)
         bars = [_bars(levels, method, layer, "top") for layer in layers]

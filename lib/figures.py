@@ -18,6 +18,7 @@ from lib.provenance import atomic_path, resolve
 STYLE = str(Path(__file__).with_name("paper.mplstyle"))
 ONE_COLUMN_MM, TWO_COLUMNS_MM = 86.0, 178.0
 PHASE_COLOURS = dict(zip(PHASES, ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#aa3377"), strict=True))
+SCHEME_TITLES = {"single": "Single slices", "voting": "Voting"}
 DISPLAY = {"saliency": "magnitude rank", "guided_backprop": "rank"}  # all others: "range"
 
 
@@ -31,11 +32,14 @@ class MapRow(NamedTuple):
 
 
 class Maps(NamedTuple):
-    """Saved maps: HU `images` (H, W) by phase, raw `maps` by (phase, method, layer), and the `slices` they show."""
+    """Saved maps: HU `images` (H, W) by name, raw `maps` by (name, method, layer), `titles` by name.
+
+    A name is a phase, or a series where every series of somebody's own CT got its maps.
+    """
 
     images: dict[str, np.ndarray]
     maps: dict[tuple[str, str, str], np.ndarray]
-    slices: pd.DataFrame
+    titles: dict[str, str]
 
 
 def read_maps(folder: str | Path) -> Maps:
@@ -44,14 +48,17 @@ def read_maps(folder: str | Path) -> Maps:
     images, maps = {}, {}
     with np.load(folder / "maps.npz") as arrays:
         for key in arrays.files:
-            phase, *name = key.split("/")
-            if name == ["image"]:
-                images[phase] = arrays[key]
-            elif len(name) == 2:
-                maps[phase, name[0], name[1]] = arrays[key]
+            name, *which = key.split("/")
+            if which == ["image"]:
+                images[name] = arrays[key]
+            elif len(which) == 2:
+                maps[name, which[0], which[1]] = arrays[key]
     if not images:
         raise ValueError(f"{folder / 'maps.npz'} holds no <phase>/image: run 05_compute_maps again.")
-    return Maps(images, maps, pd.read_csv(folder / "slices.csv"))
+    if set(images) <= set(PHASES):
+        return Maps(images, maps, PHASE_TITLES)
+    phases = pd.read_csv(folder / "slices.csv", dtype=str).set_index("name")["phase"]
+    return Maps(images, maps, {name: f"{name}\n{PHASE_TITLES[phases[name]]}" for name in images})
 
 
 @contextmanager
@@ -100,15 +107,15 @@ def inches(*millimetres: float) -> tuple[float, ...]:
     return tuple(length / 25.4 for length in millimetres)
 
 
-def map_figure(
+def draw_maps(
     maps: Maps, rows: Sequence[MapRow], *, cmap: str = "rainbow", opacity: float = 0.6, how: str = "nearest"
 ) -> Figure:
-    """Draw maps over CT: the image in the first row, one map a further row, one phase a column (Figs 1, 3, 4, S7).
+    """Draw maps over CT: the image in the first row, one map a further row, one phase (or series) a column.
 
     Parameters
     ----------
     maps : Maps
-        Phases without an image leave an empty column.
+        A phase without an image leaves an empty column; of many series the first eight are drawn.
     rows : sequence of MapRow
         Maps from top to bottom.
     cmap : str
@@ -118,26 +125,26 @@ def map_figure(
     how : {"nearest", "bilinear"}
         How maps of a lower resolution are brought to that of the image.
     """
-    side = (TWO_COLUMNS_MM - 26) / len(PHASES)
+    names = list(maps.titles)[:8]
+    side = (TWO_COLUMNS_MM - 26) / max(len(names), 5)
     with paper_style():
-        figure, axes = axes_mm(
-            TWO_COLUMNS_MM, side * (len(rows) + 1) + 8, len(rows) + 1, len(PHASES), squeeze=False, layout="compressed"
-        )
+        height = side * (len(rows) + 1) + 12
+        figure, axes = axes_mm(TWO_COLUMNS_MM, height, len(rows) + 1, len(names), squeeze=False, layout="compressed")
         figure.get_layout_engine().set(w_pad=0.02, h_pad=0.04, wspace=0, hspace=0)
         for panel in axes.flat:
             panel.set(xticks=[], yticks=[])
             panel.spines[:].set_visible(False)
         for panel, title in zip(axes[:, 0], ["CT image", *(row.title for row in rows)], strict=True):
             panel.set_ylabel(title)
-        for column, phase in zip(axes.T, PHASES, strict=True):
-            column[0].set_title(PHASE_TITLES[phase])
-            if phase not in maps.images:
+        for column, name in zip(axes.T, names, strict=True):
+            column[0].set_title(maps.titles[name])
+            if name not in maps.images:
                 column[0].text(0.5, 0.5, "no slice\nclassified\ncorrectly", ha="center", va="center")
                 continue
-            image = maps.images[phase]
+            image = maps.images[name]
             column[0].imshow(window(image), cmap="gray", vmin=0, vmax=1)
             for panel, row in zip(column[1:], rows, strict=True):
-                values = _map_of(maps, phase, row)
+                values = _map_of(maps, name, row)
                 if row.display == "range":
                     values = upsample(values, image.shape, how)
                 panel.imshow(overlay(image, scaled(values, row.display), cmap=cmap, opacity=opacity))
@@ -153,19 +160,17 @@ def map_row(method: str, layer: str, title: str | None = None) -> MapRow:
     return MapRow(title or METHOD_TITLES[method], method, layer, DISPLAY.get(method, "range"))
 
 
-def training_figure(
-    history: pd.DataFrame, curves: Mapping[str, pd.DataFrame], areas: Mapping[str, pd.Series]
-) -> Figure:
+def draw_training_and_roc(history: pd.DataFrame, roc: pd.DataFrame, table2: pd.DataFrame) -> Figure:
     """Draw S4: loss and accuracy by epoch, and ROC curves one against all.
 
     Parameters
     ----------
     history : DataFrame
         `epoch`, `loss`, `val_loss`, `accuracy`, `val_accuracy`.
-    curves : mapping of title to DataFrame
-        Two panels (slices, voting): `phase`, `false_positive_rate`, `true_positive_rate`.
-    areas : mapping of title to Series
-        Area under each curve by phase.
+    roc : DataFrame
+        `scheme` (single, voting), `phase`, `false_positive_rate`, `true_positive_rate`.
+    table2 : DataFrame
+        Index (scheme, phase); `roc_auc`.
     """
     with paper_style():
         figure, axes = axes_mm(TWO_COLUMNS_MM, 130, 2, 2)
@@ -176,10 +181,10 @@ def training_figure(
             panel.xaxis.get_major_locator().set_params(integer=True)
             panel.legend()
         axes[0, 1].set_ylim(0, 1)
-        for panel, (title, curve) in zip(axes[1], curves.items(), strict=True):
-            for phase, points in curve.groupby("phase", sort=False):
-                label = f"{PHASE_TITLES[phase]}, {areas[title][phase]:.3f}"
+        for panel, (scheme, title) in zip(axes[1], SCHEME_TITLES.items(), strict=True):
+            for phase, points in roc[roc["scheme"] == scheme].groupby("phase", sort=False):
                 rates = points["false_positive_rate"], points["true_positive_rate"]
+                label = f"{PHASE_TITLES[phase]}, {table2.loc[(scheme, phase), 'roc_auc']:.3f}"
                 panel.plot(*rates, color=PHASE_COLOURS[phase], label=label)
             panel.plot([0, 1], [0, 1], ":", color="0.6", linewidth=0.6)
             panel.set(xlim=(-0.01, 1), ylim=(0, 1.01), xlabel="False-positive rate", ylabel="True-positive rate")
@@ -189,7 +194,7 @@ def training_figure(
     return figure
 
 
-def confusion_figure(matrices: Mapping[str, pd.DataFrame]) -> Figure:
+def draw_confusions(matrices: Mapping[str, pd.DataFrame]) -> Figure:
     """Draw confusion matrices, rows predicted and columns labelled, shaded by the share of the labelled phase."""
     names = [PHASE_TITLES[phase] for phase in PHASES]
     with paper_style():
@@ -209,11 +214,11 @@ def confusion_figure(matrices: Mapping[str, pd.DataFrame]) -> Figure:
     return figure
 
 
-def _map_of(maps: Maps, phase: str, row: MapRow) -> np.ndarray:
+def _map_of(maps: Maps, name: str, row: MapRow) -> np.ndarray:
     """Return a saved map, or say which ones there are."""
-    key = (phase, row.method, row.layer)
+    key = (name, row.method, row.layer)
     if key not in maps.maps:
-        known = sorted("/".join(name) for name in maps.maps)
+        known = sorted("/".join(key) for key in maps.maps)
         raise ValueError(f"maps.npz has no {'/'.join(key)}; it has {known}. Run 05_compute_maps again.")
     return maps.maps[key]
 

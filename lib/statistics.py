@@ -47,6 +47,7 @@ def read_masking(
     if not shards:
         raise FileNotFoundError(f"{path} holds no parquet file: run 06_mask_voxels first.")
     masking = pd.concat([pd.read_parquet(shard) for shard in shards], ignore_index=True)
+    masking = masking.astype({name: object for name in masking.select_dtypes("category")})
     wanted = {"within": within, "score": score, "fill": fill}
     keep = np.isclose(masking["fraction"], fraction)
     for name, value in wanted.items():

@@ -6,21 +6,21 @@ import pandas as pd
 import pytest
 from matplotlib.text import Text
 
-from lib.bars import draw_bars, layer_comparison_figure, layer_figure, specificity_figure
+from lib.bars import draw_bars, draw_layer_comparison, draw_layers, draw_specificity
 from lib.display import overlay, rank_order, scaled, to_range, upsample, window
 from lib.figures import (
     STYLE,
     MapRow,
     Maps,
-    confusion_figure,
-    map_figure,
+    draw_confusions,
+    draw_maps,
+    draw_training_and_roc,
     map_row,
     read_maps,
     save_figure,
-    training_figure,
 )
 from lib.metrics import auc_table, roc_curves
-from lib.paper import FINAL_MAPS, LAYERS, PHASES, published
+from lib.paper import FINAL_MAPS, LAYERS, PHASE_TITLES, PHASES, published
 
 plt.switch_backend("agg")
 baseline = pytest.mark.mpl_image_compare(style=STYLE, tolerance=5, savefig_kwargs={"dpi": 60})
@@ -46,7 +46,7 @@ def example_maps(size=64, phases=PHASES):
         coarse = kidneys.reshape(4, size // 4, 4, size // 4).mean((1, 3))
         maps |= {(phase, "saliency", "input"): noise, (phase, "guided_backprop", "input"): noise**2 * kidneys}
         maps |= {(phase, "cam", "conv6"): coarse - 0.2, (phase, "grad_cam", "conv6"): np.maximum(coarse - 0.2, 0)}
-    return Maps(images, maps, pd.DataFrame({"phase": phases}))
+    return Maps(images, maps, PHASE_TITLES)
 
 
 def example_levels():
@@ -109,14 +109,14 @@ def test_lowest_part_of_a_map_is_not_shown():
 
 
 def test_figures_are_the_same_bytes_each_time(tmp_path):
-    first = save_figure(confusion_figure({"Slices": published("table1_slices")}), tmp_path / "a.png")
-    again = save_figure(confusion_figure({"Slices": published("table1_slices")}), tmp_path / "b.png")
+    first = save_figure(draw_confusions({"Slices": published("table1_slices")}), tmp_path / "a.png")
+    again = save_figure(draw_confusions({"Slices": published("table1_slices")}), tmp_path / "b.png")
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
     assert [path.suffix for path in first] == [".png", ".pdf"]
 
 
 def test_large_pictures_lose_resolution_not_colour(tmp_path):
-    figure = confusion_figure({"Slices": published("table1_slices")})
+    figure = draw_confusions({"Slices": published("table1_slices")})
     width = plt.imread(save_figure(figure, tmp_path / "full.png")[0]).shape[1]
     small = save_figure(figure, tmp_path / "small.png", limit=70_000)[0]
     assert small.stat().st_size <= 70_000
@@ -128,12 +128,12 @@ def test_text_is_readable_at_journal_size(name):
     levels, sams = example_levels(), [("sam", layer) for layer in LAYERS]
     pairs = levels.query("method == 'sam' and region == 'top'")
     figure = {
-        "maps": lambda: map_figure(example_maps(), ROWS),
-        "specificity": lambda: specificity_figure(
+        "maps": lambda: draw_maps(example_maps(), ROWS),
+        "specificity": lambda: draw_specificity(
             levels, example_letters(FINAL_MAPS), FINAL_MAPS, control=levels.query("method == 'none'")
         ),
-        "comparison": lambda: layer_comparison_figure(levels, pairs, LAYERS),
-        "layers": lambda: layer_figure(levels, example_letters(sams), LAYERS),
+        "comparison": lambda: draw_layer_comparison(levels, pairs, LAYERS),
+        "layers": lambda: draw_layers(levels, example_letters(sams), LAYERS),
     }[name]()
     figure.canvas.draw()
     texts = [text for text in figure.findobj(Text) if text.get_text().strip() and text.get_visible()]
@@ -161,7 +161,7 @@ def test_bars_stand_at_their_means():
 
 
 def test_phase_without_a_slice_leaves_an_empty_column():
-    figure = map_figure(example_maps(phases=("cm", "neph")), ROWS)
+    figure = draw_maps(example_maps(phases=("cm", "neph")), ROWS)
     shown = [panel for panel in figure.axes if panel.images]
     assert len(shown) == 2 * (1 + len(ROWS))
     texts = [text.get_text() for panel in figure.axes for text in panel.texts]
@@ -172,15 +172,22 @@ def test_saved_maps_are_read(tmp_path):
     example = example_maps(phases=("cm",))
     arrays = {"/".join(key): value for key, value in example.maps.items()}
     np.savez(tmp_path / "maps.npz", **arrays, **{"cm/image": example.images["cm"], "cm/input": np.zeros((2, 2))})
-    example.slices.to_csv(tmp_path / "slices.csv", index=False)
     found = read_maps(tmp_path)
     np.testing.assert_array_equal(found.images["cm"], example.images["cm"])
     assert set(found.maps) == set(example.maps)
+    assert found.titles == PHASE_TITLES
+
+
+def test_maps_of_series_are_titled_by_series(tmp_path):
+    image = np.zeros((2, 2))
+    np.savez(tmp_path / "maps.npz", **{"5e21/image": image, "5e21/cam/conv6": image, "0077/image": image})
+    pd.DataFrame({"name": ["5e21", "0077"], "phase": ["neph", "cm"]}).to_csv(tmp_path / "slices.csv", index=False)
+    assert read_maps(tmp_path).titles == {"5e21": "5e21\nNeph", "0077": "0077\nCM"}
 
 
 def test_bad_input(tmp_path):
     with pytest.raises(ValueError, match=r"has no cm/sam/conv2b; it has \['cm/cam/conv6'"):
-        map_figure(example_maps(phases=("cm",)), [map_row("sam", "conv2b")])
+        draw_maps(example_maps(phases=("cm",)), [map_row("sam", "conv2b")])
     with pytest.raises(ValueError, match="does not divide an image of shape"):
         upsample(np.ones((3, 3)), (64, 64))
     with pytest.raises(ValueError, match="expected 'nearest' or 'bilinear'"):
@@ -196,25 +203,25 @@ def test_bad_input(tmp_path):
 
 @pytest.mark.mpl_image_compare(style=STYLE, tolerance=5, savefig_kwargs={"dpi": 45})
 def test_map_figure():
-    return map_figure(example_maps(32), ROWS)
+    return draw_maps(example_maps(32), ROWS)
 
 
 @baseline
 def test_specificity_figure():
     control = pd.DataFrame({"phase": PHASES, "mean": 95.0})
-    return specificity_figure(example_levels(), example_letters(FINAL_MAPS), FINAL_MAPS, control=control)
+    return draw_specificity(example_levels(), example_letters(FINAL_MAPS), FINAL_MAPS, control=control)
 
 
 @baseline
 def test_layer_comparison_figure():
     levels = example_levels()
     pairs = levels.query("method == 'sam' and region == 'top'").assign(p_bonferroni=[0.01, 0.01, 0.2, 0.01, 0.9] * 5)
-    return layer_comparison_figure(levels, pairs, LAYERS)
+    return draw_layer_comparison(levels, pairs, LAYERS)
 
 
 @baseline
 def test_layer_figure():
-    return layer_figure(example_levels(), example_letters([("sam", layer) for layer in LAYERS]), LAYERS)
+    return draw_layers(example_levels(), example_letters([("sam", layer) for layer in LAYERS]), LAYERS)
 
 
 @baseline
@@ -224,10 +231,12 @@ def test_training_figure():
     history = history.assign(accuracy=1 - 0.8 / epochs, val_accuracy=0.9 - 0.7 / epochs)
     labels = np.repeat(PHASES, 20)
     scores = np.random.default_rng(0).dirichlet(np.ones(5), 100) + np.repeat(np.eye(5), 20, axis=0) / 2
-    curves, areas = roc_curves(labels, scores), auc_table(labels, scores)["roc_auc"]
-    return training_figure(history, {"Slices": curves, "Voting": curves}, {"Slices": areas, "Voting": areas})
+    schemes = ("single", "voting")
+    roc = pd.concat([roc_curves(labels, scores).assign(scheme=scheme) for scheme in schemes])
+    areas = pd.concat({scheme: auc_table(labels, scores) for scheme in schemes})
+    return draw_training_and_roc(history, roc, areas)
 
 
 @baseline
 def test_confusion_figure():
-    return confusion_figure({"Slices": published("table1_slices"), "Volumes": published("table1_volumes")})
+    return draw_confusions({"Slices": published("table1_slices"), "Volumes": published("table1_volumes")})
