@@ -1,0 +1,238 @@
+"""A kidney: cortex, pyramids, columns, sinus fat, calyces and pelvis, now and then a cyst or a tumour."""
+
+import numpy as np
+
+from lib.phantom.canvas import Canvas, Wobble, grow, ribbon, smooth_open, unit_circle
+from lib.phantom.tissues import FASCIA, TUMOUR_NECROSIS, Tissue
+
+_ANGLES = np.arange(72) * (2 * np.pi / 72) - np.pi  # from the hilum, in the plane of the section
+_COS, _SIN = np.cos(_ANGLES), np.sin(_ANGLES)
+
+
+class Kidney:
+    """One kidney of one patient.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    side : {-1, 1}
+        -1 the right kidney, 1 the left one.
+    centre : tuple of float
+        x, y, z of its centre, mm.
+    size : float
+        Factor on the mean length of 110 mm and the mean widths.
+
+    Notes
+    -----
+    Distributions: Glodny et al., BMC Urol 2009;9:19 (length, cortical and parenchymal width), and the lesion-free kidneys of
+    the KiTS23 segmentations (axes, tilt, extent).
+    """
+
+    def __init__(self, rng: np.random.Generator, side: int, centre: tuple[float, float, float], size: float = 1.0):
+        self.side = side
+        self.x, self.y, self.z = centre
+        tilt = np.radians([rng.normal(14, 7), rng.normal(21, 9)])
+        self.lean_x, self.lean_y = np.tan(
+            np.clip(tilt, np.radians(-5), np.radians(38))
+        )  # lower pole lateral and anterior
+        length = float(np.clip(rng.normal(113, 9), 88, 138)) * size
+        across = np.hypot(self.lean_x, self.lean_y)
+        self.half_height = length / 2 / np.hypot(1, across * 0.72)
+        self.half_width = float(np.clip(rng.normal(32.5, 2.6), 26, 40)) * size
+        self.half_depth = float(np.clip(rng.normal(27.5, 2.2), 22, 34)) * size
+        self.turn = np.radians(rng.normal(38, 9))  # the hilum looks this far forward of the midline
+        self.cortex = float(np.clip(rng.normal(6.6, 1.0), 4.4, 9.0))
+        self.parenchyma = float(np.clip(rng.normal(15.4, 1.8), 11.5, 19.5))
+        self.wobble = Wobble(rng, 0.022, (2, 3, 4, 5, 6, 8), drift=0.03)
+        self.sinus_wobble = Wobble(rng, 0.10, (2, 3, 4, 5), drift=0.05)
+        self.notch = rng.uniform(0.30, 0.48)
+        self.pelvis = rng.uniform(0.8, 1.35)
+        self.extrarenal = rng.uniform(0.75, 1.25)
+        self._draw_pyramids(rng)
+        self.masses = _draw_masses(rng)
+        self.strands = rng.uniform((-1, 0), (1, 1), (6, 2))
+
+    def _draw_pyramids(self, rng: np.random.Generator) -> None:
+        pyramids = []  # angle from the hilum, height, half angle, half height
+        for row, height in enumerate(np.linspace(-0.66, 0.66, 6)):
+            angles = np.array([-2.3, -1.35, 0.0, 1.35, 2.3]) + np.pi + (0.33 if row % 2 else -0.33)
+            for angle in angles + rng.normal(0, 0.13, len(angles)):
+                wrapped = (angle + np.pi) % (2 * np.pi) - np.pi
+                if abs(wrapped) > 0.85:
+                    half = rng.uniform(0.34, 0.48)
+                    pyramids.append((wrapped, height + rng.normal(0, 0.045), half, rng.uniform(0.17, 0.24)))
+        self.pyramids = np.array(pyramids)
+        self.calyx_size = rng.uniform(0.85, 1.3, len(pyramids))
+
+    @property
+    def bottom(self) -> float:
+        """Return the height of the lower pole, mm."""
+        return self.z - self.half_height
+
+    @property
+    def top(self) -> float:
+        """Return the height of the upper pole, mm."""
+        return self.z + self.half_height
+
+    def hilum(self) -> np.ndarray:
+        """Return the point where vessels enter, float (3,)."""
+        toward = np.array([-self.side * np.cos(self.turn), -np.sin(self.turn)])
+        return np.array([self.x, self.y, self.z]) + np.append(toward * self.half_width * 0.72, 0)
+
+    def place(self, h: float, radius: np.ndarray, angle: np.ndarray) -> np.ndarray:
+        """Return points of the section at relative height h in [-1, 1] given in polar coordinates, float (n, 2)."""
+        rise = h * self.half_height
+        toward = np.array([-self.side * np.cos(self.turn), -np.sin(self.turn)])
+        across = np.array([-toward[1], toward[0]]) * self.side
+        centre = np.array([self.x - self.side * self.lean_x * rise, self.y + self.lean_y * rise * 0.8])
+        # The kidney curves round its hilum: its poles lean toward it.
+        centre = centre + toward * self.half_width * 0.16 * (h * h - 0.3)
+        return centre + (radius * np.cos(angle))[:, None] * toward + (radius * np.sin(angle))[:, None] * across
+
+    def radius(self, h: float, angle: np.ndarray) -> np.ndarray:
+        """Return the distance of the surface from the section's centre, mm."""
+        shrink = max(1 - abs(h) ** 2.6, 0.0) ** 0.5
+        base = 1 / np.sqrt((np.cos(angle) / self.half_width) ** 2 + (np.sin(angle) / self.half_depth) ** 2)
+        notch = self.notch * np.exp(-((h / 0.48) ** 4)) * np.exp(-((angle / 0.50) ** 2))
+        return base * shrink * self.wobble(angle, h * self.half_height) * (1 - notch)
+
+    def sinus(self, h: float, angle: np.ndarray) -> np.ndarray:
+        """Return the radius of the renal sinus, mm (0 at the poles)."""
+        depth = self.radius(h, angle) - self.parenchyma * (1 - 0.12 * h * h)
+        opening = np.exp(-((angle / 0.42) ** 2)) * np.exp(-((h / 0.50) ** 4))
+        inner = np.maximum(depth * self.sinus_wobble(angle, h * self.half_height), 0.0)
+        inner = inner * np.clip(1.25 - 1.25 * np.abs(h), 0, 1) ** 0.5
+        return inner + opening * (self.radius(h, angle) * 1.06 - inner)
+
+    def paint(self, canvas: Canvas, z: float) -> None:
+        """Paint the section at height z, with its masses and a thin layer of fat round it."""
+        h = (z - self.z) / self.half_height
+        if abs(h) < 0.995:
+            outline = self.place(h, self.radius(h, _ANGLES), _ANGLES)
+            canvas.polygon(grow(outline, 2.6), Tissue.VISCERAL_FAT)
+            self._paint_strands(canvas, h)
+            canvas.polygon(outline, Tissue.RENAL_CORTEX)
+            self._paint_inside(canvas, h)
+        self._paint_masses(canvas, z)
+
+    def _paint_strands(self, canvas: Canvas, h: float) -> None:
+        for angle, share in self.strands:  # perirenal septa
+            at = np.array([np.pi + 1.7 * angle, np.pi + 1.7 * angle + 0.3])
+            reach = self.radius(h, at) + np.array([1.0, 6 + 9 * share])
+            canvas.line(self.place(h, reach, at), 0.5, FASCIA)
+
+    def _paint_inside(self, canvas: Canvas, h: float) -> None:
+        sinus = self.sinus(h, _ANGLES)
+        has_sinus = np.median(sinus) > 2.0
+        if has_sinus:
+            canvas.polygon(self.place(h, sinus, _ANGLES), Tissue.SINUS_FAT)
+        papillae = []
+        for k, (angle, height, half, reach) in enumerate(self.pyramids):
+            u = (h - height) / reach
+            if abs(u) >= 1:
+                continue
+            width = half * np.sqrt(1 - u * u)
+            arc = angle + width * np.array([-1, -0.75, -0.3, 0.3, 0.75, 1])
+            outer = self.radius(h, arc) - self.cortex - np.array([2.6, 0.6, 0, 0, 0.6, 2.6])
+            base = float(self.radius(h, np.array([angle]))[0])
+            tip = max(base - self.parenchyma - 1.8, 0.14 * base)
+            tip_half = width * np.array([0.42, 0.30, -0.30, -0.42])
+            tip_radius = tip + np.array([2.5, 0, 0, 2.5])
+            if base - self.cortex < tip + 2:
+                continue
+            outer = np.maximum(outer, tip + 1.0)
+            canvas.polygon(
+                self.place(h, np.append(outer, tip_radius), np.append(arc, angle + tip_half)), Tissue.RENAL_MEDULLA
+            )
+            papillae.append((k, angle, tip, 1 - u * u))
+        self._paint_collecting_system(canvas, h, papillae)
+
+    def _paint_collecting_system(self, canvas: Canvas, h: float, papillae: list) -> None:
+        """Paint calyces at the papillae, infundibula, and the pelvis, which leaves at the hilum."""
+        middle = np.exp(-((h / 0.42) ** 4))
+        self._paint_sinus_vessels(canvas, h)
+        hub_radius = 0.26 * self.half_width
+        hub = self.place(h, np.array([hub_radius]), np.array([0.0]))[0]
+        for k, angle, tip, fullness in papillae:
+            size = self.calyx_size[k] * self.pelvis**0.5 * (0.55 + 0.45 * fullness)
+            at = max(tip - 0.6, 1.2)
+            cup = np.array([-1.0, -0.55, 0, 0.55, 1.0]) * 3.7 * size / max(at, 3.5)
+            back = at - size * np.array([1.2, 3.2, 4.0, 3.2, 1.2])
+            front = at + np.array([1.3, 0.4, 0.0, 0.4, 1.3])
+            radius = np.maximum(np.concatenate([front, back[::-1]]), 0.0)
+            canvas.polygon(self.place(h, radius, angle + np.concatenate([cup, cup[::-1]])), Tissue.URINE)
+            if abs(h) < 0.6 and k % 2 == 0:  # infundibulum
+                start = self.place(h, np.array([max(at - 2, 1.0)]), np.array([angle]))[0]
+                bend = 0.5 * (start + hub) + 0.12 * (hub - start)[::-1] * (1, -1)
+                canvas.polygon(ribbon(smooth_open(np.stack([start, bend, hub]), 9), 1.5 * size), Tissue.URINE)
+        if abs(h) < 0.86:  # upper and lower infundibula run along the kidney
+            shrink = 1 - 0.35 * abs(h)
+            canvas.ellipse(*hub, 3.9 * self.pelvis * shrink, 3.1 * self.pelvis * shrink, Tissue.URINE, 0.6)
+        if middle > 0.3:
+            exit_ = np.linspace(0.1, 0.62 + 0.45 * self.extrarenal, 9)
+            path = self.place(h, exit_ * self.half_width, np.linspace(0.0, -0.10, 9))
+            width = (2.6 + 3.2 * np.exp(-(((exit_ - 0.62) / 0.3) ** 2))) * self.pelvis * middle
+            canvas.polygon(ribbon(path, width), Tissue.URINE)
+
+    def _paint_sinus_vessels(self, canvas: Canvas, h: float) -> None:
+        if abs(h) > 0.62:
+            return
+        for k, (angle, code, half) in enumerate(
+            ((0.55, Tissue.RENAL_VEIN, 1.9), (-0.6, Tissue.ARTERY, 1.2), (1.5, Tissue.RENAL_VEIN, 1.4),
+             (-1.4, Tissue.ARTERY, 1.0), (2.4, Tissue.RENAL_VEIN, 1.2))
+        ):  # fmt: skip
+            angle = angle + 0.5 * np.sin(7 * h + k)
+            reach = float(self.sinus(h, np.array([angle]))[0])
+            if reach < 6:
+                continue
+            polar = np.linspace(0.3, 0.95, 7)
+            bend = angle * np.linspace(0.6, 1.0, 7)
+            canvas.polygon(ribbon(self.place(h, reach * polar, bend), half * np.linspace(1, 0.6, 7)), code)
+
+    def _paint_masses(self, canvas: Canvas, z: float) -> None:
+        for tissue, angle, height, size, depth, lumps in self.masses:
+            centre_z = self.z + height * self.half_height
+            u = (z - centre_z) / size
+            if abs(u) >= 1:
+                continue
+            reach = self.radius(height, np.array([angle])) + size * depth
+            centre = self.place(height, reach, np.array([angle]))[0]
+            circle = unit_circle(40)
+            polar = np.arctan2(circle[:, 1], circle[:, 0])
+            contour = centre + circle * (size * np.sqrt(1 - u * u) * lumps(polar, z))[:, None]
+            canvas.polygon(grow(contour, 2.0), Tissue.VISCERAL_FAT) if depth > 0.2 else None
+            canvas.polygon(contour, tissue)
+            if tissue == Tissue.RENAL_TUMOUR and size > 13 and abs(u) < 0.6:
+                canvas.polygon(centre + (contour - centre) * 0.5 + (1.5, -1), TUMOUR_NECROSIS)
+
+
+def _draw_masses(rng: np.random.Generator) -> list[tuple]:
+    """Draw simple cysts (more often) and a solid tumour (seldom): tissue, angle, height, radius, depth, outline."""
+    masses = []
+    for _ in range(rng.choice(3, p=[0.74, 0.18, 0.08])):
+        size = float(np.clip(rng.lognormal(np.log(8), 0.5), 3.5, 24))
+        masses.append((Tissue.RENAL_CYST, rng.uniform(1.2, 5.0), rng.uniform(-0.7, 0.7), size, rng.uniform(-0.5, 0.4),
+                       Wobble(rng, 0.01)))  # fmt: skip
+    if rng.random() < 0.07:
+        size = float(np.clip(rng.lognormal(np.log(14), 0.35), 8, 26))
+        masses.append((Tissue.RENAL_TUMOUR, rng.uniform(1.3, 4.9), rng.uniform(-0.6, 0.6), size, rng.uniform(-0.4, 0.2),
+                       Wobble(rng, 0.03)))  # fmt: skip
+    return masses
+
+
+def draw_kidneys(rng: np.random.Generator, size: float = 1.0) -> tuple[Kidney, Kidney]:
+    """Draw the right and the left kidney: 149 +- 20 mm apart, the right one lower on average.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    size : float
+        Factor on their lengths, from the patient's height.
+    """
+    apart = float(np.clip(rng.normal(149, 11), 126, 178)) * (0.6 + 0.4 * size)
+    lower = float(np.clip(rng.normal(7, 12), -18, 34))
+    middle = rng.normal(0, 5)
+    depth = rng.normal(-5, 4, 2)
+    right = Kidney(rng, -1, (-apart / 2, depth[0], middle - lower / 2), size)
+    left = Kidney(rng, 1, (apart / 2, depth[1], middle + lower / 2), size)
+    return right, left

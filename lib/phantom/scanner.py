@@ -1,0 +1,224 @@
+"""The scanner: protocol, partial volume, blur, noise with a measured spectrum, streaks and the field of view."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import fft
+
+from lib.phantom.anatomy import TISSUE_OF_PAINT, Anatomy
+from lib.phantom.canvas import Grid
+from lib.phantom.tissues import Tissue
+
+PADDING_HU = -3024
+# Manufacturer, model, kernel, modulation transfer at which frequency falls to a half (1/mm), noise exponents a, f0, b,
+# low-frequency floor, SD in HU for 3 mm in an average patient, share of scans.
+_SCANNERS = (
+    ("SIEMENS", "SOMATOM Definition", "B30f", 0.36, 0.75, 0.27, 1.9, 0.15, 16.0, 0.32),
+    ("SIEMENS", "Biograph mCT", "Br38f", 0.33, 0.60, 0.19, 1.6, 0.22, 12.5, 0.16),
+    ("GE MEDICAL SYSTEMS", "LightSpeed VCT", "STANDARD", 0.37, 0.80, 0.27, 1.9, 0.18, 17.5, 0.26),
+    ("TOSHIBA", "Aquilion ONE", "FC17", 0.34, 0.80, 0.22, 1.7, 0.15, 20.0, 0.12),
+    ("Philips", "Brilliance 64", "B", 0.36, 0.75, 0.25, 1.8, 0.15, 15.0, 0.14),
+)
+_FINE_KERNEL = {"SIEMENS": "B45f", "GE MEDICAL SYSTEMS": "DETAIL", "TOSHIBA": "FC10", "Philips": "C"}
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a series was scanned and reconstructed; nothing of it depends on the phase.
+
+    Attributes
+    ----------
+    manufacturer, model, kernel : str
+    half_frequency : float
+        Spatial frequency at which the blur halves the contrast, 1/mm.
+    noise_shape : tuple of float
+        a, f0, b and floor of NPS(f) = max(f^a exp(-(f/f0)^b), floor).
+    noise_hu : float
+        SD in the middle of the body, HU, if it were sampled finely.
+    kvp, thickness_mm, spacing_mm : float
+        Voltage; slice thickness; distance of slices.
+    fov_mm : float
+        Side of the square that is reconstructed.
+    off_centre : tuple of float
+        The table's shift from the isocentre, mm.
+    streaks : float
+        Strength of horizontal streaks relative to the noise.
+    pad_outside : bool
+        Whether the corners outside the circular field hold a padding value.
+    """
+
+    manufacturer: str
+    model: str
+    kernel: str
+    half_frequency: float
+    noise_shape: tuple[float, float, float, float]
+    noise_hu: float
+    kvp: float
+    thickness_mm: float
+    spacing_mm: float
+    fov_mm: float
+    off_centre: tuple[float, float]
+    streaks: float
+    pad_outside: bool
+
+
+def draw_protocol(rng: np.random.Generator, anatomy: Anatomy) -> Protocol:
+    """Draw a scanner and its settings for a patient's examination."""
+    trunk = anatomy.trunk
+    make, model, kernel, half, a, f0, b, floor, sd, _ = _SCANNERS[
+        rng.choice(len(_SCANNERS), p=[s[-1] for s in _SCANNERS])
+    ]
+    thickness = float(rng.choice([1.25, 2.0, 2.5, 3.0, 5.0], p=[0.06, 0.10, 0.24, 0.34, 0.26]))
+    overlap = float(rng.choice([1.0, 0.8, 0.6], p=[0.7, 0.2, 0.1]))
+    kvp = float(rng.choice([120.0, 100.0, 140.0], p=[0.85, 0.11, 0.04]))
+    width = 2 * trunk.half_width + (90 if trunk.arms else 0)
+    fov = float(np.clip(width + rng.normal(42, 20), 0.97 * width, 500)) if rng.random() > 0.06 else 0.96 * width
+    # Automatic exposure makes up for a part of what thicker patients absorb.
+    size = np.exp(0.0022 * (trunk.half_width + trunk.depth / 2 - 300))
+    noise = sd * np.sqrt(3.0 / max(thickness, 1.8)) * size * rng.lognormal(0, 0.12)
+    return Protocol(
+        make, model, kernel, half, (a, f0, b, floor), float(np.clip(noise, 9, 30)), kvp, thickness, thickness * overlap,
+        float(np.clip(fov, 300, 500)), (float(rng.normal(0, 6)), float(rng.normal(0, 6))),
+        float(rng.uniform(0.5, 1.0)) if trunk.arms else float(rng.uniform(0.2, 0.5)) * (rng.random() < 0.15),
+        bool(rng.random() < 0.45),
+    )  # fmt: skip
+
+
+def sharper(protocol: Protocol) -> Protocol:
+    """Return the second reconstruction of the same scan: thinner or of a finer kernel."""
+    a, f0, b, floor = protocol.noise_shape
+    changes = {**protocol.__dict__, "kernel": _FINE_KERNEL[protocol.manufacturer]}
+    changes.update(
+        half_frequency=1.25 * protocol.half_frequency,
+        noise_shape=(a, 1.25 * f0, b, floor),
+        noise_hu=1.35 * protocol.noise_hu,
+    )
+    return Protocol(**changes)
+
+
+def noise_spectrum(frequency: np.ndarray, shape: tuple[float, float, float, float]) -> np.ndarray:
+    """Return the radial noise power, relative to its peak.
+
+    Parameters
+    ----------
+    frequency : float array
+        Spatial frequency, 1/mm.
+    shape : tuple of float
+        a, f0, b, floor: f^a exp(-(f/f0)^b) normalised to a peak of 1, and at least `floor` below the peak.
+    """
+    a, f0, b, floor = shape
+    peak = f0 * (a / b) ** (1 / b)
+    power = (np.maximum(frequency, 1e-9) / peak) ** a * np.exp(-((frequency / f0) ** b) + a / b)
+    return np.where(frequency < peak, floor + (1 - floor) * power, power)
+
+
+class Scanner:
+    """Makes images of one series; holds the filters that all of its slices share.
+
+    Parameters
+    ----------
+    protocol : Protocol
+    anatomy : Anatomy
+    matrix : int
+        Rows and columns. A smaller matrix has larger pixels over the same field, and the noise that these pixels average.
+    """
+
+    def __init__(self, protocol: Protocol, anatomy: Anatomy, matrix: int = 512):
+        self.protocol, self.anatomy, self.matrix = protocol, anatomy, matrix
+        pixel = protocol.fov_mm / matrix
+        x, y = protocol.off_centre
+        centre = np.array([x, anatomy.trunk.centre_y + 12 + y])
+        self.oversample = 2
+        self.grid = Grid(
+            matrix, pixel, centre[0] - protocol.fov_mm / 2, centre[1] - protocol.fov_mm / 2, self.oversample
+        )
+        fx, fy = fft.rfftfreq(matrix, pixel)[None, :], fft.fftfreq(matrix, pixel)[:, None]
+        radial = np.hypot(fx, fy)
+        aperture = np.sinc(fx * pixel) * np.sinc(fy * pixel)
+        # Painting already averages over the pixel: the kernel's blur comes on top.
+        self.transfer = np.exp(-np.log(2) * (radial / protocol.half_frequency) ** 2).astype(np.float32)
+        power = noise_spectrum(radial, protocol.noise_shape) * aperture**2
+        streak = protocol.streaks * np.exp(-((fx / 0.012) ** 2)) * np.exp(-((fy / 0.25) ** 2)) * (np.abs(fy) > 0.02)
+        amplitude = np.sqrt(power + 40 * streak * aperture**2)
+        self.amplitude = (amplitude * self._gain(pixel)).astype(np.float32)
+        rows = (np.arange(matrix) + 0.5) * pixel - protocol.fov_mm / 2
+        rho = np.hypot(rows[None, :], rows[:, None])
+        self.outside = rho > protocol.fov_mm / 2 if protocol.pad_outside else None
+        self._noise_map(rows + centre[0], rows + centre[1])
+
+    def _gain(self, pixel: float) -> float:
+        """Return the factor that gives the protocol's SD at a fine sampling of 0.7 mm, whatever the matrix."""
+        fine = fft.fftfreq(256, 0.7)
+        power = noise_spectrum(np.hypot(fine[None, :], fine[:, None]), self.protocol.noise_shape)
+        density = power.mean() / 0.7**2  # integral of the power over frequency, 1/mm^2
+        return self.protocol.noise_hu / np.sqrt(density) * self.matrix / pixel / np.sqrt(2)
+
+    def _noise_map(self, x: np.ndarray, y: np.ndarray) -> None:
+        """Noise is highest in the middle of the body and falls to a third in the air around it."""
+        trunk = self.anatomy.trunk
+        q = (x[None, :] / trunk.half_width) ** 2 + ((y[:, None] - trunk.centre_y) / (trunk.depth / 2)) ** 2
+        self.modulation = (0.34 + 0.72 / (1 + (q / 1.15) ** 3)).astype(np.float32)
+
+    def planes(self, z: float) -> np.ndarray:
+        """Return the heights that are averaged into a slice, mm."""
+        thickness = self.protocol.thickness_mm
+        count = 1 if thickness < 1.6 else 2 if thickness < 4 else 3
+        return z + thickness * ((np.arange(count) + 0.5) / count - 0.5)
+
+    def noise_field(self, rng: np.random.Generator) -> np.ndarray:
+        """Return complex white noise of one slice in frequency space, filtered to the scanner's spectrum."""
+        white = rng.standard_normal((2, *self.amplitude.shape), dtype=np.float32)
+        field = white[0] + 1j * white[1]
+        field *= self.amplitude
+        return field
+
+    def image(
+        self, z: float, hounsfield, rng: np.random.Generator, breath: float = 0.0, texture=None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Scan one slice.
+
+        Parameters
+        ----------
+        z : float
+            Height of its middle, mm.
+        hounsfield : callable
+            Height -> HU of every paint code, float32 (64,).
+        rng : numpy.random.Generator
+            Source of this slice's noise.
+        breath : float
+            Shift of the organs, mm.
+        texture : callable, optional
+            (HU, tissues, grid, z) -> None: changes the noise-free HU in place.
+
+        Returns
+        -------
+        hu : int16 array (matrix, matrix)
+        tissues : uint8 array (matrix, matrix)
+        """
+        planes = self.planes(z)
+        total = np.zeros((self.matrix, self.matrix), np.float32)
+        tissues = None
+        for k, height in enumerate(planes):
+            paint = self.anatomy.paint(self.grid, height, breath)
+            values = hounsfield(height)[paint]
+            total += values[::2, ::2]
+            total += values[1::2, ::2]
+            total += values[::2, 1::2]
+            total += values[1::2, 1::2]
+            if k == len(planes) // 2:
+                tissues = TISSUE_OF_PAINT[paint[::2, ::2]]
+        total *= 1 / (4 * len(planes))
+        if texture is not None:
+            texture(total, tissues, self.grid, z)
+        spectrum = fft.rfft2(total)
+        spectrum *= self.transfer
+        image = fft.irfft2(spectrum, s=total.shape)
+        noise = fft.irfft2(self.noise_field(rng), s=total.shape)
+        noise *= self.modulation
+        image += noise
+        np.clip(np.rint(image, out=image), -1024, 3071, out=image)
+        hu = image.astype(np.int16)
+        if self.outside is not None:
+            hu[self.outside] = PADDING_HU
+            tissues[self.outside] = Tissue.OUTSIDE
+        return hu, tissues

@@ -1,0 +1,298 @@
+"""A patient's examination and a cohort of them, written as the DICOM that a hospital would send."""
+
+import csv
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+import numpy as np
+from pydicom.dataset import Dataset
+from tqdm.auto import tqdm
+
+from lib.phantom.anatomy import Anatomy
+from lib.phantom.objects import SeriesWriter, draw_syntax, uid, write_segmentations
+from lib.phantom.physiology import Physiology
+from lib.phantom.reader import draw_phases, draw_scan_time, phase_by_time, read_phase
+from lib.phantom.scanner import Protocol, Scanner, draw_protocol, sharper
+from lib.phantom.texture import Texture
+from lib.phantom.tissues import Tissue
+from lib.provenance import atomic_path, resolve
+
+LABELS = ("series_uid", "phase", "kidney_bottom_mm", "kidney_top_mm")
+MEASURED = {
+    "aorta": Tissue.AORTA, "renal_artery": Tissue.ARTERY, "renal_vein": Tissue.RENAL_VEIN, "vena_cava": Tissue.VENA_CAVA,
+    "portal_vein": Tissue.PORTAL_VEIN, "hepatic_vein": Tissue.HEPATIC_VEIN, "cortex": Tissue.RENAL_CORTEX,
+    "medulla": Tissue.RENAL_MEDULLA, "urine": Tissue.URINE, "liver": Tissue.LIVER, "spleen": Tissue.SPLEEN,
+    "pancreas": Tissue.PANCREAS, "muscle": Tissue.MUSCLE, "bowel_wall": Tissue.BOWEL_WALL,
+}  # fmt: skip
+
+
+def write_patient(
+    folder: str | Path,
+    patient_id: str,
+    *,
+    seed: int,
+    slices: int,
+    contiguous: bool,
+    labelling: str = "reader",
+    reader_error: float = 0.035,
+    matrix: int = 512,
+    phases: list[str] | None = None,
+) -> list[dict]:
+    """Write one patient's examination.
+
+    Parameters
+    ----------
+    folder : path
+        The cohort's folder; files go to `<folder>/<patient_id>/<study>/<series>/`.
+    patient_id : str
+    seed : int
+        All that is random about this patient follows from it.
+    slices : int
+        Slices a series.
+    contiguous : bool
+        True for neighbouring slices that cover the middle of the kidneys, False for slices spread over them.
+    labelling : {"reader", "scan_time"}
+        Whether a series is labelled from what the image shows, or by the time after injection.
+    reader_error : float
+        SD of the reader's error (`lib.phantom.reader.read_phase`).
+    matrix : int
+        Rows and columns.
+    phases : list of str, optional
+        Phases the examination is meant to show; drawn (one to five) by default.
+
+    Returns
+    -------
+    list of dict
+        One row a series: series_uid, phase, kidney_bottom_mm, kidney_top_mm, and what is true of it.
+
+    Raises
+    ------
+    ValueError
+        If `labelling` is unknown or `slices` is less than one.
+    """
+    if labelling not in ("reader", "scan_time"):
+        raise ValueError(f"labelling is {labelling!r}; expected 'reader' or 'scan_time'.")
+    if slices < 1:
+        raise ValueError(f"slices is {slices}; a series needs at least 1.")
+    target = resolve(folder) / patient_id
+    with atomic_path(target) as temporary:
+        study = _Examination(patient_id, seed, slices, contiguous, matrix)
+        rows = study.write(temporary, phases, labelling, reader_error)
+        _write_rows(temporary / "truth.csv", rows)
+    return rows
+
+
+class _Examination:
+    """Draws a patient from a seed; each part has a generator of its own, so that one does not disturb another."""
+
+    def __init__(self, patient_id: str, seed: int, slices: int, contiguous: bool, matrix: int):
+        self.patient_id, self.seed, self.slices, self.contiguous, self.matrix = (
+            patient_id,
+            seed,
+            slices,
+            contiguous,
+            matrix,
+        )
+        self.physiology = Physiology(self._rng("physiology"))
+        self.anatomy = Anatomy(self._rng("anatomy"), self.physiology.subject)
+        self.protocol = draw_protocol(self._rng("protocol"), self.anatomy)
+
+    def _rng(self, *names: object) -> np.random.Generator:
+        key = [int.from_bytes(str(name).encode(), "little") % 2**31 for name in names]
+        return np.random.default_rng([self.seed, *key])
+
+    def write(self, folder: Path, phases: list[str] | None, labelling: str, reader_error: float) -> list[dict]:
+        rng = self._rng("study")
+        phases = draw_phases(rng) if phases is None else phases
+        study = self._study(rng)
+        table_mm = float(np.round(rng.uniform(-250, 250), 1))
+        start = rng.uniform(8, 17) * 3600
+        syntax = draw_syntax(rng)
+        rows, number = [], 1
+        for k, phase in enumerate(phases):
+            scan = self._rng("scan", phase)
+            time = draw_scan_time(scan, phase)
+            label = read_phase(self.physiology, time, scan, reader_error)
+            label = phase_by_time(time) if labelling == "scan_time" else label
+            again = scan.random() < 0.08
+            for copy_ in range(1 + again):
+                number += 1
+                protocol = sharper(self.protocol) if copy_ else self.protocol
+                row = self._write_series(folder, study, protocol, phase, time, number, table_mm, start, syntax, copy_)
+                row.update(
+                    phase=label, label=label, intended_phase=phase, true_phase=read_phase(self.physiology, time), scan=k
+                )
+                rows.append({name: row[name] for name in (*LABELS, *(n for n in row if n not in LABELS))})
+        return rows
+
+    def _study(self, rng: np.random.Generator) -> Dataset:
+        subject, study = self.physiology.subject, Dataset()
+        day, born = rng.integers(0, 365 * 6), int(subject.age * 365.25)
+        date = np.datetime64("2012-01-01") + day
+        study.SpecificCharacterSet = "ISO_IR 100"
+        study.PatientName, study.PatientID, study.PatientSex = (
+            f"PHANTOM^{self.patient_id}",
+            self.patient_id,
+            subject.sex,
+        )
+        study.PatientBirthDate = str(date - born).replace("-", "")
+        study.PatientAge = f"{int(subject.age):03d}Y"
+        study.PatientSize, study.PatientWeight = f"{subject.height_m:.2f}", f"{subject.weight_kg:.1f}"
+        study.StudyInstanceUID = uid(self.patient_id, self.seed, "study")
+        study.FrameOfReferenceUID = uid(self.patient_id, self.seed, "frame")
+        study.StudyDate, study.StudyTime = str(date).replace("-", ""), "080000.000000"
+        study.StudyID, study.AccessionNumber, study.ReferringPhysicianName = "1", f"{self.seed % 10**8:08d}", ""
+        study.StudyDescription = "CT ABDOMEN"
+        return study
+
+    def _write_series(self, folder: Path, study: Dataset, protocol: Protocol, phase: str, time: float | None, number: int,
+                      table_mm: float, start: float, syntax: str, copy_: int) -> dict:  # fmt: skip
+        scan = self._rng("breath", phase)
+        breath = float(np.clip(scan.normal(0, 3), -8, 8))
+        texture = Texture(self._rng("texture"), time)
+        scanner = Scanner(protocol, self.anatomy, self.matrix)
+        contrast = None
+        if time is not None:
+            injection = self.physiology.injection
+            contrast = {"agent": f"IOHEXOL {injection.concentration:g}", "start": start, "duration_s": injection.duration,
+                        "volume_ml": injection.iodine_g * 1000 / injection.concentration, "rate": injection.rate,
+                        "concentration": injection.concentration}  # fmt: skip
+        series_uid = uid(self.patient_id, self.seed, phase, copy_)
+        grid = scanner.grid
+        position = (grid.left_mm + grid.pixel_mm / 2, grid.top_mm + grid.pixel_mm / 2)
+        clock = start + (time if time is not None else -240.0)
+        writer = SeriesWriter(folder / "ST0001" / f"SE{number:04d}", study, protocol, series_uid, number, self.matrix,
+                              position, clock, contrast, syntax)  # fmt: skip
+        base = self.physiology.hounsfield(time, protocol.kvp)
+
+        def hounsfield(z: float) -> np.ndarray:
+            hu = base.copy()
+            share = self.anatomy.vessels.share_renal(z - breath)
+            hu[Tissue.VENA_CAVA] = self.physiology.vena_cava(time, protocol.kvp, share)
+            return hu
+
+        bottom, top = (edge + breath for edge in self.anatomy.kidney_extent)
+        heights = slice_heights(
+            self._rng("slices", phase), bottom, top, protocol.spacing_mm, self.slices, self.contiguous
+        )
+        first = int(round((top + 60) / protocol.spacing_mm))  # scans run from the head down
+        tissues = np.zeros((len(heights), self.matrix, self.matrix), np.uint8)
+        for k, z in enumerate(heights):
+            noise = self._rng("noise", phase, copy_, int(round(z * 100)))
+            hu, tissues[k] = scanner.image(z, hounsfield, noise, breath, texture)
+            writer.write(hu, z + table_mm, first - int(round(z / protocol.spacing_mm)))
+        write_segmentations(folder / "ST0001", writer.datasets, tissues, 1000 + 2 * number)
+        row = {
+            "series_uid": series_uid,
+            "kidney_bottom_mm": round(bottom + table_mm, 2),
+            "kidney_top_mm": round(top + table_mm, 2),
+        }
+        row |= {
+            "patient": self.patient_id,
+            "scan_time_s": "" if time is None else round(time, 2),
+            "reconstruction": copy_,
+        }
+        row |= {f"{name}_hu": round(float(base[tissue]), 1) for name, tissue in MEASURED.items()}
+        row |= {
+            name: getattr(protocol, name)
+            for name in ("manufacturer", "kernel", "kvp", "thickness_mm", "spacing_mm", "fov_mm")
+        }
+        subject = self.physiology.subject
+        return row | {"noise_hu": round(protocol.noise_hu, 2), "age": round(subject.age, 1), "sex": subject.sex,
+                      "weight_kg": round(subject.weight_kg, 1), "output_factor": round(subject.output_factor, 3)}  # fmt: skip
+
+
+def slice_heights(
+    rng: np.random.Generator, bottom: float, top: float, spacing: float, slices: int, contiguous: bool
+) -> np.ndarray:
+    """Choose the heights of a series' slices on the scan's grid, ascending, mm.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    bottom, top : float
+        Extent of the kidneys, mm.
+    spacing : float
+        Distance of neighbouring slices, mm.
+    slices : int
+    contiguous : bool
+        True: neighbours from a random start, the middle of the kidneys among them. False: one in each of `slices` equal parts
+        of the central 80 % of the extent, at random within it.
+    """
+    if contiguous:
+        middle = int(round((bottom + top) / 2 / spacing))
+        first = middle - int(rng.integers(0, slices)) if slices > 1 else middle
+        return (first + np.arange(slices)) * spacing
+    share = 0.10 + 0.80 * (np.arange(slices) + rng.random(slices)) / slices
+    steps = np.round((bottom + share * (top - bottom)) / spacing).astype(int)
+    for k in range(1, slices):  # thick slices: no two at one height
+        steps[k] = max(steps[k], steps[k - 1] + 1)
+    return steps * spacing
+
+
+def write_cohort(
+    folder: str | Path,
+    patients: list[tuple[str, int, int, bool]],
+    *,
+    processes: int = 2,
+    labelling: str = "reader",
+    reader_error: float = 0.035,
+    matrix: int = 512,
+) -> Path:
+    """Write a cohort, patients in parallel; what is there already is kept.
+
+    Parameters
+    ----------
+    folder : path
+    patients : list of (patient_id, seed, slices, contiguous)
+    processes : int
+        The files do not depend on it.
+    labelling, reader_error, matrix
+        As in `write_patient`.
+
+    Returns
+    -------
+    Path
+        labels.csv (series_uid, phase, kidney_bottom_mm, kidney_top_mm); truth.csv lies beside it.
+    """
+    folder = resolve(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [patient[0] for patient in patients]
+    if len(set(names)) != len(names):
+        raise ValueError("patients holds a patient_id twice; each needs one of its own.")
+    settings = {"labelling": labelling, "reader_error": reader_error, "matrix": matrix}
+    waiting = [patient for patient in patients if not (folder / patient[0]).exists()]
+    bar = tqdm(total=len(patients), initial=len(patients) - len(waiting), desc="phantom", unit="patient")
+    with bar:
+        if processes <= 1:
+            for patient in waiting:
+                _write_one(folder, patient, settings)
+                bar.update()
+        elif waiting:
+            context = multiprocessing.get_context("spawn")
+            with ProcessPoolExecutor(processes, mp_context=context) as pool:
+                for done in as_completed([pool.submit(_write_one, folder, patient, settings) for patient in waiting]):
+                    done.result()
+                    bar.update()
+    rows = []
+    for name in names:
+        with open(folder / name / "truth.csv", newline="") as file:
+            rows += list(csv.DictReader(file))
+    _write_rows(folder / "truth.csv", rows)
+    _write_rows(folder / "labels.csv", [{name: row[name] for name in LABELS} for row in rows])
+    return folder / "labels.csv"
+
+
+def _write_one(folder: Path, patient: tuple[str, int, int, bool], settings: dict) -> None:
+    patient_id, seed, slices, contiguous = patient
+    write_patient(folder, patient_id, seed=seed, slices=slices, contiguous=contiguous, **settings)
+
+
+def _write_rows(path: Path, rows: list[dict]) -> None:
+    with atomic_path(path) as temporary:
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)

@@ -1,0 +1,92 @@
+"""A phantom cohort as files: DICOM that reads back the same, ground truth, determinism, bad input."""
+
+import numpy as np
+import pandas as pd
+import pydicom
+import pytest
+
+from lib.paper import PHASES
+from lib.phantom.study import slice_heights, write_cohort, write_patient
+from lib.phantom.tissues import KIDNEY_TISSUES, Tissue
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cohort")
+    write_cohort(folder, [("A", 1, 3, False), ("B", 5, 3, True)], processes=1, matrix=128)
+    return folder
+
+
+def read_series(folder, series_uid):
+    datasets = [pydicom.dcmread(path) for path in sorted(folder.rglob("*.dcm"))]
+    images = [ds for ds in datasets if ds.Modality == "CT" and ds.SeriesInstanceUID == series_uid]
+    segs = [
+        ds for ds in datasets if ds.Modality == "SEG" and ds.ReferencedSeriesSequence[0].SeriesInstanceUID == series_uid
+    ]
+    return sorted(images, key=lambda ds: float(ds.ImagePositionPatient[2])), segs
+
+
+def test_labels_name_every_series_and_its_kidneys(cohort):
+    labels, truth = pd.read_csv(cohort / "labels.csv"), pd.read_csv(cohort / "truth.csv")
+    assert list(labels) == ["series_uid", "phase", "kidney_bottom_mm", "kidney_top_mm"]
+    assert set(labels["phase"]) <= set(PHASES)
+    assert (labels["series_uid"] == truth["series_uid"]).all()
+    extent = labels["kidney_top_mm"] - labels["kidney_bottom_mm"]
+    assert extent.between(90, 200).all()
+
+
+def test_segmentations_hold_the_tissues_that_were_painted(cohort):
+    truth = pd.read_csv(cohort / "truth.csv")
+    for row in truth.itertuples():
+        images, segs = read_series(cohort, row.series_uid)
+        assert len(images) == 3 and len(segs) == 2
+        by_type = {seg.SegmentationType: seg for seg in segs}
+        tissues = by_type["LABELMAP"].pixel_array
+        kidneys = by_type["BINARY"].pixel_array.astype(bool)
+        np.testing.assert_array_equal(kidneys, np.isin(tissues, KIDNEY_TISSUES))
+        hu = np.stack([ds.pixel_array * float(ds.RescaleSlope) + float(ds.RescaleIntercept) for ds in images])
+        order = [
+            [float(ds.ImagePositionPatient[2]) for ds in images].index(
+                float(frame.PlanePositionSequence[0].ImagePositionPatient[2])
+            )
+            for frame in by_type["LABELMAP"].PerFrameFunctionalGroupsSequence
+        ]
+        hu = hu[order]
+        assert abs(np.median(hu[tissues == Tissue.MUSCLE]) - row.muscle_hu) < 15
+        assert abs(np.median(hu[tissues == Tissue.AORTA]) - row.aorta_hu) < 0.12 * row.aorta_hu + 15
+
+
+def test_same_seed_same_bytes_whatever_the_processes(tmp_path):
+    patients = [("A", 3, 2, False), ("B", 4, 2, True)]
+    write_cohort(tmp_path / "one", patients, processes=1, matrix=128)
+    write_cohort(tmp_path / "two", patients, processes=2, matrix=128)
+    first = {p.relative_to(tmp_path / "one"): p.read_bytes() for p in (tmp_path / "one").rglob("*") if p.is_file()}
+    second = {p.relative_to(tmp_path / "two"): p.read_bytes() for p in (tmp_path / "two").rglob("*") if p.is_file()}
+    assert first.keys() == second.keys()
+    assert [name for name in first if first[name] != second[name]] == []
+
+
+def test_a_patient_that_is_there_is_not_written_again(cohort):
+    before = {path: path.stat().st_mtime_ns for path in cohort.rglob("*.dcm")}
+    write_cohort(cohort, [("A", 1, 3, False), ("B", 5, 3, True)], processes=1, matrix=128)
+    assert before == {path: path.stat().st_mtime_ns for path in cohort.rglob("*.dcm")}
+
+
+def test_slices_spread_over_the_kidneys_or_touch_each_other():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        bottom, top = -60.0 + rng.normal(0, 5), 65.0 + rng.normal(0, 5)
+        spread = slice_heights(rng, bottom, top, 5.0, 4, False)
+        assert (np.diff(spread) >= 5 - 1e-9).all() and spread[0] > bottom and spread[-1] < top
+        run = slice_heights(rng, bottom, top, 3.0, 7, True)
+        np.testing.assert_allclose(np.diff(run), 3.0)
+        assert run[0] - 1.5 <= (bottom + top) / 2 <= run[-1] + 1.5
+
+
+def test_unknown_labelling_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="'guess'; expected 'reader' or 'scan_time'"):
+        write_patient(tmp_path, "A", seed=1, slices=2, contiguous=False, labelling="guess")
+    with pytest.raises(ValueError, match="slices is 0"):
+        write_patient(tmp_path, "A", seed=1, slices=0, contiguous=False)
+    with pytest.raises(ValueError, match="twice"):
+        write_cohort(tmp_path, [("A", 1, 2, False), ("A", 2, 2, False)], processes=1)
