@@ -38,9 +38,8 @@ def body_mask(hu: np.ndarray, pixel_mm: float = 0.8) -> np.ndarray:
         return np.stack([body_mask(image, pixel_mm) for image in hu])
     tissue = hu > TISSUE_HU
     step = 2 if 2 * pixel_mm <= MAX_COARSE_MM and min(hu.shape) >= 64 else 1
-    rows, columns = (-(-size // step) for size in hu.shape)
-    padded = np.pad(tissue, [(0, rows * step - hu.shape[0]), (0, columns * step - hu.shape[1])], mode="edge")
-    share = padded.reshape(rows, step, columns, step).sum(axis=(1, 3), dtype=np.uint8)
+    padded = np.pad(tissue, [(0, -size % step) for size in hu.shape], mode="edge").view(np.uint8)
+    share = sum(padded[i::step, j::step] for i in range(step) for j in range(step))
     coarse = share * 2 > step * step
     body = ndimage.binary_fill_holes(_open(coarse, round(THIN_MM / (pixel_mm * step))))
     body = _open(body, round(NECK_MM / (pixel_mm * step)))

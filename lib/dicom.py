@@ -23,6 +23,7 @@ from lib.dicom_headers import PARTS, CTSlice, DicomError, Segmentation, Unusable
 AIR = -1024  # the lowest HU that is returned
 TISSUE_HU = (-1000, 3072)  # a padding value declared inside this range is a mistake in the header: it is ignored
 SAME_Z = 0.01  # mm: slices closer than this are at the same place
+MANY_FILES = 2000  # from here on processes pay
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def read_tree(folder: str | Path, processes: int = 1) -> Tree:
     blocks = [(str(folder), names[i : i + 64]) for i in range(0, len(names), 64)]
     slices, segmentations, rejected = [], [], []
     with tqdm(total=len(names), desc="headers", unit="file", mininterval=1) as bar:
-        for (_, block), found in in_parallel(_read_headers, blocks, processes if len(names) > 2000 else 1):
+        for (_, block), found in in_parallel(_read_headers, blocks, processes if len(names) > MANY_FILES else 1):
             slices += found[0]
             segmentations += found[1]
             rejected += found[2]

@@ -236,7 +236,9 @@ def _turn(axes: np.ndarray, series: str) -> tuple[tuple[bool, bool, bool], float
     lengths = np.linalg.norm(axes, axis=1)
     if not np.allclose(lengths, 1, atol=0.02) or abs(axes[0] @ axes[1]) > 0.02:
         raise Unusable("ImageOrientationPatient is no pair of perpendicular directions", series)
+    axes = axes / lengths[:, None]
     normal = np.cross(*axes)
+    normal /= np.linalg.norm(normal)
     if abs(normal[2]) < np.sqrt(0.5):
         raise Unusable(f"{'coronal' if abs(normal[1]) > abs(normal[0]) else 'sagittal'}, not axial", series)
     tilt = np.degrees(np.arccos(min(1.0, abs(normal[2]))))

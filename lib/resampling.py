@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
+from scipy import sparse
 
 OUTSIDE = -32768  # in the store: outside the body
 
@@ -27,11 +28,11 @@ def resample(image: np.ndarray, size: int, outside: float = 0.0) -> np.ndarray:
         rows = sum(image[i::step] for i in range(step))
         return sum(rows[:, i::step] for i in range(step)) * np.float32(1 / step**2)
     weights = _weights(native, size)
-    return weights @ image @ weights.T
+    return (weights @ (weights @ image).T).T
 
 
 @lru_cache(maxsize=16)
-def _weights(native: int, size: int) -> np.ndarray:
+def _weights(native: int, size: int) -> sparse.csr_array:
     """Return the (size, native) matrix of area means, or of linear interpolation between pixel centres."""
     edges = np.arange(size + 1) * native / size
     pixels = np.arange(native)
@@ -40,7 +41,7 @@ def _weights(native: int, size: int) -> np.ndarray:
     else:
         centres = np.clip((edges[1:] + edges[:-1]) / 2 - 0.5, 0, native - 1)
         weights = np.clip(1 - np.abs(centres[:, None] - pixels), 0, None)
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    return sparse.csr_array((weights / weights.sum(axis=1, keepdims=True)).astype(np.float32))
 
 
 def resample_hu(stored: np.ndarray, size: int | None) -> np.ndarray:
