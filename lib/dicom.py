@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -296,16 +297,18 @@ def in_parallel(function: Callable, items: list, processes: int) -> Iterator[tup
             yield item, function(item)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(processes, len(items)), context, initializer=_end_with_parent) as pool:
+    pool = ProcessPoolExecutor(min(processes, len(items)), context, initializer=_end_with_parent)
+    try:
         futures = {pool.submit(function, item): item for item in items}
-        try:
-            for future in as_completed(futures):
-                yield futures.pop(future), future.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        for future in as_completed(futures):
+            yield futures.pop(future), future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _end_with_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C: the parent lets the series at work be finished
+
     def wait() -> None:
         multiprocessing.parent_process().join()
         os._exit(1)

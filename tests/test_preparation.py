@@ -2,11 +2,16 @@
 
 import json
 import os
+import signal
 import stat
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pandas as pd
 import pytest
+import zarr
 from conftest import BODY_HU, GAS_HU, KIDNEY_HU, REAL_CT, abdomen
 from pydicom.data import get_testdata_file
 
@@ -14,6 +19,7 @@ from lib.body import body_mask
 from lib.labels import hashed_id, read_labels, split_of
 from lib.paper import PHASES
 from lib.preparation import check_splits, prepare_cohort
+from lib.provenance import ROOT
 
 KEY = "a key for tests"
 PATIENTS = {name: [] for name in ("train", "val", "test")}
@@ -230,3 +236,50 @@ def test_body_mask_keeps_gas_and_drops_table_arm_and_sheet():
     assert not mask[(x + 180) ** 2 + (y - 20) ** 2 <= 15**2].any()
     np.testing.assert_array_equal(body_mask(np.stack([hu, hu]), 1.5), np.stack([mask, mask]))
     assert not body_mask(np.full((64, 64), -1000)).any()
+
+
+PREPARE = """
+import sys
+from lib.preparation import prepare_cohort
+if __name__ == "__main__":
+    prepare_cohort(sys.argv[1], sys.argv[2], key=sys.argv[3], split="apply", processes=2)
+"""
+
+
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_preparation_goes_on_where_it_stopped(write_series, tmp_path, stop):
+    for number in range(40):
+        write_series(f"P{number}", size=256, pixel_mm=1.5, z=tuple(range(8)))
+    (tmp_path / "prepare.py").write_text(PREPARE)
+    command = [sys.executable, str(tmp_path / "prepare.py"), str(tmp_path / "dicom"), str(tmp_path / "cohort"), KEY]
+    with open(tmp_path / "log", "w") as log:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, start_new_session=True, stderr=log
+        )
+    store = tmp_path / "cohort" / "slices.zarr"
+    deadline = time.monotonic() + 60
+    while len(list(store.glob("*/zarr.json"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(stop)
+    assert process.wait(timeout=20) != 0
+    for _ in range(100):  # the workers end with their parent
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("workers outlive their parent")
+    assert not (tmp_path / "cohort" / "cohort.json").exists()
+    stored = [path.parent for path in store.glob("*/zarr.json")]
+    assert 3 <= len(stored) < 40
+    for path in stored:
+        array = zarr.open_array(path, mode="r")
+        assert len(array.attrs["z_mm"]) == array.shape[0] == len(list(path.glob("c/*/0/0"))) == 8
+    before = {path: path.stat().st_mtime_ns for path in stored}
+    cohort = prepare_cohort(tmp_path / "dicom", tmp_path / "cohort", key=KEY, split="apply", processes=1)
+    assert {path: path.stat().st_mtime_ns for path in stored} == before
+    straight = prepare_cohort(tmp_path / "dicom", tmp_path / "straight", key=KEY, split="apply", processes=1)
+    pd.testing.assert_frame_equal(cohort.slices, straight.slices)
+    np.testing.assert_array_equal(cohort.read_body(cohort.slices), straight.read_body(straight.slices))
+    assert not list((tmp_path / "cohort").glob(".*"))
