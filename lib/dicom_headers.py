@@ -255,6 +255,8 @@ def _segmentation(dataset: Dataset, path: str) -> Segmentation:
     segments, words = {}, {}
     for item in dataset.get("SegmentSequence") or []:
         number, label = int(item.SegmentNumber), text([item], "SegmentLabel")
+        if number == 0:  # the background of a label map
+            continue
         kind = [text([code], "CodeMeaning") for code in item.get("SegmentedPropertyTypeCodeSequence") or []]
         segments[number] = label or " ".join(kind)
         words[number] = " ".join([label, *kind]).lower()

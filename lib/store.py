@@ -18,7 +18,7 @@ from lib.dicom_headers import DicomError, Segmentation
 from lib.resampling import OUTSIDE
 from lib.segmentation import kidney_extent, read_tissues
 
-FORMAT = 1  # raise it when what is stored changes: everything is then prepared again
+FORMAT = 2  # raise it when what is stored changes: everything is then prepared again
 SAME_PLANE_MM = 0.05  # positions are rounded
 
 
@@ -99,7 +99,7 @@ def store_series(job: Job) -> dict:
     if truth:
         try:
             tissues = read_tissues(job.tissues, job.series, kept, job.codes)
-            _new_array(partial / "tissues", tissues.shape, np.uint8, 0)[:] = tissues
+            _write_tissues(tissues, partial)
         except DicomError:
             truth = False
             notes.append("segmentation of tissues not read: damaged, or on another grid")
@@ -141,6 +141,14 @@ def _write_slices(series: Series, indices: np.ndarray, path: Path) -> np.ndarray
             kept.append(index)
     array.resize((len(kept), *array.shape[1:]))
     return np.array(kept, dtype=int)
+
+
+def _write_tissues(tissues: np.ndarray, partial: Path) -> None:
+    """Write the tissues beside the slices; outside the body mask (separate arms) there is none."""
+    array = _new_array(partial / "tissues", tissues.shape, np.uint8, 0)
+    slices = zarr.open_array(partial / "slices", mode="r")
+    for index, image in enumerate(tissues):
+        array[index] = np.where(slices[index] == OUTSIDE, np.uint8(0), image)
 
 
 def _new_array(path: Path, shape: tuple[int, ...], dtype: type, fill: int) -> zarr.Array:

@@ -121,6 +121,7 @@ def test_segmentation_kinds_agree(write_series, write_segmentation, tmp_path, ki
     )
     cohort = prepare_cohort(tmp_path / "dicom", tmp_path / "cohort", key=KEY, split="apply", processes=1)
     assert cohort.slices["z_mm"].tolist() == [0, 5]
+    assert cohort.tissues == {"kidney": 1, "gas": 2}
     np.testing.assert_array_equal(cohort.read_tissues(cohort.slices) == cohort.tissues["kidney"], masks[:2])
 
 
