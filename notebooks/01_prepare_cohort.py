@@ -27,7 +27,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from lib.cohort import Cohort, split_of
+from lib.cohort import Cohort
+from lib.labels import split_of
 from lib.paper import PHASES
 from lib.preparation import prepare_cohort
 from lib.provenance import begin, resolve

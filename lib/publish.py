@@ -1,0 +1,76 @@
+"""Copy a run's figures and tables into figures/ and tables/, with a manifest.
+
+python -m lib.publish runs/quick
+"""
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from lib.provenance import ROOT, atomic_path, commit, file_hash, resolve
+
+KINDS = {"figures": ("*.png",), "tables": ("*.csv", "*.md")}
+FILE_LIMIT, TOTAL_LIMIT = 1_000_000, 15_000_000
+
+
+def publish(run: str | Path, destination: Path = ROOT) -> list[Path]:
+    """Copy a finished run's figures and tables, and say in `manifest.json` which files they are.
+
+    Parameters
+    ----------
+    run : path
+        Folder of a run, such as runs/quick, with its claims.csv.
+    destination : Path
+        Folder that holds figures/ and tables/.
+
+    Returns
+    -------
+    list of Path
+        What was written, manifests left out.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the run is not finished.
+    ValueError
+        If a file has more than 1 MB or all of them more than 15 MB; nothing is copied then.
+    """
+    run = resolve(run)
+    if not (run / "claims.csv").exists():
+        raise FileNotFoundError(f"{run}/claims.csv is missing: finish the run first, with `make figures`.")
+    chosen = {kind: sorted(f for p in patterns for f in (run / kind).glob(p)) for kind, patterns in KINDS.items()}
+    chosen["tables"].append(run / "claims.csv")
+    sizes = {file: file.stat().st_size for files in chosen.values() for file in files}
+    large = [f"{file.name}: {size / 1e6:.1f} MB" for file, size in sizes.items() if size > FILE_LIMIT]
+    if large or sum(sizes.values()) > TOTAL_LIMIT:
+        raise ValueError(f"Too large to publish ({sum(sizes.values()) / 1e6:.1f} MB in all): {', '.join(large)}")
+    written = []
+    for kind, files in chosen.items():
+        with atomic_path(destination / kind) as folder:
+            folder.mkdir()
+            for file in files:
+                shutil.copyfile(file, folder / file.name)
+                written.append(destination / kind / file.name)
+            hashes = {file.name: file_hash(file) for file in files}
+            manifest = {"run": run.name, **commit(), "files": hashes}
+            (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    return written
+
+
+def main() -> int:
+    """Run from the command line; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m lib.publish", description=__doc__.partition("\n")[0])
+    parser.add_argument("run", help="folder of a finished run, such as runs/quick")
+    try:
+        written = publish(parser.parse_args().run)
+    except (FileNotFoundError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{len(written)} files in figures/ and tables/")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
