@@ -7,7 +7,9 @@ NumPy only.
 
 import math
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 
 import keras
 import numpy as np
@@ -177,15 +179,14 @@ class Attributor:
         self._compiled = {}
         self._steps = survey(model)
         self._head, self.head = _head(self._steps)
-        if len(self._steps[-1].shape) != 2:
-            raise ValueError(
-                f"Model {model.name!r} gives {self._steps[-1].shape}, expected class scores of shape (n, classes)."
-            )
-        self._classes = self._steps[-1].shape[-1]
-        self._cam = _cam_head(self._head)
-        formats = {getattr(step.operation, "data_format", None) for step in self._steps}
-        self._channels_first = "channels_first" in formats
-        self._short = {step: self._short_name(step) for step in self._steps[1:]}
+        if len(model.outputs) != 1 or len(model.outputs[0].shape) != 2:
+            shapes = [tuple(tensor.shape) for tensor in model.outputs]
+            raise ValueError(f"Model {model.name!r} gives {shapes}, expected one output of shape (n, classes).")
+        self._classes = model.outputs[0].shape[-1]
+        self._pooled = _cam_head(self._head)
+        self._channels_first = any(getattr(s.operation, "data_format", "") == "channels_first" for s in self._steps)
+        last_names = Counter(step.name.rsplit("/")[-1] for step in self._steps)
+        self._short = {s: min(s.name, s.name.rsplit("/")[-1], key=lambda n: last_names[n] != 1) for s in self._steps}
         if layers is None:
             self._taps = {self._short[step]: step for step in _default_layers(self._steps, self._head)}
         else:
@@ -194,26 +195,15 @@ class Attributor:
         self._missing = self._why_not()
         self.methods = tuple(method for method in METHODS if method not in self._missing)
 
-    def _short_name(self, step: Step) -> str:
-        last = step.name.rsplit("/", 1)[-1]
-        return last if sum(other.name.rsplit("/", 1)[-1] == last for other in self._steps[1:]) == 1 else step.name
-
     def _find(self, name: str) -> Step:
-        found = [step for step in self._steps[1:] if f"/{step.name}".endswith(f"/{name}")]
+        ending = [step for step in self._steps[1:] if f"/{step.name}".endswith(f"/{name}")]
+        found = [step for step in ending if step.name == name] or ending
+        if len(found) == 1 and len(found[0].shape) == 4:
+            return found[0]
+        fault = f"has output {found[0].shape}, no map" if len(found) == 1 else "is not there"
+        fault = f"may be {' or '.join(step.name for step in found)}" if len(found) > 1 else fault
         known = ", ".join(self._short[step] for step in self._steps[1:] if len(step.shape) == 4)
-        if not found:
-            raise ValueError(
-                f"Layer {name!r} is not in model {self.model.name!r}. Layers with spatial output: {known}."
-            )
-        if len(found) > 1:
-            raise ValueError(
-                f"Layer {name!r} is not one: {', '.join(step.name for step in found)} (a path tells nested ones apart)."
-            )
-        if len(found[0].shape) != 4:
-            raise ValueError(
-                f"Layer {name!r} has output {found[0].shape}, no map. Layers with spatial output: {known}."
-            )
-        return found[0]
+        raise ValueError(f"Layer {name!r} of model {self.model.name!r} {fault}. Layers with spatial output: {known}.")
 
     def _why_not(self) -> dict[str, str]:
         """Return the methods that this network does not allow, each with the reason."""
@@ -223,7 +213,7 @@ class Attributor:
             missing["guided_backprop"] = f"guided backprop is defined for plain ReLUs only, and {'; '.join(faults)}"
         elif all(step.gate == "none" for step in self._steps):
             missing["guided_backprop"] = "no ReLU was found, so guided backprop would be plain saliency"
-        if self._cam is None:
+        if self._pooled is None:
             missing["cam"] = "CAM needs a global average pooling and one dense layer after the last convolution"
         if not self._taps:
             missing |= dict.fromkeys(LAYER_METHODS, "no layer with a spatial output was found or named")
@@ -242,14 +232,10 @@ class Attributor:
             if method not in METHODS:
                 raise ValueError(f"Method {method!r} is not known: choose among {', '.join(METHODS)}.")
             if method in self._missing:
-                raise ValueError(
-                    f"Method {method!r} cannot be had of model {self.model.name!r}: {self._missing[method]}."
-                )
-        names = {
-            **{method: ["input"] for method in INPUT_METHODS},
-            "cam": [self._short[self._cam[1]]] if self._cam else [],
-        }
-        return [(method, layer) for method in dict.fromkeys(methods) for layer in names.get(method, self.layers)]
+                raise ValueError(f"Method {method!r} cannot be had of {self.model.name!r}: {self._missing[method]}.")
+        places = dict.fromkeys(INPUT_METHODS, ("input",))
+        places["cam"] = (self._short[self._pooled[1]],) if self._pooled else ()
+        return [(method, layer) for method in dict.fromkeys(methods) for layer in places.get(method, self.layers)]
 
     def __call__(
         self, images: np.ndarray, classes: Sequence[int] | int, methods: Iterable[str] | None = None
@@ -279,85 +265,76 @@ class Attributor:
         FloatingPointError
             If a class score is not finite.
         """
-        keys = self.keys(methods)
+        keys = tuple(self.keys(methods))
         images, classes = self._checked(images, classes)
-        if tuple(keys) not in self._compiled:
-            signature = [(tuple(self.model.inputs[0].shape), images.dtype.name), ((None,), "int32")]
-            self._compiled[tuple(keys)] = compiled(lambda x, c: self._maps(x, c, keys), self.model.variables, signature)
+        passes = self._compiled.get((keys, images.shape[1:]))
+        if passes is None:
+            signature = [((None, *images.shape[1:]), images.dtype.name), ((None,), "int32")]
+            passes = compiled(lambda x, c: self._maps(x, c, keys), self.model.variables, signature)
+            self._compiled[keys, images.shape[1:]] = passes
         size = self._images_at_once(images)
-        parts = [
-            self._compiled[tuple(keys)](images[i : i + size], classes[i : i + size])
-            for i in range(0, len(images), size)
-        ]
+        parts = [passes(images[i : i + size], classes[i : i + size]) for i in range(0, len(images), size)]
         score, *maps = (np.concatenate(part) if len(parts) > 1 else part[0] for part in zip(*parts, strict=True))
         if not np.isfinite(score).all():
-            raise FloatingPointError(
-                f"The class score of image {np.flatnonzero(~np.isfinite(score))[0]} is not finite: look at the weights."
-            )
+            first = np.flatnonzero(~np.isfinite(score))[0]
+            raise FloatingPointError(f"The class score of image {first} is {score[first]}: look at the weights.")
         if self.score == "probability" and np.abs(score).max() > 87:
-            warnings.warn(
-                "A saturated softmax: the gradient of a probability underflows. score='log_odds' ranks alike.",
-                stacklevel=2,
-            )
+            message = "A probability is so near 0 or 1 that its gradient underflows: score='log_odds' ranks alike."
+            warnings.warn(message, stacklevel=2)
         return dict(zip(keys, maps, strict=True))
 
     def _checked(self, images: np.ndarray, classes) -> tuple[np.ndarray, np.ndarray]:
-        shape, images, classes = tuple(self.model.inputs[0].shape), np.asarray(images), np.asarray(classes)
-        fits = (
-            images.ndim == 4
-            and len(images)
-            and all(n in (None, m) for n, m in zip(shape[1:], images.shape[1:], strict=True))
-        )
-        if not fits:
+        images, classes, shape = np.asarray(images), np.asarray(classes), tuple(self.model.inputs[0].shape)
+        if not len(images) or not all(n in (None, m) for n, m in zip_longest(shape, images.shape, fillvalue=0)):
             raise ValueError(f"images has shape {images.shape}, expected (n > 0, {', '.join(map(str, shape[1:]))}).")
-        dtype = self.model.inputs[0].dtype
-        images = np.ascontiguousarray(images, dtype=dtype if dtype in ("float32", "float64") else "float32")
+        images = np.ascontiguousarray(images, "float64" if self.model.inputs[0].dtype == "float64" else "float32")
         if not np.isfinite(images).all():
             first = np.flatnonzero(~np.isfinite(images).reshape(len(images), -1).all(axis=1))[0]
-            raise ValueError(
-                f"images holds NaN or infinity, first in image {first}: replace them before asking for maps."
-            )
+            raise ValueError(f"images holds NaN or infinity, first in image {first}: replace them first.")
         if not np.issubdtype(classes.dtype, np.integer) or classes.shape not in ((), (len(images),)):
             raise ValueError(
                 f"classes is {classes.dtype} {classes.shape}, expected one integer or {len(images)} of them."
             )
-        if classes.size and not (classes.min() >= 0 and classes.max() < self._classes):
+        if classes.min() < 0 or classes.max() >= self._classes:
             raise ValueError(f"classes holds {classes.min()}..{classes.max()}, expected 0..{self._classes - 1}.")
         return images, np.broadcast_to(classes, len(images)).astype("int32")
 
     def _images_at_once(self, images: np.ndarray) -> int:
-        """Return how many images fit in `memory`: every activation, its gradient and one copy."""
+        """Return how many images fit in `memory`: every activation, its gradient and one copy, 4 bytes a value."""
         values = sum(math.prod(n or 1 for n in step.shape) for step in self._steps)
         unknown = math.prod(m for n, m in zip(self._steps[0].shape[1:], images.shape[1:], strict=True) if n is None)
         return max(1, self.memory // (3 * 4 * values * unknown))
 
-    def _maps(self, images, classes, keys: list[tuple[str, str]]) -> list:
+    def _maps(self, images, classes, keys: Sequence[tuple[str, str]]) -> list:
+        """Return the class scores and the maps of `keys`: what is compiled."""
         self.traces += 1
-        wanted = {method for method, _ in keys}
-        names = {step.name: layer for layer, step in self._taps.items()} if wanted & set(LAYER_METHODS) else {}
-        if "cam" in wanted:
-            names.setdefault(self._cam[1].name, self._short[self._cam[1]])
-        wrt = (("input",) if "saliency" in wanted else ()) + (self.layers if wanted & set(LAYER_METHODS) else ())
+        methods = {method for method, _ in keys}
+        layers = self.layers if methods & set(LAYER_METHODS) else ()
+        taps = {name: self._taps[name] for name in layers} | ({"pooled": self._pooled[1]} if "cam" in methods else {})
 
         def forward(images, relu, tap):
-            tap_named = lambda name, tensor: tap(names[name], tensor) if name in names else tensor  # noqa: E731
-            logits = replay(self.model, images, relu, tap_named, self._steps, self._head.name)
+            def tap_wanted(step, output):
+                for name in (name for name, wanted in taps.items() if wanted is step):
+                    output = tap(name, output)
+                return output
+
+            logits = replay(self._steps, self._head, images, relu, tap_wanted)
             return self._class_score(ops.cast(logits, "float32"), classes)
 
-        score, activations, plain, guided = gradients(forward, images, wrt, "guided_backprop" in wanted)
+        wrt = (("input",) if "saliency" in methods else ()) + layers
+        score, activations, plain, guided = gradients(forward, images, wrt, "guided_backprop" in methods)
         factor = ops.sigmoid(score) * ops.sigmoid(-score) if self.score == "probability" else None
         maps = []
         for method, layer in keys:
             if method == "cam":
-                value = self._cam_map(self._last(activations[layer]), classes)
-            elif method in INPUT_METHODS:
+                maps.append(self._cam(self._last(activations["pooled"]), classes))
+                continue
+            if method in INPUT_METHODS:
                 value = self._last(plain["input"] if method == "saliency" else guided)
                 value = value[..., 0] if value.shape[-1] == 1 else value
             else:
                 value = getattr(self, f"_{method}")(self._last(activations[layer]), self._last(plain[layer]))
-            if factor is not None and method != "cam":
-                value = value * ops.reshape(factor, (-1,) + (1,) * (len(value.shape) - 1))
-            maps.append(value)
+            maps.append(value if factor is None else value * ops.reshape(factor, (-1,) + (1,) * (len(value.shape) - 1)))
         return [score, *maps]
 
     def _last(self, tensor):
@@ -371,9 +348,9 @@ class Attributor:
         others = ops.where(ops.one_hot(classes, self._classes, dtype="bool"), -1e30, logits)
         return chosen - ops.logsumexp(others, axis=1)
 
-    def _cam_map(self, activation, classes):
-        weights = ops.cast(ops.take(ops.convert_to_tensor(self._cam[0].operation.kernel), classes, axis=1), "float32")
-        return ops.einsum("nhwk,kn->nhw", activation, weights)
+    def _cam(self, activation, classes):
+        weights = ops.take(ops.convert_to_tensor(self._pooled[0].operation.kernel), classes, axis=1)
+        return ops.einsum("nhwk,kn->nhw", activation, ops.cast(weights, "float32"))
 
     def _grad_cam(self, activation, gradient):
         return ops.relu(ops.einsum("nhwk,nk->nhw", activation, ops.mean(gradient, axis=(1, 2))))

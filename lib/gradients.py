@@ -3,6 +3,7 @@
 The only file that knows a backend. With `attribution.py` it can be lifted out: the two need Keras and NumPy only.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ SMOOTH = tuple(
     getattr(keras.activations, name)
     for name in ("linear", "softmax", "log_softmax", "sigmoid", "tanh", "softplus", "softsign", "exponential")
 )
+PURE_ACTIVATIONS = ("ReLU", "Relu", "Softmax", "Sigmoid")
 UNGATED = {
     *(
         "Add",
@@ -151,8 +153,7 @@ def gradients(forward: Callable, images, wrt: tuple[str, ...], guided: bool):
     forward : callable
         `forward(images, relu, tap) -> score`, (n,). It sends every ReLU through `relu` and every tensor of interest
         through `tap(name, tensor)`, and goes on with what `tap` returns.
-    images : tensor
-        The input, (n, H, W, C).
+    images : tensor, (n, H, W, C)
     wrt : tuple of str
         "input" and names of taps: the plain gradient of the summed score is taken with respect to these.
     guided : bool
@@ -161,10 +162,8 @@ def gradients(forward: Callable, images, wrt: tuple[str, ...], guided: bool):
     Returns
     -------
     score : tensor, (n,)
-    taps : dict of tensor
-        The tapped tensors, and "input".
-    plain : dict of tensor
-        The gradient by name in `wrt`.
+    taps, plain : dict of tensor
+        The tapped tensors; the plain gradient by name in `wrt`.
     guided : tensor or None
         The guided gradient with respect to `images`.
 
@@ -240,70 +239,88 @@ def compiled(function: Callable, variables: list, signature: list[tuple[tuple, s
     return lambda *arguments: [np.array(keras.ops.convert_to_numpy(output)) for output in run(*arguments)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Step:
-    """One operation of a model: where it lies, what feeds it, the shape that it gives, its gate (`gate_of`)."""
+    """One operation of a model.
+
+    Attributes
+    ----------
+    name : str
+        The operation's, after the names of the models it lies in ("resnet50/conv1_conv"); its second call ends in "#2".
+    operation, node : object
+        Keras's own; None for the input.
+    sources : dict
+        Identity of each tensor that enters -> (the step, and which of its outputs, that gives it).
+    shape : tuple
+        Of the first output, batch first.
+    gate : str
+        See `gate_of`.
+    """
 
     name: str
     operation: object
-    parents: tuple["Step", ...]
+    node: object
+    sources: dict
     shape: tuple
     gate: str
 
+    @property
+    def parents(self) -> list["Step"]:
+        """The steps that feed this one."""
+        return [step for step, _ in self.sources.values()]
 
-def walk(model: keras.Model, inputs, visit: Callable, path: str = ""):
-    """Replay a Functional or Sequential model operation by operation, nested models inlined.
 
-    `visit(name, operation, *args, **kwargs)` returns what the operation is to give. `name` is the operation's own,
-    after the names of the models it lies in: "resnet50/conv1_conv". The model is not changed: nothing symbolic is
-    called.
+def survey(model: keras.Model) -> list[Step]:
+    """Return a model's steps in the order of their execution, nested models inlined; the input is first.
 
     Raises
     ------
     TypeError
         If a model's graph is not known, as in a subclassed model.
     """
-    graph = getattr(model, "_functional", model)
-    if not hasattr(graph, "_run_through_graph"):
-        raise TypeError(
-            f"Model {model.name!r} ({type(model).__name__}) has no graph of layers to follow: build it with the "
-            "Functional or Sequential API (a Sequential model needs an Input)."
-        )
+    steps, calls = [Step("input", None, None, {}, tuple(model.inputs[0].shape), "none")], Counter()
 
-    def visitor(operation):
-        name = path + operation.name
-        if isinstance(operation, keras.Model):
-            return lambda *args, **kwargs: walk(operation, args[0], visit, name + "/")
-        return lambda *args, **kwargs: visit(name, operation, *args, **kwargs)
+    def follow(model, entering: list, path: str) -> list:
+        graph = getattr(model, "_functional", model)
+        if not hasattr(graph, "_nodes_by_depth"):
+            raise TypeError(
+                f"Model {model.name!r} ({type(model).__name__}) has no graph of layers to follow: build it with the "
+                "Functional or Sequential API (a Sequential model needs an Input)."
+            )
+        known = dict(zip(map(id, graph.inputs), entering, strict=True))
+        for depth in sorted(graph._nodes_by_depth, reverse=True):
+            for node in graph._nodes_by_depth[depth]:
+                if node.is_input or any(id(tensor) not in known for tensor in node.input_tensors):
+                    continue
+                name, sources = (
+                    path + node.operation.name,
+                    {id(tensor): known[id(tensor)] for tensor in node.input_tensors},
+                )
+                if isinstance(node.operation, keras.Model):
+                    leaving = follow(node.operation, [known[id(tensor)] for tensor in node.input_tensors], name + "/")
+                else:
+                    calls[name] += 1
+                    name += f"#{calls[name]}" if calls[name] > 1 else ""
+                    shape, gate = tuple(node.outputs[0].shape), gate_of(node.operation)
+                    steps.append(Step(name, node.operation, node, sources, shape, gate))
+                    leaving = [(steps[-1], number) for number in range(len(node.outputs))]
+                known.update(zip(map(id, node.outputs), leaving, strict=True))
+        return [known[id(tensor)] for tensor in graph.outputs]
 
-    return graph._run_through_graph(inputs, operation_fn=visitor)
+    follow(model, [(steps[0], 0)], "")
+    return steps
 
 
-def survey(model: keras.Model) -> list[Step]:
-    """Return the steps of a model in the order of their execution, the input first and the output last."""
-    steps = [Step("input", None, (), tuple(model.inputs[0].shape), "none")]
-
-    def visit(name, operation, *args, **kwargs):
-        parents = tuple(leaf for leaf in keras.tree.flatten((args, kwargs)) if isinstance(leaf, Step))
-        outputs = operation._inbound_nodes[-1].output_tensors
-        steps.append(Step(name, operation, parents, tuple(outputs[0].shape), gate_of(operation)))
-        return [steps[-1]] * len(outputs) if len(outputs) > 1 else steps[-1]
-
-    (output,) = keras.tree.flatten(walk(model, steps[0], visit))
-    return [*(step for step in steps if step is not output), output]
-
-
-def inner_layers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
-    """Return the layers inside a layer, an activation that was given as a layer left out."""
-    return [
-        inner for inner in layer._flatten_layers(include_self=False) if inner is not getattr(layer, "activation", None)
-    ]
+def has_layers(layer: keras.layers.Layer) -> bool:
+    """Return whether a layer holds others, an activation that was given as a layer left out."""
+    return any(inner is not getattr(layer, "activation", None) for inner in layer._flatten_layers(include_self=False))
 
 
 def is_relu(function: Callable) -> bool:
     """Return whether an element-wise function is max(x, 0), by trying it."""
     grid = np.float32([[-1e4, -100, -6.1, -1, -0.1, -1e-3, 0, 1e-3, 0.1, 1, 5.9, 6.1, 100, 1e4]])
-    return np.array_equal(keras.ops.convert_to_numpy(function(keras.ops.convert_to_tensor(grid))), np.maximum(grid, 0))
+    found = keras.ops.convert_to_numpy(function(keras.ops.convert_to_tensor(grid)))
+    return np.array_equal(found.astype("float32"), np.maximum(grid, 0).astype(found.dtype).astype("float32"))
 
 
 def gate_of(operation) -> str:
@@ -312,26 +329,20 @@ def gate_of(operation) -> str:
     An operation that is not known is never taken for one without a gate.
     """
     kind = type(operation).__name__
+    if isinstance(operation, keras.layers.ReLU) or kind in ("Relu", "ReLU"):
+        return "relu" if is_relu(operation.call) else "a ReLU with a slope, a cap or a threshold"
     if not isinstance(operation, keras.layers.Layer):
-        if kind in ("Relu", "ReLU"):
-            return "relu" if is_relu(operation.call) else "a ReLU with a slope, a cap or a threshold"
         return "none" if kind in UNGATED else f"the operation {kind}"
     if isinstance(operation, keras.layers.Lambda) or not type(operation).__module__.startswith("keras."):
         return f"{kind}, whose inside is not known"
-    if isinstance(operation, keras.layers.ReLU):
-        return "relu" if is_relu(operation.call) else "a ReLU with a slope, a cap or a threshold"
     if isinstance(operation, (keras.layers.LeakyReLU, keras.layers.PReLU, keras.layers.ELU)):
         return f"{kind}, no plain ReLU"
-    if inner_layers(operation):
+    if has_layers(operation):
         return f"{kind}, a layer that holds others"
     activation = getattr(operation, "activation", None)
     if activation is None or activation in SMOOTH:
         return "none"
-    return (
-        "relu"
-        if is_relu(activation)
-        else f"the activation {getattr(activation, '__name__', activation)}, no plain ReLU"
-    )
+    return "relu" if is_relu(activation) else f"the activation {getattr(activation, '__name__', activation)}, no ReLU"
 
 
 def twin(layer: keras.layers.Layer, **changes) -> keras.layers.Layer:
@@ -341,31 +352,29 @@ def twin(layer: keras.layers.Layer, **changes) -> keras.layers.Layer:
     return copy
 
 
-def replay(model: keras.Model, images, relu: Callable, tap: Callable, steps: list[Step], head: str):
-    """Run a model in inference mode and float32 and return its class scores (n, classes).
+def replay(steps: list[Step], head: Step, images, relu: Callable, tap: Callable):
+    """Run a model step by step in inference mode and float32 and return its class scores (n, classes).
 
-    Every plain ReLU goes through `relu`, every step's output through `tap` (see `gradients`). The activation of the
-    step named `head` (softmax, sigmoid or none) is left out. The model is unchanged: where an activation must be
-    split from its layer, a twin that shares the variables is called.
+    Every plain ReLU goes through `relu`, every step's output through `tap(step, output)`. The activation of `head`
+    (softmax, sigmoid or none) is left out. The model is unchanged: where an activation must be split from its layer,
+    a twin that shares the variables is called.
     """
-    gates = {step.name: step.gate for step in steps}
-
-    def visit(name, operation, *args, **kwargs):
-        layer = isinstance(operation, keras.layers.Layer)
-        changes = {}
-        if layer and operation._call_has_training_arg:
-            kwargs["training"] = False
-        if layer and operation.compute_dtype != operation.variable_dtype and not inner_layers(operation):
-            changes["_dtype_policy"] = keras.DTypePolicy("float32")
-        activated = "activation" in getattr(operation, "__dict__", ())
-        if activated and (gates[name] == "relu" or name == head):
-            changes["activation"] = keras.activations.linear
-        if not activated and (
-            gates[name] == "relu" or (name == head and type(operation).__name__ in ("Softmax", "Sigmoid"))
-        ):
+    values = {(steps[0], 0): images}
+    for step in steps[1:]:
+        args, kwargs = step.node.arguments.fill_in({key: values[source] for key, source in step.sources.items()})
+        operation, changes = step.operation, {}
+        split = step.gate == "relu" or step is head
+        if isinstance(operation, keras.layers.Layer):
+            if operation._call_has_training_arg:
+                kwargs["training"] = False
+            if operation.compute_dtype != operation.variable_dtype and not has_layers(operation):
+                changes["_dtype_policy"] = keras.DTypePolicy("float32")
+            if split and "activation" in operation.__dict__:
+                changes["activation"] = keras.activations.linear
+        if split and not changes.get("activation") and type(operation).__name__ in PURE_ACTIVATIONS:
             output = args[0]
         else:
             output = (twin(operation, **changes) if changes else operation)(*args, **kwargs)
-        return tap(name, relu(output) if gates[name] == "relu" and name != head else output)
-
-    return keras.tree.flatten(walk(model, images, visit))[0]
+        output = tap(step, relu(output) if step.gate == "relu" else output)
+        values |= {(step, number): value for number, value in enumerate(keras.tree.flatten(output))}
+    return output
