@@ -4,9 +4,14 @@ import numpy as np
 
 from lib.phantom.body import Trunk
 from lib.phantom.canvas import Canvas, Wave, Wobble, grow, ribbon, smooth_closed, smooth_open, unit_circle
-from lib.phantom.tissues import Tissue
+from lib.phantom.tissues import CHYME, Tissue
 from lib.phantom.vessels import Tube, Vessels
 
+# Depth of the liver (mm) along its span from the back of the right flank to the front: two lobes and a fissure.
+_LIVER_PROFILE = (
+    [0, 0.01, 0.04, 0.1, 0.22, 0.4, 0.55, 0.66, 0.70, 0.74, 0.86, 0.94, 0.98, 1],
+    [0, 12, 26, 44, 66, 82, 77, 68, 56, 60, 50, 36, 20, 0],
+)
 _CIRCLE = unit_circle(44)
 _POLAR = np.arctan2(_CIRCLE[:, 1], _CIRCLE[:, 0])
 
@@ -37,7 +42,7 @@ class Loop:
         self.z = float(centre[2])
         self.filling, self.wall, self.gas, self.folds, self.halo = filling, wall, gas, folds, halo
         self.wobble = Wobble(rng, 0.055, (2, 3, 4, 5, 6), drift=0.05)
-        self.bend = rng.normal(0, 0.22)
+        self.bend = float(np.clip(rng.normal(0, 0.28), -0.5, 0.5))
         self.lean = rng.normal(0, 0.35, 2)
         self.crypts = Wobble(rng, folds, (9, 11, 13, 16), drift=0.25) if folds else None
         self.specks = rng.uniform((-0.75, -0.75, 0.05), (0.75, 0.75, 0.16), (16, 3)) if filling == Tissue.STOOL else ()
@@ -91,7 +96,7 @@ class Abdomen:
         self.liver_tip = float(np.clip(rng.normal(-38, 22), -85, 5))
         self.liver_reach = rng.uniform(0.85, 1.15)
         self.liver_depth = rng.uniform(0.88, 1.12)
-        self.liver_wobble = Wobble(rng, 0.05, (3, 5, 7, 9), drift=0.02)
+        self.liver_wobble = Wobble(rng, 0.08, (3, 4, 5, 7, 9), drift=0.02)
         self.spleen_tip = float(np.clip(rng.normal(0, 18), -40, 35))
         self.spleen_size = float(np.clip(rng.normal(1.0, 0.15), 0.7, 1.4))
         self.gallbladder = rng.random() < 0.82
@@ -132,7 +137,7 @@ class Abdomen:
 
     def _small_bowel(self, rng, width, depth, oral) -> list[Loop]:
         loops = []
-        step = rng.uniform(27, 31)
+        step = rng.uniform(26, 30) + 4 * self.trunk.fat_in_belly
         for z in np.arange(-110, 40, 22):
             for x in np.arange(-width, width, step):
                 for y in np.arange(-depth, -18, step * 0.9):
@@ -145,19 +150,16 @@ class Abdomen:
                     if inside > 0.90 or behind or kidney:
                         continue
                     radius = rng.uniform(10, 14)
-                    long = radius * rng.uniform(1.1, 1.9)
+                    long = radius * rng.uniform(1.1, 2.0)
                     kind = rng.random()
+                    chyme = CHYME[int(rng.integers(len(CHYME)))]
                     filling = (
-                        Tissue.BOWEL_WALL
-                        if kind < 0.30
-                        else Tissue.ORAL_CONTRAST
-                        if oral and kind < 0.8
-                        else Tissue.BOWEL_FLUID
+                        Tissue.BOWEL_WALL if kind < 0.30 else Tissue.ORAL_CONTRAST if oral and kind < 0.8 else chyme
                     )
-                    gas = rng.uniform(0.15, 0.5) if kind > 0.91 else 0.0
+                    gas = rng.uniform(0.15, 0.5) if kind > 0.92 else 0.0
                     jejunal = at[0] > 0
                     loops.append(Loop(rng, at, (long, radius, rng.uniform(17, 24)), rng.uniform(0, np.pi), filling,
-                                      rng.uniform(2.0, 3.2), gas, 0.10 if jejunal else 0.0))  # fmt: skip
+                                      rng.uniform(1.5, 2.6), gas, 0.13 if jejunal else 0.0, rng.uniform(0.3, 1.7)))  # fmt: skip
         order = rng.permutation(len(loops))
         return [loops[k] for k in order]
 
@@ -274,7 +276,7 @@ class Abdomen:
         return first, last, min(u * 2.1, 1.0) ** 0.6 * self.liver_depth
 
     def _liver_depth(self, z: float, share: np.ndarray, size: float) -> np.ndarray:
-        profile = np.interp(share, [0, 0.06, 0.2, 0.4, 0.55, 0.7, 0.85, 0.95, 1.0], [0, 30, 62, 80, 74, 60, 46, 30, 0])
+        profile = np.interp(share, *_LIVER_PROFILE)
         return profile * size * self.liver_wobble(share * np.pi, z) * self.trunk.half_width / 172
 
     def _paint_liver(self, canvas: Canvas, z: float) -> None:
@@ -282,16 +284,23 @@ class Abdomen:
         if span is None:
             return
         first, last, size = span
-        share = np.linspace(0, 1, 34)
+        share = 0.5 - 0.5 * np.cos(np.linspace(0, np.pi, 37))
         angle = first + (last - first) * share
         depth = self._liver_depth(z, share, size)
-        outer = self._wall_point(z, angle, np.full(len(angle), 1.8))
-        inner = self._wall_point(z, angle, 1.8 + depth)
-        outline = smooth_closed(np.concatenate([outer[::2], inner[::-2]]), 110)
+        outer = self._wall_point(z, angle, np.full(len(angle), 0.7))
+        inner = self._wall_point(z, angle, 0.7 + depth)
+        outline = smooth_closed(np.concatenate([outer[::2], inner[-2:0:-1]]), 130)
         if self.gallbladder:
             self._paint_gallbladder(canvas, z, first, last, size)
         canvas.polygon(grow(outline, 2.0), Tissue.VISCERAL_FAT)
         canvas.polygon(outline, Tissue.LIVER)
+        if last > 4.6 and z > self.liver_tip + 45:  # fissure of the round ligament
+            at = np.array([first + 0.70 * (last - first)])
+            reach = self._liver_depth(z, np.array([0.70]), size)
+            fissure = [
+                self._wall_point(z, at + d, 0.7 + reach * f)[0] for d, f in ((0, 1.02), (0.02, 0.85), (0.01, 0.66))
+            ]
+            canvas.polygon(ribbon(np.array(fissure), np.array([3.5, 2.2, 1.0])), Tissue.VISCERAL_FAT)
         for k, (along, deep, height, dx, dy) in enumerate(self.liver_vessels):
             if abs(z - height) > 9:
                 continue
@@ -327,8 +336,8 @@ class Abdomen:
         share = np.linspace(0, 1, 22)
         angle = 0.62 - (0.30 + 0.85 * size) * share
         depth = 41 * size * np.sin(np.pi * share**0.9) ** 0.65 * (1 - 0.16 * np.exp(-(((share - 0.55) / 0.12) ** 2)))
-        outer = self._wall_point(z, angle, np.full(len(angle), 1.8))
-        inner = self._wall_point(z, angle, 1.8 + depth)
+        outer = self._wall_point(z, angle, np.full(len(angle), 0.7))
+        inner = self._wall_point(z, angle, 0.7 + depth)
         outline = smooth_closed(np.concatenate([outer[::2], inner[::-2]]), 70)
         canvas.polygon(grow(outline, 2.0), Tissue.VISCERAL_FAT)
         canvas.polygon(outline, Tissue.SPLEEN)

@@ -14,8 +14,9 @@ _ANGLES = np.arange(160) * (2 * np.pi / 160)  # from the left side (+x) toward t
 _COS, _SIN = np.cos(_ANGLES), np.sin(_ANGLES)
 
 # Control points of the left side's back muscles at L2 (x, y), mirrored for the right.
-_ERECTOR = [(7, 40), (14, 31), (30, 29), (48, 29), (64, 35), (71, 46), (66, 58), (50, 67), (30, 71), (13, 70), (7, 56)]
-_LUMBORUM = [(42, 24), (52, 17), (66, 17), (77, 24), (78, 31), (64, 33), (48, 31)]
+_ERECTOR = [(3, 46), (8, 36), (18, 32), (32, 30), (48, 29), (62, 33), (70, 42), (69, 52), (60, 61), (45, 67), (28, 71), (11, 71),
+            (3, 64)]  # fmt: skip
+_LUMBORUM = [(40, 23), (47, 13), (58, 10), (68, 14), (74, 23), (69, 31), (56, 31), (45, 29)]
 _MULTIFIDUS_SEPTUM = [(9, 66), (20, 60), (27, 48), (30, 34)]
 _LONGISSIMUS_SEPTUM = [(49, 67), (47, 55), (52, 44), (50, 32)]
 
@@ -44,23 +45,32 @@ class Trunk:
         self.front = self.depth - self.back
         self.centre_y = (self.back - self.front) / 2
         self.wall = float(rng.uniform(15, 21)) * (1.06 if male else 0.92)
+        self.rectus = float(rng.uniform(6.5, 10.5)) * (1.1 if male else 0.9)
+        self.wall_wobble = Wobble(rng, 0.05, (3, 4, 5, 7), drift=0.01)
+        self.planes = rng.uniform((0.28, 3, 3, 0.4), (0.40, 12, 14, 1.0), (2, 4)) + np.array(
+            [[0, 0, 0, 0], [0.32, 0, 0, 0]]
+        )
         self.muscle = float(np.clip(rng.normal(1.0, 0.08) - 0.003 * (subject.age - 60), 0.75, 1.15))
         self.fat_in_muscle = float(np.clip((subject.age - 35) / 45 + rng.normal(0, 0.2), 0.0, 1.3))
         self.squareness = rng.uniform(2.15, 2.5)
-        self.wobble = Wobble(rng, 0.008, (2, 3, 4, 5, 7))
+        self.wobble = Wobble(rng, 0.010, (2, 3, 4, 5, 6, 7, 9), drift=0.008)
         self.inner_wobble = Wobble(rng, 0.012, (2, 3, 4, 5, 7, 9))
         self.flank = Wave(rng, 0.015, (150, 300))
+        self.skew = rng.normal(0, 0.014)
+        self.handles = rng.uniform(0, 0.05, 2)
         self.groove = float(rng.uniform(3, 9))
         self.rib_top = 68 + rng.normal(0, 8)
         self.rib_slope = 58 + rng.normal(0, 4)
         self.disc_offset = float(rng.uniform(-17, 17))
         self.vertebra = float(rng.normal(1.04 if male else 0.95, 0.05))
         self.twist = rng.normal(0, 0.6, (24,))
+        self.bumps = rng.normal(0, 0.9, (len(_ERECTOR), 2, 2))
         self.table_y = self.back + rng.uniform(1, 4)
         self.table_kind = int(rng.integers(3))
         self.blanket = rng.random() < 0.4
         self.arms = rng.random() < 0.10
         self.arm = rng.uniform((16, -40, 0.9), (40, 30, 1.15), (2, 3))
+        self.fat_in_belly = float(np.clip((bmi - 22) / 14 + (0.15 if male else -0.1) + rng.normal(0, 0.2), 0, 1.2))
         self._contours: dict[float, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
 
     def contours(self, z: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -75,6 +85,13 @@ class Trunk:
         a, b = self.half_width * waist, self.depth / 2 * (1 + 0.3 * self.flank(z + 40))
         x = a * np.sign(_COS) * np.abs(_COS) ** power
         y = b * np.sign(_SIN) * np.abs(_SIN) ** power
+        x = x * np.where(_COS > 0, 1 + self.skew, 1 - self.skew)
+        x = x * (
+            1
+            + self.handles[(_COS < 0).astype(int)]
+            * np.exp(-(((_SIN - 0.45) / 0.35) ** 2))
+            * np.clip(0.6 - z / 90, 0, 1)
+        )
         wobble = self.wobble(_ANGLES, z)
         skin = np.stack([x * wobble, y * (0.5 + 0.5 * wobble)], 1)
         back = np.clip(_SIN, 0, 1)
@@ -85,42 +102,42 @@ class Trunk:
         fat = fat + 9 * np.exp(-(((_ANGLES - 0.9) / 0.3) ** 2)) + 9 * np.exp(-(((_ANGLES - np.pi + 0.9) / 0.3) ** 2))
         outer = grow(skin, -1.0)
         outer = _inset(outer, fat * self.inner_wobble(_ANGLES * 1.0, z))
-        thick = np.full(len(_ANGLES), self.wall)
-        thick -= (self.wall - 9) * np.exp(-(((_ANGLES - 1.5 * np.pi) / 0.45) ** 2))
-        thick = thick + (3 - thick) * np.where(_SIN > 0.55, np.clip((_SIN - 0.55) / 0.25, 0, 1), 0)
+        # Flat muscles at the sides, two lens-shaped recti in front with the linea alba between, fascia behind.
+        off = np.abs(outer[:, 0])
+        flat = self.wall * np.clip((off - 58) / 32, 0, 1) ** 0.8
+        rectus = 2.2 + self.rectus * np.sqrt(np.clip(1 - ((off - 35) / 33) ** 2, 0, 1))
+        thick = np.where(_SIN < 0, np.maximum(flat, np.where(off < 75, rectus, 0)), flat)
+        thick = thick + (2.5 - thick) * np.clip((_SIN - 0.45) / 0.35, 0, 1)
+        thick = thick * self.wall_wobble(_ANGLES, z)
         thick = thick * (1 - 0.25 * np.clip(z / 80, 0, 1)) * self.muscle
         inner = _inset(outer, thick)
         return skin, outer, inner
 
     def paint_frame(self, canvas: Canvas, z: float) -> None:
-        """Paint table, skin, subcutaneous fat, and the fat of the belly at height z."""
+        """Paint table, skin and the fat of the belly at height z."""
         skin, outer, inner = self.contours(z)
         self._paint_table(canvas)
         if self.arms:
             self._paint_arms(canvas, z)
         canvas.polygon(skin, Tissue.SKIN)
-        canvas.polygon(grow(skin, -1.7), Tissue.SUBCUTANEOUS_FAT)
-        self._paint_septa(canvas, skin, outer, z)
         canvas.polygon(outer, Tissue.VISCERAL_FAT)
 
     def paint_wall(self, canvas: Canvas, z: float) -> None:
-        """Paint the muscular wall with its ribs over whatever the belly holds."""
-        _, outer, inner = self.contours(z)
-        canvas.polygon(np.concatenate([outer, outer[:1], inner[:1], inner[:0:-1], inner[:1]]), Tissue.MUSCLE)
-        # Fat planes between the three flat muscles, and the linea alba and semilunaris beside the recti.
-        side = np.abs(_COS) > 0.35
-        for share in (0.36, 0.70):
-            plane = outer + (inner - outer) * share
-            for half in (side & (_COS > 0), side & (_COS < 0)):
-                k = np.flatnonzero(half)
-                if _COS[k[0]] > 0:
-                    k = np.roll(k, -int(np.argmax(np.diff(k) > 1)) - 1)
-                k = k[6:-6] if z < 45 else k[6 : len(k) // 2]
-                canvas.line(plane[k], 0.9, INTRAMUSCULAR_FAT)
+        """Paint subcutaneous fat and the muscular wall with its ribs over whatever the belly holds."""
+        skin, outer, inner = self.contours(z)
+        canvas.polygon(_ring(grow(skin, -1.7), outer), Tissue.SUBCUTANEOUS_FAT)
+        self._paint_septa(canvas, skin, outer, z)
+        canvas.polygon(_ring(outer, inner), Tissue.MUSCLE)
+        # Fat planes between the three flat muscles of each side.
+        left = np.arange(-30, 20)
+        for share, head, tail, width in self.planes:
+            for span in (left, 80 - left):
+                k = span[int(head) : len(span) - int(tail) - (12 if z > 40 else 0)]
+                wave = share + 0.05 * np.sin(k * 0.21 + 0.03 * z + 9 * share)
+                plane = outer[k % 160] + (inner - outer)[k % 160] * wave[:, None]
+                canvas.line(plane, width, INTRAMUSCULAR_FAT)
         front = int(0.75 * len(_ANGLES))
-        canvas.line(np.stack([outer[front], inner[front]]), 5.0, INTRAMUSCULAR_FAT)
-        for step in (-17, 17):
-            canvas.line(np.stack([outer[front + step], inner[front + step]]), 3.0, INTRAMUSCULAR_FAT)
+        canvas.line(np.stack([outer[front], inner[front]]), 3.0, INTRAMUSCULAR_FAT)
         self._paint_ribs(canvas, z, outer, inner)
 
     def _paint_septa(self, canvas: Canvas, skin: np.ndarray, outer: np.ndarray, z: float) -> None:
@@ -138,14 +155,14 @@ class Trunk:
                 turn = np.pi / 2 - angle if side > 0 else np.pi / 2 + angle
                 k = int(round(turn / (2 * np.pi) * len(_ANGLES)))
                 span = np.arange(k - 4, k + 5) % len(_ANGLES)
-                middle = 0.45 * outer[span] + 0.55 * inner[span]
+                middle = 0.35 * outer[span] + 0.65 * inner[span]
                 middle = smooth_open(middle[[0, 2, 4, 6, 8]], 15)
                 length = np.hypot(*(middle[-1] - middle[0]))
-                keep = min(1.0, 26 / max(length, 1))
+                keep = min(1.0, (17 + 5 * self.twist[rib] + 3 * angle) / max(length, 1))
                 middle = middle[7] + (middle - middle[7]) * keep
                 taper = np.sqrt(np.clip(1 - np.linspace(-1, 1, 15) ** 2 * 0.9, 0, 1)) * (1 - 0.2 * (angle > last - 0.2))
-                canvas.polygon(ribbon(middle, 4.6 * taper), Tissue.CORTICAL_BONE)
-                canvas.polygon(ribbon(middle[1:-1], 2.7 * taper[1:-1]), RIB_MARROW)
+                canvas.polygon(ribbon(middle, 3.9 * taper), Tissue.CORTICAL_BONE)
+                canvas.polygon(ribbon(middle[1:-1], 2.5 * taper[1:-1]), RIB_MARROW)
 
     def _paint_table(self, canvas: Canvas) -> None:
         x = np.linspace(-210, 210, 41)
@@ -179,11 +196,11 @@ class Trunk:
             k = 0 if side < 0 else 11
             jitter = self.twist[k : k + 11, None] * np.array([1.2, 0.9])
             scale = np.array([0.92 + 0.16 * self.muscle * (0.7 + 0.3 * low), 1.0])
-            erector = smooth_closed((np.array(_ERECTOR) + jitter) * scale * mirror, 56)
+            erector = smooth_closed((np.array(_ERECTOR) + self.bumps[:, (side + 1) // 2]) * scale * mirror, 56)
             canvas.polygon(erector, Tissue.MUSCLE)
             self._paint_muscle_fat(canvas, side, z)
             size = 0.75 + 0.3 * low
-            lumborum = np.array(_LUMBORUM) + jitter[:7]
+            lumborum = np.array(_LUMBORUM) + jitter[:8]
             middle = lumborum.mean(0)
             canvas.polygon(
                 smooth_closed(((lumborum - middle) * size * self.muscle + middle) * mirror, 36), Tissue.MUSCLE
@@ -194,8 +211,12 @@ class Trunk:
             canvas.polygon(smooth_closed((psoas + 0.5 * jitter[:7]) * mirror, 40), Tissue.MUSCLE)
             if z > -15:  # diaphragmatic crura beside the aorta
                 thick = np.clip(2.2 + 0.045 * (z + 15), 2, 6)
-                path = np.array([(22, 6), (20, -10), (15 - 3 * (side < 0), -24), (11, -36 - 0.08 * z)]) * mirror
-                canvas.polygon(ribbon(smooth_open(path + (3, 0), 14), thick * np.linspace(1, 0.7, 14)), Tissue.MUSCLE)
+                path = (
+                    np.array([(21, 2), (18.5, -10), (14, -20), (11 + 2 * (side > 0), -25 - 0.12 * max(z, 0))]) * mirror
+                )
+                canvas.polygon(
+                    ribbon(smooth_open(path + np.array([1.5, 0]), 14), thick * np.linspace(1, 0.6, 14)), Tissue.MUSCLE
+                )
         self._paint_spine(canvas, z)
 
     def _paint_muscle_fat(self, canvas: Canvas, side: int, z: float) -> None:
@@ -224,7 +245,7 @@ class Trunk:
             return
         endplate = abs(level) > 11.6
         canvas.polygon(body, Tissue.CORTICAL_BONE)
-        canvas.polygon(grow(body, -4.5 if endplate else -1.3), Tissue.TRABECULAR_BONE)
+        canvas.polygon(grow(body, -4.0 if endplate else -1.0), Tissue.TRABECULAR_BONE)
         if abs(level) < 3:  # basivertebral vein
             canvas.polygon(ribbon(np.array([(0, 13.5), (0, 7), (0, 3)]) * scale, 1.6), THECAL_SAC)
 
@@ -245,13 +266,13 @@ class Trunk:
                 canvas.polygon(ribbon(path, np.array([3.6, 2.8, 2.2])), Tissue.CORTICAL_BONE)
                 canvas.polygon(ribbon(path[:2], np.array([2.0, 1.4])), Tissue.TRABECULAR_BONE)
             if disc or abs(level) > 9:  # facet joint: two cortical plates with a gap
-                canvas.ellipse(side * 17 * scale, 27 * scale, 6.5, 8, Tissue.CORTICAL_BONE, 0.5 * side)
-                canvas.ellipse(side * 17.5 * scale, 26 * scale, 4, 5.5, Tissue.TRABECULAR_BONE, 0.5 * side)
+                canvas.ellipse(side * 17 * scale, 27 * scale, 5.2, 7, Tissue.CORTICAL_BONE, 0.5 * side)
+                canvas.ellipse(side * 17.5 * scale, 26 * scale, 3.6, 5.2, Tissue.TRABECULAR_BONE, 0.5 * side)
                 gap = np.array([(13.5, 32), (17, 27), (18.5, 20)]) * mirror
                 canvas.line(gap, 1.2, Tissue.DISC)
         lamina = np.array([(16, 25), (12, 31), (0, 36), (-12, 31), (-16, 25)]) * scale
         if level < 10:
-            canvas.polygon(ribbon(smooth_open(lamina, 15), 3.4), Tissue.CORTICAL_BONE)
+            canvas.polygon(ribbon(smooth_open(lamina, 15), 2.8), Tissue.CORTICAL_BONE)
             canvas.polygon(ribbon(smooth_open(lamina, 15)[1:-1], 1.4), Tissue.TRABECULAR_BONE)
         canvas.polygon(canal, Tissue.SPINAL_CANAL)
         canvas.ellipse(0, 22.5 * scale, 8.5 * scale, 7.0 * scale, THECAL_SAC)
@@ -259,6 +280,11 @@ class Trunk:
             path = np.array([(0, 36), (0.5, 48), (0.6, 62 + 3 * (level < -2))])
             canvas.polygon(ribbon(path * scale, np.array([3.4, 2.6, 3.6])), Tissue.CORTICAL_BONE)
             canvas.polygon(ribbon(path[:3] * scale, np.array([1.9, 1.2, 2.2])), Tissue.TRABECULAR_BONE)
+
+
+def _ring(outside: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Return the outline of the band between two closed contours, as one polygon with a seam."""
+    return np.concatenate([outside, outside[:1], inside[:1], inside[:0:-1], inside[:1]])
 
 
 def _inset(contour: np.ndarray, distance: np.ndarray) -> np.ndarray:

@@ -112,14 +112,14 @@ def _open_weights(k: int, n: int) -> np.ndarray:
     return CubicSpline(np.arange(k), np.eye(k))(np.linspace(0, k - 1, n))
 
 
-def grow(contour: np.ndarray, distance_mm: float) -> np.ndarray:
-    """Move a closed contour outward along its normals by a distance in mm (inward where negative)."""
+def grow(contour: np.ndarray, distance_mm: float | np.ndarray) -> np.ndarray:
+    """Move a closed contour outward along its normals by a distance in mm, one or one a point (inward where negative)."""
     ahead, behind = np.roll(contour, -1, axis=0), np.roll(contour, 1, axis=0)
     tangent = ahead - behind
     normal = np.stack([tangent[:, 1], -tangent[:, 0]], axis=1)
     normal /= np.maximum(np.hypot(normal[:, 0], normal[:, 1])[:, None], 1e-9)
     area = (contour[:, 0] * ahead[:, 1] - ahead[:, 0] * contour[:, 1]).sum()
-    return contour + np.sign(area) * distance_mm * normal
+    return contour + np.sign(area) * np.reshape(distance_mm, (-1, 1)) * normal
 
 
 def ribbon(path: np.ndarray, half_width: np.ndarray) -> np.ndarray:

@@ -47,9 +47,10 @@ class Kidney:
         self.sinus_wobble = Wobble(rng, 0.10, (2, 3, 4, 5), drift=0.05)
         self.notch = rng.uniform(0.30, 0.48)
         self.pelvis = rng.uniform(0.8, 1.35)
-        self.extrarenal = rng.uniform(0.75, 1.25)
+        self.extrarenal = rng.uniform(0.35, 1.05)
         self._draw_pyramids(rng)
         self.masses = _draw_masses(rng)
+        self.fat = rng.uniform(0, 2 * np.pi, 3)
         self.strands = rng.uniform((-1, 0), (1, 1), (6, 2))
 
     def _draw_pyramids(self, rng: np.random.Generator) -> None:
@@ -109,11 +110,20 @@ class Kidney:
         h = (z - self.z) / self.half_height
         if abs(h) < 0.995:
             outline = self.place(h, self.radius(h, _ANGLES), _ANGLES)
-            canvas.polygon(grow(outline, 2.6), Tissue.VISCERAL_FAT)
+            canvas.polygon(grow(outline, self._fat_round(h)), Tissue.VISCERAL_FAT)
             self._paint_strands(canvas, h)
             canvas.polygon(outline, Tissue.RENAL_CORTEX)
             self._paint_inside(canvas, h)
         self._paint_masses(canvas, z)
+
+    def _fat_round(self, h: float) -> np.ndarray:
+        """Return the thickness of the perirenal fat that pushes other organs away, mm, at each angle of the section."""
+        waves = (
+            np.cos(2 * _ANGLES + self.fat[0])
+            + np.cos(3 * _ANGLES + self.fat[1] + 2 * h)
+            + np.cos(_ANGLES + self.fat[2])
+        )
+        return 1.2 + 1.1 * np.maximum(waves + 0.8, 0)
 
     def _paint_strands(self, canvas: Canvas, h: float) -> None:
         for angle, share in self.strands:  # perirenal septa

@@ -90,27 +90,29 @@ class Circulation:
         Permeability-surface product over flow.
     """
 
-    central: float = 0.76
-    delay: float = 8.5
-    exchange: float = 1.41
-    exchange_muscle: float = 0.7
-    injection_vein_ml: float = 5.9
-    leg_vein_ml: float = 884.0
-    portal_ml: float = 121.0
-    hepatic_ml: float = 119.0
-    renal_vein_ml: float = 132.0
-    cava_below_ml: float = 208.0
-    cava_renal_ml: float = 735.0
-    cortex_flow: float = 0.0535
-    extraction: float = 0.0974
-    medullary_flow: float = 0.16
+    central: float = 1.375
+    delay: float = 3.9
+    exchange: float = 5.24
+    exchange_muscle: float = 0.724
+    injection_vein_ml: float = 8.8
+    leg_vein_ml: float = 592.0
+    portal_ml: float = 162.0
+    mesenteric_ml: float = 57.0
+    leg_artery_ml: float = 246.0
+    hepatic_ml: float = 260.0
+    renal_vein_ml: float = 99.0
+    cava_below_ml: float = 286.0
+    cava_renal_ml: float = 256.0
+    cortex_flow: float = 0.0547
+    extraction: float = 0.1012
+    medullary_flow: float = 0.146
     glomerular_s: float = 2.0
     venous_s: float = 2.2
     vasa_recta_s: float = 4.0
-    proximal_s: float = 32.0
-    loop_s: float = 21.8
+    proximal_s: float = 41.0
+    loop_s: float = 26.2
     distal_s: float = 5.0
-    duct_s: float = 8.0
+    duct_s: float = 10.1
     cortex_share: float = 0.68
     haematocrit: float = 0.45
 
@@ -141,6 +143,9 @@ _VESSEL = {
     "portal_vein": (1430, 100),
     "hepatic_vein": (1885, 100),
     "renal_vein": (1430, 100),
+    "leg_artery": (1495, 200),
+    "mesenteric_vein": (935, 60),
+    "mesenteric_trunk": (935, 60),
     "leg_vein": (1495, 1000),
     "cava_below": (1495, 100),
     "cava_renal": (2925, 100),
@@ -157,7 +162,8 @@ _FEEDS = (  # from, to, flow mL/min
     ("arms", "antecubital", 162), ("ascending_aorta", "descending_aorta", 4940), ("descending_aorta", "bronchial", 130),
     ("descending_aorta", "abdominal_aorta", 4810), ("abdominal_aorta", "stomach_spleen", 495),
     ("abdominal_aorta", "intestine", 935), ("abdominal_aorta", "liver", 455), ("abdominal_aorta", "kidney", 1430),
-    ("abdominal_aorta", "legs", 1495), ("stomach_spleen", "portal_vein", 495), ("intestine", "portal_vein", 935),
+    ("abdominal_aorta", "leg_artery", 1495), ("leg_artery", "legs", 1495), ("stomach_spleen", "portal_vein", 495), ("intestine", "mesenteric_vein", 935), ("mesenteric_vein", "mesenteric_trunk", 935),
+    ("mesenteric_trunk", "portal_vein", 935),
     ("portal_vein", "liver", 1430), ("liver", "hepatic_vein", 1885), ("hepatic_vein", "cava", 1885),
     ("kidney", "renal_vein", 1430), ("renal_vein", "cava_renal", 1430), ("legs", "leg_vein", 1495),
     ("leg_vein", "cava_below", 1495), ("cava_below", "cava_renal", 1495), ("cava_renal", "cava", 2925),
@@ -228,7 +234,7 @@ def system(subject: Subject, circulation: Circulation = CIRCULATION) -> tuple[np
     for name, (_, ml) in _VESSEL.items():
         size[name] = ml * volume * (circulation.central if name in _CENTRAL else 1.0)
     fitted = {"antecubital": circulation.injection_vein_ml, "leg_vein": circulation.leg_vein_ml,
-              "portal_vein": circulation.portal_ml, "hepatic_vein": circulation.hepatic_ml,
+              "portal_vein": circulation.portal_ml, "mesenteric_vein": circulation.mesenteric_ml, "leg_artery": circulation.leg_artery_ml, "mesenteric_trunk": circulation.mesenteric_ml, "hepatic_vein": circulation.hepatic_ml,
               "renal_vein": circulation.renal_vein_ml, "cava_below": circulation.cava_below_ml,
               "cava_renal": circulation.cava_renal_ml}  # fmt: skip
     size.update({name: ml * volume for name, ml in fitted.items()})

@@ -5,6 +5,7 @@ import numpy as np
 from lib.phantom.kinetics import Enhancement, Injection, Subject
 from lib.phantom.tissues import (
     BLANKET,
+    CHYME,
     FASCIA,
     INTRAMUSCULAR_FAT,
     PAINTS,
@@ -20,7 +21,7 @@ URINE_CEILING = 3071.0
 # Unenhanced HU at 120 kVp: mean and SD between patients.
 _BASELINE = {
     Tissue.OUTSIDE: (-1000, 0), Tissue.SKIN: (20, 8), Tissue.SUBCUTANEOUS_FAT: (-105, 6), Tissue.MUSCLE: (50, 5),
-    Tissue.CORTICAL_BONE: (850, 100), Tissue.DISC: (80, 12), Tissue.SPINAL_CANAL: (-20, 12), THECAL_SAC: (20, 7),
+    Tissue.CORTICAL_BONE: (720, 90), Tissue.DISC: (80, 12), Tissue.SPINAL_CANAL: (-20, 12), THECAL_SAC: (20, 7),
     Tissue.VISCERAL_FAT: (-100, 7), Tissue.SINUS_FAT: (-98, 8), Tissue.RENAL_CORTEX: (31, 3.5),
     Tissue.RENAL_CYST: (8, 5), Tissue.LIVER: (56, 8), Tissue.GALLBLADDER: (12, 7), Tissue.SPLEEN: (46, 5),
     Tissue.PANCREAS: (40, 6), Tissue.BOWEL_WALL: (36, 4), Tissue.BOWEL_FLUID: (18, 7), Tissue.BOWEL_GAS: (-930, 15),
@@ -49,6 +50,12 @@ class Physiology:
         self.uptake = {
             name: rng.lognormal(0, 0.06) for name in ("kidney", "liver", "spleen", "pancreas", "bowel", "muscle")
         }
+        self.chyme = [
+            (0.0, rng.normal(8, 5)),
+            (0.25, rng.normal(25, 6)),
+            (0.5, rng.normal(34, 6)),
+            (0.75, rng.normal(38, 5)),
+        ]
         self.oral_contrast = float(rng.uniform(150, 400))
         self.tumour_vascularity = float(rng.uniform(0.35, 0.9))
         renal = self.subject.renal_factor
@@ -97,6 +104,8 @@ class Physiology:
             (Tissue.ADRENAL, "pancreas", "pancreas"),
         ):  # fmt: skip
             hu[code] = base[code] + self.uptake[organ] * rise[name]
+        for code, (share, value) in zip(CHYME, self.chyme, strict=True):
+            hu[code] = value + share * rise["bowel_wall"]
         hu[Tissue.SKIN] += rise["muscle"]
         hu[Tissue.TRABECULAR_BONE] = self.marrow + 0.12 * rise["portal_vein"]
         hu[RIB_MARROW] += 0.12 * rise["portal_vein"]

@@ -15,7 +15,7 @@ SCAN_TIMES = {
 }
 # Times at which one phase passes into the next, s, and the reader's index there in the median patient.
 TURNS = {"cm": 49.0, "cm-neph": 80.0}
-INDEX_AT_TURN = {"cm": 0.507, "cm-neph": 0.913}
+INDEX_AT_TURN = {"cm": 0.380, "cm-neph": 0.873}
 VISIBLE_BLOOD = 18.0  # enhancement of the aorta that a reader sees, HU
 VISIBLE_URINE = 60.0  # enhancement of urine that a reader calls excretion, HU
 TIMED_PYELO = 160.0  # labelling by time alone
@@ -30,7 +30,7 @@ def draw_scan_time(rng: np.random.Generator, phase: str) -> float | None:
 
 
 def maturity(rise: dict[str, float]) -> float:
-    """Return the reader's index of how far the nephrogram has come, about 0.2 (arterial) to 1.1 (nephrographic).
+    """Return the reader's index of how far the nephrogram has come, about 0.2 (arterial) to 1 (nephrographic).
 
     Parameters
     ----------

@@ -139,7 +139,7 @@ class Scanner:
         self.transfer = np.exp(-np.log(2) * (radial / protocol.half_frequency) ** 2).astype(np.float32)
         power = noise_spectrum(radial, protocol.noise_shape) * aperture**2
         streak = protocol.streaks * np.exp(-((fx / 0.012) ** 2)) * np.exp(-((fy / 0.25) ** 2)) * (np.abs(fy) > 0.02)
-        amplitude = np.sqrt(power + 40 * streak * aperture**2)
+        amplitude = np.sqrt(power + 9 * streak * aperture**2)
         self.amplitude = (amplitude * self._gain(pixel)).astype(np.float32)
         rows = (np.arange(matrix) + 0.5) * pixel - protocol.fov_mm / 2
         rho = np.hypot(rows[None, :], rows[:, None])

@@ -6,7 +6,7 @@ from lib.phantom.canvas import Grid
 from lib.phantom.physiology import URINE_CEILING
 from lib.phantom.tissues import Tissue
 
-_MOTTLED = {Tissue.LIVER: 3.5, Tissue.MUSCLE: 5.0, Tissue.PANCREAS: 7.0, Tissue.TRABECULAR_BONE: 40.0, Tissue.BOWEL_FLUID: 8.0,
+_MOTTLED = {Tissue.LIVER: 3.5, Tissue.MUSCLE: 5.0, Tissue.PANCREAS: 7.0, Tissue.TRABECULAR_BONE: 24.0, Tissue.BOWEL_FLUID: 8.0,
             Tissue.STOOL: 35.0, Tissue.VISCERAL_FAT: 5.0, Tissue.SUBCUTANEOUS_FAT: 3.0, Tissue.RENAL_TUMOUR: 18.0,
             Tissue.BOWEL_WALL: 8.0}  # fmt: skip
 

@@ -49,7 +49,9 @@ THECAL_SAC = 44
 RIB_MARROW = 45
 TUMOUR_NECROSIS = 46
 URETER = 47
+CHYME = (48, 49, 50, 51)  # fillings of the gut of different density
 PAINT_TISSUE = {
+    **dict.fromkeys(CHYME, Tissue.BOWEL_FLUID),
     TABLE: Tissue.OUTSIDE,
     BLANKET: Tissue.OUTSIDE,
     FASCIA: Tissue.VISCERAL_FAT,

@@ -97,7 +97,7 @@ class Vessels:
             ]
             vein_z = self.vein_z if side > 0 else 0.5 * (self.vein_z + hilum[2])
             cava = np.append(self.cava_centre(vein_z), vein_z)
-            caliber = rng.uniform(4.0, 5.2)
+            caliber = rng.uniform(3.4, 4.6)
             if side > 0:  # between the aorta and the superior mesenteric artery
                 aorta = self.aorta_centre(vein_z)
                 over = (aorta[0] - 2, aorta[1] - self.aorta_radius - 3.4, vein_z + 2)
@@ -108,7 +108,7 @@ class Vessels:
                     (35, -21, 0.5 * (vein_z + hilum[2])),
                     hilum - (0, 4, 0),
                 ]
-                radii = np.array([0.9, 0.62, 0.95, 1.0, 0.75]) * caliber
+                radii = np.array([0.9, 0.55, 0.95, 1.0, 0.75]) * caliber
             else:
                 path = [cava, cava - (7, -1, 0), (-35, -21, 0.4 * vein_z + 0.6 * hilum[2]), hilum - (0, 4, 0)]
                 radii = np.array([0.9, 1.0, 1.0, 0.75]) * caliber
@@ -171,7 +171,7 @@ class Vessels:
         canvas.ellipse(*cava, a + 0.8, b + 0.8, Tissue.VISCERAL_FAT, 0.25)
         canvas.ellipse(*cava, a, b, Tissue.VENA_CAVA, 0.25)
         for tube in self.tubes[-5:]:
-            tube.paint(canvas, z, extra=2.2 if tube is self.sma else 1.0, code=Tissue.VISCERAL_FAT)
+            tube.paint(canvas, z, extra=2.2 if tube is self.sma else 0.5, code=Tissue.VISCERAL_FAT)
         for tube in self.tubes[-5:]:
             tube.paint(canvas, z)
         canvas.ellipse(*centre, radius + 1.0, radius + 1.0, Tissue.MUSCLE)
@@ -185,7 +185,7 @@ class Vessels:
             ureter.paint(canvas, z, 1.0, Tissue.MUSCLE)
             ureter.paint(canvas, z)
 
-    def mesenteric_branches(self, rng: np.random.Generator, reach: np.ndarray, n: int = 26) -> list[Tube]:
+    def mesenteric_branches(self, rng: np.random.Generator, reach: np.ndarray, n: int = 34) -> list[Tube]:
         """Draw branches that fan out from the mesenteric root into the gut.
 
         Parameters
@@ -201,7 +201,7 @@ class Vessels:
             z = rng.uniform(-90, 25)
             angle = rng.uniform(0.15, np.pi - 0.15)
             start = np.array([self.join[0] + 6 * np.cos(angle), self.join[1] - 6 * np.sin(angle), z])
-            far = rng.uniform(0.45, 0.85)
+            far = rng.uniform(0.35, 0.68)
             end = np.array(
                 [
                     self.join[0] + reach[0] * far * np.cos(angle),
