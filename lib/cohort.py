@@ -117,10 +117,7 @@ class Cohort:
         channels = channels or standardisation.channels
 
         def image(series: str, index: int) -> np.ndarray:
-            hu = self._array("slices", series)[index]
-            scaled = (hu - np.float32(standardisation.mean)) * np.float32(1 / standardisation.sd)
-            scaled[hu == OUTSIDE] = standardisation.outside
-            return resample(scaled, size, standardisation.outside)
+            return _input(self._array("slices", series)[index], standardisation, size)
 
         if channels == 1:
             return np.stack(self._map(image, *self._places(rows)))[..., None] if len(rows) else _empty(size, channels)
@@ -145,8 +142,7 @@ class Cohort:
         """Return the body, bool (n, H, W); at another size where at least half of the area is body."""
 
         def image(series: str, index: int) -> np.ndarray:
-            body = self._array("slices", series)[index] != OUTSIDE
-            return body if image_size is None else resample(body.astype(np.float32), image_size) >= 0.5
+            return _body(self._array("slices", series)[index], image_size)
 
         return self._stack(image, rows)
 
@@ -189,9 +185,16 @@ class Cohort:
         table = self._table(rows)
         size = image_size or standardisation.image_size
 
+        def both(series: str, index: int) -> tuple[np.ndarray, np.ndarray]:
+            stored = self._array("slices", series)[index]
+            return _input(stored, standardisation, size), _body(stored, size)
+
         def load(start: int) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
             chunk = table.iloc[start : start + batch_size]
-            return chunk, self.read(chunk, standardisation, size), self.read_body(chunk, size)
+            if standardisation.channels > 1:
+                return chunk, self.read(chunk, standardisation, size), self.read_body(chunk, size)
+            images, body = map(np.stack, zip(*self._map(both, *self._places(chunk)), strict=True))
+            return chunk, images[..., None], body
 
         with ThreadPoolExecutor(1) as reader:
             starts = iter(range(0, len(table), batch_size))
@@ -272,6 +275,17 @@ def slice_weights(slices: pd.DataFrame) -> np.ndarray:
     groups = slices.groupby(["phase", "patient"])["patient"]
     patients = slices.groupby("phase")["patient"].transform("nunique").to_numpy(float)
     return len(slices) / (len(PHASES) * patients * groups.transform("size").to_numpy(float))
+
+
+def _input(stored: np.ndarray, standardisation: Standardisation, size: int) -> np.ndarray:
+    scaled = (stored - np.float32(standardisation.mean)) * np.float32(1 / standardisation.sd)
+    scaled[stored == OUTSIDE] = standardisation.outside
+    return resample(scaled, size, standardisation.outside)
+
+
+def _body(stored: np.ndarray, size: int | None) -> np.ndarray:
+    body = stored != OUTSIDE
+    return body if size is None else resample(body.astype(np.float32), size) >= 0.5
 
 
 def _empty(size: int, channels: int) -> np.ndarray:

@@ -40,7 +40,7 @@ def read_labels(path: str | Path, known_series: Collection[str]) -> pd.DataFrame
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: write series_uid,phase for each series.")
-    table = pd.read_csv(path, dtype=str, keep_default_na=False, skip_blank_lines=False)
+    table = pd.read_csv(path, dtype=str, keep_default_na=False, skip_blank_lines=False, encoding="utf-8-sig")
     table.columns = [str(name).strip() for name in table.columns]
     if "series_uid" not in table.columns:
         raise ValueError(f"{path} has no column series_uid; it has {', '.join(table.columns)}.")

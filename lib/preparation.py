@@ -135,7 +135,7 @@ def _labels(labels: str | Path | None, folder: Path, tree: Tree, split: str) -> 
     path = resolve(labels) if labels else folder / "labels.csv"
     if not labels and split == "apply" and not path.exists():
         return pd.DataFrame()
-    return read_labels(path, {item.uid for item in tree.series} | set(tree.rejected["series_uid"]))
+    return read_labels(path, ({item.uid for item in tree.series} | set(tree.rejected["series_uid"])) - {""})
 
 
 def _plan(tree: Tree, labels: pd.DataFrame, output: Path, split: str, key: str) -> tuple[list[Job], list[dict]]:
@@ -221,7 +221,7 @@ def _tables(usable: list[dict]) -> tuple[pd.DataFrame, pd.DataFrame]:
         slices.append(pd.DataFrame({"slice": np.arange(len(z)), "z_mm": z, "kidney_position": position, **common}))
     columns = ["patient", "series", "slice", "z_mm", "kidney_position", "phase", "split", "reconstruction"]
     table = pd.concat(slices, ignore_index=True)[columns]
-    return pd.DataFrame(series), table.astype({"phase": "str"}) if table["phase"].notna().all() else table
+    return pd.DataFrame(series), table.astype({"phase": "str"})  # nan where there is no label
 
 
 def _rejected(tree: Tree, refused: list[dict], key: str) -> pd.DataFrame:

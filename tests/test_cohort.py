@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lib.cohort import Cohort, Standardisation, slice_weights
+from lib.cohort import Cohort, Standardisation, _input, slice_weights
 from lib.resampling import OUTSIDE, resample, resample_hu
 
 SIZE = 64
@@ -155,16 +155,23 @@ def test_batches_are_read(cohort):
     np.testing.assert_array_equal(np.concatenate([images for _, images, _ in batches]), store.read(store.slices, scale))
     np.testing.assert_array_equal(np.concatenate([body for _, _, body in batches]), store.read_body(store.slices, 32))
     assert list(store.batches([], scale)) == []
+    three = Standardisation(0, 100, 32, channels=3)
+    np.testing.assert_array_equal(next(store.batches([1, 2], three))[1], store.read([1, 2], three))
 
 
 def test_batches_read_one_ahead_only(cohort, monkeypatch):
     store, _ = cohort
-    read, seen = store.read, []
-    monkeypatch.setattr(store, "read", lambda rows, *rest: seen.append(len(seen)) or read(rows, *rest))
+    seen = []
+
+    def counted(stored, *rest):
+        seen.append(len(seen))
+        return _input(stored, *rest)
+
+    monkeypatch.setattr("lib.cohort._input", counted)
     batches = store.batches(store.slices, Standardisation(0, 100, 32), batch_size=2)
     next(batches)
     time.sleep(0.3)
-    assert seen == [0, 1]
+    assert len(seen) == 4
 
 
 def test_mixed_native_sizes(tmp_path):
