@@ -77,8 +77,8 @@ def save_figure(figure: Figure, path: str | Path, *, limit: int = 1_000_000) -> 
     path : path
         Of the PNG; the PDF goes beside it.
     limit : int
-        Bytes that the PNG may have. It has 300 dpi; one that is larger (noisy maps) gets 220, 160 or 120 dpi. The PDF
-        keeps every voxel.
+        Bytes that the PNG may have. It has 300 dpi, and fewer where it would be larger (noisy maps). The PDF keeps
+        every voxel.
 
     Returns
     -------
@@ -88,10 +88,11 @@ def save_figure(figure: Figure, path: str | Path, *, limit: int = 1_000_000) -> 
     png, pdf = (resolve(path).with_suffix(suffix) for suffix in (".png", ".pdf"))
     with paper_style():
         with atomic_path(png) as temporary:
-            for dpi in (300, 220, 160, 120):
-                figure.savefig(temporary, dpi=dpi, metadata={"Software": None}, pil_kwargs={"optimize": True})
-                if temporary.stat().st_size <= limit:
-                    break
+            dpi, size = 300.0, 0
+            while not size or (size > limit and dpi > 72):
+                dpi *= min(1.0, 0.95 * np.sqrt(limit / size)) if size else 1.0
+                figure.savefig(temporary, dpi=int(dpi), metadata={"Software": None})
+                size = temporary.stat().st_size
         with atomic_path(pdf) as temporary:
             figure.savefig(temporary, metadata={"CreationDate": None, "Producer": None})
     return [png, pdf]
