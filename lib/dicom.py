@@ -15,14 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from pydicom import Dataset, dcmread
+from pydicom import dcmread
 from pydicom.pixels import pixel_array
 from tqdm.auto import tqdm
 
-from lib.dicom_headers import PARTS, CTSlice, DicomError, Segmentation, Unusable, read_header, with_syntax
+from lib.dicom_headers import PARTS, CTSlice, DicomError, Segmentation, Unusable, lenient, read_header, with_syntax
+from lib.dicom_pixels import hounsfield
 
-AIR = -1024  # the lowest HU that is returned
-TISSUE_HU = (-1000, 3072)  # a padding value declared inside this range is a mistake in the header: it is ignored
 SAME_Z = 0.01  # mm: slices closer than this are at the same place
 MANY_FILES = 2000  # from here on processes pay
 
@@ -158,7 +157,8 @@ def _read_headers(block: tuple[str, list[str]]) -> tuple[list[CTSlice], list[Seg
     slices, segmentations, rejected = [], [], []
     for name in names:
         try:
-            found = read_header(Path(folder), name)
+            with lenient():
+                found = read_header(Path(folder), name)
         except Unusable as problem:
             rejected.append((str(Path(folder, name)), problem.reason, problem.series))
         except OSError as error:
@@ -261,30 +261,14 @@ def read_slices(series: Series, indices: Iterable[int] | None = None) -> Iterato
     for index in range(len(series.slices)) if indices is None else indices:
         item = series.slices[index]
         try:
-            if path != item.path:
-                path, dataset = item.path, with_syntax(dcmread(item.path, force=True))
-            hu = _hounsfield(pixel_array(dataset, index=item.frame), item, dataset)
+            with lenient():
+                if path != item.path:
+                    path, dataset = item.path, with_syntax(dcmread(item.path, force=True))
+                raw, padding = pixel_array(dataset, index=item.frame), dataset.get("PixelPaddingValue")
+                hu = hounsfield(raw, item.slope, item.intercept, padding, item.turn)
         except Exception as error:  # decoders raise anything
             raise DicomError(f"{item.path}: pixels cannot be decoded ({type(error).__name__}: {error})") from error
         yield hu
-
-
-def _hounsfield(raw: np.ndarray, item: CTSlice, dataset: Dataset) -> np.ndarray:
-    """Rescale, set padding and all that lies below it to -1024, turn the image."""
-    if item.slope.is_integer() and item.intercept.is_integer():
-        hu = raw.astype(np.int32) * int(item.slope) + int(item.intercept)
-    else:
-        hu = np.rint(raw * item.slope + item.intercept)
-    padding = dataset.get("PixelPaddingValue")
-    if isinstance(padding, int):
-        # Some files give the value with the wrong sign: its 16 bits count, whatever they were meant to be.
-        padded = raw.astype(np.uint16) == np.uint16(padding & 0xFFFF)
-        if padded.any() and not TISSUE_HU[0] < hu[padded][0] < TISSUE_HU[1]:
-            hu[padded] = AIR
-    hu = np.clip(hu, AIR, np.iinfo(np.int16).max).astype(np.int16)
-    transpose, flip_rows, flip_columns = item.turn
-    hu = hu.T if transpose else hu
-    return np.ascontiguousarray(hu[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1])
 
 
 def in_parallel(function: Callable, items: list, processes: int) -> Iterator[tuple]:

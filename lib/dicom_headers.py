@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import struct
+import contextlib
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from pydicom import Dataset, dcmread
+from pydicom import Dataset, config, dcmread
 from pydicom.multival import MultiValue
-from pydicom.pixels import get_decoder
 from pydicom.uid import (
-    UID,
-    DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     MediaStorageDirectoryStorage,
 )
 
+from lib.dicom_pixels import missing_pixels
+
 CT_CLASSES = {"1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"}
 SEG_CLASSES = {"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"}
-NATIVE = {ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian}
 TILT_DEGREES = 10.0  # from axial, by gantry or by patient: read up to here, and noted from half a degree on
-UNDEFINED = 0xFFFFFFFF
 
 # Enhanced (multi-frame) objects: the functional group that holds an attribute.
 FUNCTIONAL_GROUPS = {
@@ -112,7 +111,7 @@ class Segmentation:
 
 
 def read_header(folder: Path, name: str) -> list[CTSlice] | Segmentation:
-    """Read the header of the file `name` below `folder`.
+    """Read the header of the file `name` below `folder`, inside `lenient`.
 
     Raises
     ------
@@ -133,6 +132,19 @@ def read_header(folder: Path, name: str) -> list[CTSlice] | Segmentation:
             raise
         except Exception as error:  # a damaged header raises anything
             raise Unusable(f"header cannot be read: {type(error).__name__}") from error
+
+
+@contextlib.contextmanager
+def lenient() -> Iterator[None]:
+    """Let pydicom take values that break the standard, without a warning for each (which would print the value)."""
+    before = config.settings.reading_validation_mode
+    config.settings.reading_validation_mode = config.IGNORE
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        config.settings.reading_validation_mode = before
 
 
 def with_syntax(dataset: Dataset) -> Dataset:
@@ -161,7 +173,7 @@ def _interpret(dataset: Dataset, file: BinaryIO, folder: Path, name: str) -> lis
     if frames > 1 and not enhanced:
         raise Unusable("several frames without positions", series)
     slices = [_ct_slice(dataset, frame if enhanced else None, folder, name, series) for frame in range(frames)]
-    problem = _missing_pixels(dataset, file, folder / name, frames)
+    problem = missing_pixels(dataset, file, folder / name, frames)
     if problem:
         raise Unusable(problem, series)
     return slices
@@ -265,41 +277,6 @@ def _segmentation(dataset: Dataset, path: str) -> Segmentation:
     referenced = dataset.get("ReferencedSeriesSequence") or [Dataset()]
     study, title = text([dataset], "StudyInstanceUID"), text([dataset], "SeriesDescription")
     return Segmentation(path, study, text([referenced[0]], "SeriesInstanceUID"), title, segments, words)
-
-
-def _missing_pixels(dataset: Dataset, file: BinaryIO, path: Path, frames: int) -> str | None:
-    """Say what is wrong with the pixel data, `file` standing at its tag, without reading or decoding it."""
-    syntax = dataset.file_meta.TransferSyntaxUID
-    expected = int(dataset.Rows) * int(dataset.Columns) * int(dataset.BitsAllocated) // 8 * frames
-    if syntax == DeflatedExplicitVRLittleEndian:
-        return None if len(dcmread(path).get("PixelData", b"")) >= expected else "truncated: pixels are missing"
-    implicit, little = dataset.original_encoding
-    order = "<" if little else ">"
-    head = file.read(8 if implicit else 12)
-    if len(head) < (8 if implicit else 12):
-        return "truncated: pixels are missing"
-    if struct.unpack(order + "HH", head[:4]) != (0x7FE0, 0x0010):
-        return "no PixelData"
-    length = struct.unpack(order + "L", head[-4:])[0]
-    size = path.stat().st_size
-    if syntax in NATIVE:
-        complete = length >= expected and file.tell() + expected <= size
-        return None if complete else "truncated: pixels are missing"
-    try:
-        available = get_decoder(UID(syntax)).is_available
-    except NotImplementedError:
-        available = False
-    if not available:
-        return f"no decoder for transfer syntax {UID(syntax).name}"
-    fragments = -1  # the first item is the table of offsets
-    while len(head := file.read(8)) == 8:
-        group, element, length = struct.unpack("<HHL", head)
-        if (group, element) != (0xFFFE, 0xE000) or length == UNDEFINED:
-            break
-        if file.seek(length, 1) > size:
-            return "truncated: pixels are missing"
-        fragments += 1
-    return None if fragments >= frames else "truncated: pixels are missing"
 
 
 def frame_layers(dataset: Dataset, frame: int) -> list[Dataset]:

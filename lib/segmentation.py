@@ -10,7 +10,7 @@ from pydicom import Dataset, dcmread
 from pydicom.pixels import iter_pixels
 
 from lib.dicom import Series
-from lib.dicom_headers import DicomError, Segmentation, frame_layers, numbers, with_syntax
+from lib.dicom_headers import DicomError, Segmentation, frame_layers, lenient, numbers, with_syntax
 
 KIDNEY = re.compile(r"kidney|renal (cortex|medulla|parenchyma)|kidneys")
 NOT_KIDNEY = re.compile(r"cyst|mass|tumou?r|lesion|neoplasm|carcinoma|stone|calculus|vein|artery|vessel|fat|adrenal")
@@ -112,10 +112,11 @@ def _holds(mask: np.ndarray, number: int | None, wanted: set[int]) -> bool:
 def _frames(segmentation: Segmentation) -> Iterator[tuple[float, int | None, np.ndarray]]:
     """Yield z of the plane's centre, the segment's number (None: the frame holds numbers itself), the frame."""
     try:
-        dataset = with_syntax(dcmread(segmentation.path, force=True))
-        labelmap = str(dataset.get("SegmentationType")) == "LABELMAP"
-        count = len(dataset.PerFrameFunctionalGroupsSequence)
-        geometry = [_plane(dataset, frame, labelmap) for frame in range(count)]
+        with lenient():
+            dataset = with_syntax(dcmread(segmentation.path, force=True))
+            labelmap = str(dataset.get("SegmentationType")) == "LABELMAP"
+            count = len(dataset.PerFrameFunctionalGroupsSequence)
+            geometry = [_plane(dataset, frame, labelmap) for frame in range(count)]
         for (z, number), mask in zip(geometry, iter_pixels(dataset), strict=True):
             yield z, number, mask
     except Exception as error:  # a damaged file and its decoder raise anything

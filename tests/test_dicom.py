@@ -525,6 +525,25 @@ def test_real_ct():
         assert liver > spleen  # the liver, solid, is on the image's left
 
 
+def test_values_that_break_the_standard_are_read_and_not_printed(write_series, tmp_path, recwarn, caplog, capfd):
+    secret = "NOT A UID BUT A NAME"
+
+    def change(dataset, number):
+        dataset.add_new("StudyInstanceUID", "LO", secret)
+        dataset["StudyInstanceUID"].VR = "UI"
+        dataset.add_new("KVP", "LO", "high")
+
+    write_series(change=change)
+    recwarn.clear()
+    caplog.clear()
+    series, volume, rejected = only(tmp_path)
+    assert series.study == secret
+    np.testing.assert_array_equal(volume.hu[0], abdomen())
+    assert rejected.empty
+    assert not recwarn.list
+    assert secret not in caplog.text + "".join(capfd.readouterr())
+
+
 def test_no_folder(tmp_path):
     with pytest.raises(FileNotFoundError, match="is no folder: give the one that holds the DICOM files"):
         find_series(tmp_path / "none")
