@@ -6,7 +6,6 @@ voxels with random values, and report 100 * p_masked / p_original of the labelle
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -16,7 +15,6 @@ from keras import ops
 from lib.attribution import Attributor
 from lib.gradients import compiled
 from lib.paper import PHASES
-from lib.provenance import atomic_path, resolve
 from lib.voxels import (
     REGIONS,
     Selection,
@@ -28,15 +26,7 @@ from lib.voxels import (
     voxel_magnitude,
 )
 
-__all__ = [
-    "COLUMNS",
-    "mask_cohort",
-    "masked_predictor",
-    "overwrite_voxels",
-    "select_voxels",
-    "upsample",
-    "write_shards",
-]
+__all__ = ["COLUMNS", "mask_cohort", "masked_predictor", "overwrite_voxels", "select_voxels", "upsample"]
 
 COLUMNS = (
     *("network", "patient", "series", "slice", "phase", "method", "layer", "region", "within", "score", "fill"),
@@ -179,7 +169,7 @@ def _check_predictions(
         if predicted != label or not probability > np.finfo("float32").tiny:
             raise ValueError(
                 f"Slice {row.slice} of series {row.series} is labelled {row.phase!r} (probability {probability:.3g}), "
-                f"predicted {classes[predicted]!r}: masking is defined for correctly predicted slices, choose them first."
+                f"predicted {classes[predicted]!r}: masking is defined for correctly predicted slices, choose them."
             )
 
 
@@ -230,14 +220,3 @@ def _versions(
                         voxels = np.zeros(shape, bool)
                         voxels.ravel()[inside] = selection.draw(random_rank[inside])
                         yield (image, *key, region, fraction, draw), voxels
-
-
-def write_shards(tables: Iterable[pd.DataFrame], folder: str | Path, stem: str = "part") -> list[Path]:
-    """Write each table to `<folder>/<stem>-00000.parquet` and so on, atomically, and return the paths."""
-    paths = []
-    for number, table in enumerate(tables):
-        path = resolve(folder) / f"{stem}-{number:05d}.parquet"
-        with atomic_path(path) as temporary:
-            table.to_parquet(temporary, index=False)
-        paths.append(path)
-    return paths

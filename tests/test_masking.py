@@ -9,7 +9,7 @@ from keras import layers as kl
 
 from lib import masking, voxels
 from lib.attribution import Attributor
-from lib.masking import mask_cohort, overwrite_voxels, select_voxels, upsample, write_shards
+from lib.masking import mask_cohort, overwrite_voxels, select_voxels, upsample
 from lib.paper import PHASES
 
 
@@ -196,9 +196,3 @@ def test_wrong_predictions_raise(network, cohort):
 def test_body_masking_without_a_mask_raises(network, cohort):
     with pytest.raises(ValueError, match="needs a body mask"):
         list(mask_cohort(network, [(*cohort[:2], None)], within="body"))
-
-
-def test_shards_are_parquet(network, cohort, tmp_path):
-    paths = write_shards([run(network, cohort)], tmp_path)
-    assert [path.name for path in paths] == ["part-00000.parquet"]
-    assert tuple(pd.read_parquet(paths[0]).columns) == masking.COLUMNS
