@@ -7,7 +7,9 @@ of another type. The executed notebook is kept when a cell fails.
 """
 
 import argparse
+import io
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -21,6 +23,7 @@ from papermill.translators import PythonTranslator
 
 from lib.provenance import ROOT, resolve
 
+STARTUP_NOISE = re.compile(r"^(I0000 |WARNING: All log messages before absl).*\n?", re.MULTILINE)
 TYPES = {"str": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict}
 
 
@@ -64,6 +67,16 @@ def parse_values(notebook: nbformat.NotebookNode, pairs: list[tuple[str, str]]) 
     declared = declared_parameters(notebook)
     texts = {name for name, (kind, _, _) in declared.items() if kind == "str"}
     return {name: value if name in texts else yaml.safe_load(value) for name, value in pairs}
+
+
+class Console(io.TextIOBase):
+    """Standard output without what TensorFlow says at every start, whatever its log level."""
+
+    def write(self, text: str) -> int:
+        """Write what is left of the text."""
+        sys.stdout.write(STARTUP_NOISE.sub("", text))
+        sys.stdout.flush()
+        return len(text)
 
 
 def read_notebook(path: Path) -> nbformat.NotebookNode:
@@ -110,8 +123,9 @@ def run_notebook(notebook: nbformat.NotebookNode, executed: Path, parameters: di
         cwd=str(ROOT),
         kernel_name="python3",
         progress_bar=False,
-        stdout_file=sys.stdout,
-        stderr_file=sys.stdout,
+        stdout_file=Console(),
+        stderr_file=Console(),
+        extra_arguments=["--IPKernelApp.log_level=40"],
     )
     return time.monotonic() - start
 

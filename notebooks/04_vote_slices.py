@@ -27,7 +27,7 @@ import keras
 import pandas as pd
 
 from lib.cohort import Cohort, Standardisation
-from lib.figures import save_figure, training_figure
+from lib.figures import draw_training_and_roc, save_figure
 from lib.metrics import audit_published, auc_table, adjacent_errors, confusion, headline, macro, phase_table, roc_curves
 from lib.paper import PHASES, published
 from lib.provenance import atomic_path, require, resolve, write_sidecar
@@ -153,9 +153,7 @@ if labelled and (slices["split"] == "test").all():
     with atomic_path(tables / "roc.csv") as file:
         roc.to_csv(file, index=False)
     history = pd.read_csv(require(network / "history.csv", "02_train_network"))
-    titles = {"single": "Single slices", "voting": "After voting"}
-    figure = training_figure(history, {titles[s]: curve for s, curve in curves.items()},
-                             {titles[s]: areas[s]["roc_auc"] for s in curves})  # fmt: skip
+    figure = draw_training_and_roc(history, roc, table2)
     save_figure(figure, figures / "s4")
     write_sidecar(figures / "s4.png", notebook="04_vote_slices", parameters={"rule": rule}, inputs=(predictions,))
 

@@ -81,7 +81,7 @@ pd.DataFrame(
 
 # %%
 arrays = {}
-hu = np.where(slices.read_body(shown), slices.read_hu(shown), np.nan).astype("float32")
+hu = slices.read_hu(shown, standardisation.image_size)
 for n, name in enumerate(names):
     arrays[f"{name}/image"], arrays[f"{name}/input"] = hu[n], images[n, ..., 0]
     arrays |= {f"{name}/{method}/{layer}": stack[n] for (method, layer), stack in computed.items()}

@@ -29,7 +29,7 @@
 import keras
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from lib.attribution import Attributor
 from lib.cohort import Cohort, Standardisation

@@ -29,8 +29,9 @@ import numpy as np
 import pandas as pd
 
 from lib.bars import draw_specificity
-from lib.claims_maps import Finding, masking_claims
+from lib.claims_maps import masking_claims
 from lib.figures import save_figure
+from lib.inference import Finding
 from lib.paper import FINAL_MAPS
 from lib.provenance import atomic_path, require, resolve, write_sidecar
 from lib.statistics import letters, level_tests, paired_tests, read_masking, slice_means, summarise

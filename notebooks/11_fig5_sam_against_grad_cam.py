@@ -26,8 +26,9 @@ import numpy as np
 import pandas as pd
 
 from lib.bars import draw_layer_comparison
-from lib.claims_maps import Finding, masking_claims
+from lib.claims_maps import masking_claims
 from lib.figures import save_figure
+from lib.inference import Finding
 from lib.paper import LAYERS
 from lib.provenance import atomic_path, require, resolve, write_sidecar
 from lib.statistics import level_tests, paired_tests, read_masking, slice_means
