@@ -1,12 +1,11 @@
 """The paper's claims about maps, tested on a run's masking table and saved maps."""
 
 from itertools import product
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from lib.inference import compare, verdict
+from lib.inference import Finding, compare, verdict
 from lib.map_measures import describe_maps, signed_extremes
 from lib.paper import FINAL_MAPS, LAYER_TITLES, LAYERS, PHASE_TITLES, PHASES
 from lib.statistics import ALPHA, level_tests, paired_tests
@@ -14,24 +13,8 @@ from lib.statistics import ALPHA, level_tests, paired_tests
 SALIENCY, GUIDED, CAM, GRAD_CAM = FINAL_MAPS
 SHALLOW, DEEP = LAYERS[:3], LAYERS[3:]
 RANDOM = ("random", "-")
+TARGETS = "renal|kidney|aorta|artery|vena cava|urine"
 TECHNIQUES = (*FINAL_MAPS, ("sam", LAYERS[0]))
-
-
-class Finding(NamedTuple):
-    """What a run says about a claim.
-
-    `value` is the mean over the phases, `low` and `high` the lowest and highest bound of their 95 % intervals; the
-    verdict goes by phase (see `lib.inference.verdict`).
-    """
-
-    id: str
-    measured: str
-    verdict: str
-    value: float = np.nan
-    low: float = np.nan
-    high: float = np.nan
-    n_slices: int = 0
-    n_patients: int = 0
 
 
 def masking_claims(means: pd.DataFrame, *, rng: np.random.Generator) -> list[Finding]:
@@ -62,7 +45,7 @@ def masking_claims(means: pd.DataFrame, *, rng: np.random.Generator) -> list[Fin
     finest, coarse = (SALIENCY, GUIDED), (CAM, GRAD_CAM)
     shallow_and_deep = tests(product(shallow_sams, deep_sams))
     shallow_and_others = tests(product(shallow_sams, others))
-    return [
+    found = [
         _masked(means),
         _superiority("C50", top, "top 10 % masked, weakest of four maps", reference=100.0, after=by_random),
         _null("C51", bottom, "bottom 10 % masked, four maps", reference=100.0),
@@ -73,8 +56,9 @@ def masking_claims(means: pd.DataFrame, *, rng: np.random.Generator) -> list[Fin
         _null("C58", same_deep_layer, "SAM minus Grad-CAM, 5b (without noncon) and 6"),
         _superiority("C59", shallow_and_deep, "SAM at 2b, 3b, 4b minus SAM at 5b, 6, closest"),
         _superiority("C60", shallow_and_others, "SAM at 2b, 3b, 4b minus the closest of the others", after=any_layer),
-        _superiority("C61", tests(product(TECHNIQUES, [RANDOM])), "weakest of five techniques minus random voxels"),
+        _superiority("C61", tests(product(TECHNIQUES, [RANDOM])), "weakest of five (SAM at 2b) minus random voxels"),
     ]
+    return [finding._replace(n_patients=means["patient"].nunique()) for finding in found]
 
 
 def map_claims(maps) -> list[Finding]:
@@ -118,6 +102,51 @@ def map_claims(maps) -> list[Finding]:
     ]
 
 
+def anatomy_claims(anatomy: pd.DataFrame) -> list[Finding]:
+    """Test where the maps lie, for a cohort with a truth of the tissues: C46, C49, C55 and C56.
+
+    Parameters
+    ----------
+    anatomy : DataFrame
+        `tables/anatomy.csv`: `phase`, `method`, `layer`, `tissue`, `share` (of the map's hottest tenth). It has no
+        patients, so that there is no interval and no verdict exceeds "direction only".
+    """
+    tissue = anatomy["tissue"].str.lower().str.replace("_", " ")
+    table = anatomy.assign(
+        target=tissue.str.contains(TARGETS), frame=tissue.str.contains("muscle|bone"), liver=tissue.eq("liver")
+    )
+
+    def share(maps, kind):
+        chosen = pd.MultiIndex.from_frame(table[["method", "layer"]]).isin(maps) & kind
+        return table[chosen].groupby("phase")["share"].sum().reindex(PHASES).fillna(0) / len(maps)
+
+    body = ~tissue.isin(["outside", "outside body", "air"])
+    muscle, final = tissue.str.contains("muscle"), [CAM, GRAD_CAM]
+    sams = [("sam", layer) for layer in SHALLOW]
+    seen = share([SALIENCY], table["target"])
+    coarse = share(final, table["target"] | table["frame"])
+    deep = share([("grad_cam", "conv5b")], table["target"])
+    shallow = share([("grad_cam", layer) for layer in LAYERS[:2]], table["target"])
+    fine = share(sams, table["target"])
+    rivals = pd.concat([share([SALIENCY], muscle), share([SALIENCY], table["liver"])], axis=1).max(axis=1)
+    return [
+        _tissue("C46", seen, rivals, "saliency in kidney and vessels", "in muscle or liver"),
+        _tissue(
+            "C49", coarse, share(final, body) - coarse, "CAM, Grad-CAM in kidney, vessels, bone, muscle", "elsewhere"
+        ),
+        _tissue("C55", deep, shallow, "Grad-CAM in kidney and vessels at 5b", "at 2b and 3b"),
+        _tissue(
+            "C56", fine, share(sams, body) - fine, "SAM at 2b, 3b, 4b in kidney and vessels", "elsewhere in the body"
+        ),
+    ]
+
+
+def _tissue(id_: str, first: pd.Series, second: pd.Series, what: str, other: str) -> Finding:
+    rows = pd.DataFrame({"mean": second - first, "low": np.nan, "high": np.nan})
+    text = f"{what} {100 * first.mean():.0f} %, {other} {100 * second.mean():.0f} %"
+    return Finding(id_, text, verdict(rows, "superiority"), (first - second).mean())
+
+
 class _Pairs:
     """Paired tests, each pair computed once."""
 
@@ -147,14 +176,14 @@ def _worst(tests: pd.DataFrame) -> pd.DataFrame:
 
 def _superiority(id_: str, tests: pd.DataFrame, what: str, *, reference: float = 0.0, after: str = "") -> Finding:
     worst = _worst(tests)
-    closest = tests.loc[tests.groupby("phase")["high"].idxmax()] if tests["high"].notna().all() else tests
+    closest = tests.loc[tests["high"].fillna(tests["mean"]).groupby(tests["phase"]).idxmax()]
     judged = verdict(worst, "superiority", reference=reference)
     return _finding(id_, tests, f"{what}: {_by_phase(closest)}{after}", judged)
 
 
 def _null(id_: str, tests: pd.DataFrame, what: str, *, reference: float = 0.0) -> Finding:
     worst = _worst(tests)
-    text = "; ".join(f"{PHASE_TITLES[p]} [{row.low:.1f}, {row.high:.1f}]" for p, row in worst.iterrows())
+    text = "; ".join(f"{PHASE_TITLES[phase]} {_interval(row)}" for phase, row in worst.iterrows())
     return _finding(id_, tests, f"{what}, widest interval: {text}", verdict(worst, "null", reference=reference))
 
 
@@ -193,6 +222,10 @@ def _by_phase(tests: pd.DataFrame) -> str:
     )
 
 
+def _interval(row) -> str:
+    return f"[{row.low:.1f}, {row.high:.1f}]" if np.isfinite(row.low) else "[one patient]"
+
+
 def _by_layer(tests: pd.DataFrame) -> str:
     """Give the verdict of each layer of the first map."""
     judged = {layer: verdict(_worst(rows), "superiority") for layer, rows in tests.groupby("layer")}
@@ -202,8 +235,8 @@ def _by_layer(tests: pd.DataFrame) -> str:
 def _finding(id_: str, tests: pd.DataFrame, measured: str, judged: str) -> Finding:
     by_phase = tests.groupby("phase")
     value = by_phase["mean"].mean().mean()
-    slices, patients = by_phase["n_slices"].max().sum(), by_phase["n_patients"].max().sum()
-    return Finding(id_, measured, judged, value, tests["low"].min(), tests["high"].max(), int(slices), int(patients))
+    slices = int(by_phase["n_slices"].max().sum())
+    return Finding(id_, measured, judged, value, tests["low"].min(), tests["high"].max(), slices)
 
 
 def _few(id_: str, differences: pd.Series, measured: str) -> Finding:

@@ -1,10 +1,29 @@
 """Inference on clustered values: slices of a patient are not independent."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 RESAMPLES = 2000
+
+
+class Finding(NamedTuple):
+    """What a run says about a claim.
+
+    `value` is the mean over the phases, `low` and `high` the lowest and highest bound of their 95 % intervals; the
+    verdict goes by phase (see :func:`verdict`).
+    """
+
+    id: str
+    measured: str
+    verdict: str
+    value: float = np.nan
+    low: float = np.nan
+    high: float = np.nan
+    n_slices: int = 0
+    n_patients: int = 0
 
 
 def compare(
@@ -91,13 +110,25 @@ def cluster_interval(
     for that of the normal distribution.
     """
     names, codes = np.unique(clusters, return_inverse=True)
-    n = len(names)
-    if n < 2:
-        return np.nan, np.nan
-    weights = rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(float)
+    weights = resample_clusters(len(names), rng=rng, resamples=resamples)
     means = (weights @ np.bincount(codes, np.asarray(values, dtype=float))) / (weights @ np.bincount(codes))
+    return bootstrap_interval(means, len(names))
+
+
+def resample_clusters(n: int, *, rng: np.random.Generator, resamples: int = RESAMPLES) -> np.ndarray:
+    """Return how often each of n patients was drawn in each resample, (resamples, n)."""
+    return rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(float)
+
+
+def bootstrap_interval(statistics: np.ndarray, n: int) -> tuple[float, float]:
+    """Return the expanded 95 % percentile interval of a statistic's values in resamples of n patients.
+
+    NaN with fewer than two patients; resamples in which the statistic is not defined (NaN) are left out.
+    """
+    if n < 2 or np.isnan(statistics).all():
+        return np.nan, np.nan
     tail = stats.norm.cdf(np.sqrt(n / (n - 1)) * stats.t.ppf(0.025, n - 1))
-    low, high = np.quantile(means, [tail, 1 - tail])
+    low, high = np.nanquantile(statistics, [tail, 1 - tail])
     return float(low), float(high)
 
 

@@ -1,0 +1,141 @@
+"""Every claim of the paper beside what a run measured."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lib.claims_cohort import cohort_claims, network_claims
+from lib.claims_maps import anatomy_claims, map_claims, masking_claims
+from lib.claims_prediction import prediction_claims
+from lib.figures import read_maps
+from lib.inference import Finding
+from lib.paper import published
+from lib.provenance import resolve
+from lib.statistics import read_masking, slice_means
+
+VERDICTS = (
+    *("reproduced", "direction only", "not reproduced", "undecided"),
+    *("method", "method, changed", "not tested here"),
+)
+UNTESTED = {
+    "grid": "needs the 27 networks of the grid",
+    "references": "needs the five reference networks",
+    "ablation": "needs maps or masks beyond those of the paper's figures",
+    "anatomy": "needs a truth of the tissues and 13_anatomy_of_maps",
+    "cohort": "the cohort is a substitute: described, not tested",
+    "method": "a definition that lib adopts, under test in tests/",
+    "none": "nothing that could be measured",
+}
+SOURCES = {  # what each stage leaves behind, and which notebook makes it
+    "cohort": ("cohort/slices.parquet", "01_prepare_cohort"),
+    "network": ("networks/{network}/provenance.json", "02_train_network"),
+    "predictions": ("networks/{network}/predictions.parquet", "02_train_network"),
+    "maps": ("maps/maps.npz", "05_compute_maps"),
+    "masking": ("masking/done.json", "06_mask_voxels"),
+    "anatomy": ("tables/anatomy.csv", "13_anatomy_of_maps"),
+}
+
+
+def sources(run: str | Path, network: str = "top") -> pd.DataFrame:
+    """Return what a run has left behind: `stage` (index), `path`, `notebook` that makes it, `found`."""
+    rows = {stage: (resolve(run) / path.format(network=network), made_by) for stage, (path, made_by) in SOURCES.items()}
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=["path", "notebook"])
+    return table.assign(found=table["path"].map(Path.exists)).rename_axis("stage")
+
+
+def find(
+    stage: str, path: Path, *, rng: np.random.Generator, reading: dict[str, object] | None = None
+) -> list[Finding]:
+    """Return what one stage of a run says about the claims.
+
+    Parameters
+    ----------
+    stage : str
+        As in :func:`sources`.
+    path : Path
+        The stage's file.
+    rng : numpy.random.Generator
+        For intervals by resampling patients.
+    reading : dict, optional
+        Reading of the masking, see `lib.statistics.read_masking`; the paper's by default.
+    """
+    folder = path.parent
+    if stage == "cohort":
+        return cohort_claims(pd.read_parquet(path))
+    if stage == "network":
+        standardisation = json.loads((folder / "standardisation.json").read_text())
+        recipe = json.loads(path.read_text())["parameters"]
+        return network_claims(folder / "model.keras", standardisation, recipe)
+    if stage == "predictions":
+        return prediction_claims(pd.read_parquet(path), rng=rng)
+    if stage == "maps":
+        return map_claims(read_maps(folder))
+    if stage == "masking":
+        return masking_claims(slice_means(read_masking(folder, **(reading or {}))), rng=rng)
+    return anatomy_claims(pd.read_csv(path))
+
+
+def compare_with_paper(findings: list[Finding]) -> pd.DataFrame:
+    """Put findings beside the paper's claims.
+
+    Parameters
+    ----------
+    findings : list of Finding
+        Of any stages; of two on one claim the later one counts, and both are told.
+
+    Returns
+    -------
+    DataFrame
+        One row a claim, C1 to C63: `id`, `where`, `claim`, `paper` (its word), `measured`, `value`, `low`, `high`,
+        `n_slices`, `n_patients`, `verdict` (one of VERDICTS), `by_construction` (why it would hold anyway, or empty).
+
+    Raises
+    ------
+    ValueError
+        If a finding is on no claim of the paper.
+    """
+    table = published("claims").set_index("id")
+    unknown = [finding.id for finding in findings if finding.id not in table.index]
+    if unknown:
+        raise ValueError(f"findings on {unknown}; lib/published/claims.csv has {table.index[0]} to {table.index[-1]}.")
+    found: dict[str, Finding] = {}
+    for finding in findings:
+        if finding.id in found:
+            finding = finding._replace(measured=f"{found[finding.id].measured}; {finding.measured}")
+        found[finding.id] = finding
+    rows = pd.DataFrame(found.values(), columns=Finding._fields).set_index("id").reindex(table.index)
+    reasons = table["test"].map(UNTESTED).fillna("needs a stage that this run has not gone through")
+    tested = rows["verdict"].isin(VERDICTS)
+    said = rows["measured"].fillna("")
+    rows["measured"] = said.where(tested, said.where(said == "", said + "; ") + reasons)
+    rows["verdict"] = rows["verdict"].where(tested, "not tested here")
+    adopted = ~tested & (table["test"] == "method")
+    rows["verdict"] = rows["verdict"].mask(adopted, "method")
+    rows[["n_slices", "n_patients"]] = rows[["n_slices", "n_patients"]].fillna(0).astype(int)
+    columns = ["where", "claim", "paper", "measured", "value", "low", "high", "n_slices", "n_patients", "verdict"]
+    return table.join(rows)[[*columns, "by_construction"]].reset_index()
+
+
+def to_markdown(claims: pd.DataFrame) -> str:
+    """Return the table of claims as a document in Markdown: counts, what was tested, and what was not."""
+    counts = claims["verdict"].value_counts().reindex(VERDICTS).dropna().astype(int)
+    lines = ["# The paper's claims, and what this run measured", ""]
+    lines += [", ".join(f"{verdict}: {n}" for verdict, n in counts.items()) + ".", ""]
+    for title, chosen in (
+        ("Tested", claims["verdict"].isin(VERDICTS[:4])),
+        ("Adopted as method", claims["verdict"].str.startswith("method")),
+        ("Not tested here", claims["verdict"] == "not tested here"),
+    ):
+        lines += [f"## {title}", "", "| | claim | the paper | here | n | verdict |", "|---|---|---|---|---|---|"]
+        for row in claims[chosen].itertuples():
+            n = f"{row.n_slices} ({row.n_patients})" if row.n_slices else ""
+            by = f" *({row.by_construction})*" if row.by_construction else ""
+            cells = (row.id, f"{row.claim} [{row.where}]", row.paper, row.measured, n, f"**{row.verdict}**{by}")
+            lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
+        lines.append("")
+    lines += [
+        "n: slices (patients). Intervals are 95 %, by resampling patients. In italics: why the claim would hold anyway."
+    ]
+    return "\n".join(lines) + "\n"

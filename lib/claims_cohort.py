@@ -1,0 +1,126 @@
+"""The paper's claims about cohort and network, described from a run's files."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lib.inference import Finding
+from lib.paper import PHASE_TITLES, PHASES
+
+RECIPE = {"learning_rate": 1e-4, "decay": "plateau", "factor": 0.316, "patience": 4, "stop_after": 12}
+
+
+def cohort_claims(slices: pd.DataFrame) -> list[Finding]:
+    """Describe the cohort beside the paper's: C1 to C3 and C5 to C7.
+
+    Parameters
+    ----------
+    slices : DataFrame
+        `cohort/slices.parquet`: `patient`, `series`, `phase`, `split`, `kidney_position`.
+    """
+    series = slices.drop_duplicates("series")
+    phases = series.groupby("patient")["phase"].nunique()
+    repeated = int(series.duplicated(["patient", "phase"]).sum())
+    inside = slices["kidney_position"].between(0, 1).mean()
+    splits = series.groupby("patient")["split"].agg(set)
+    shared = int((splits.map(len) > 1).sum())
+    split = splits[splits.map(len) == 1].map(lambda names: next(iter(names))).value_counts()
+    parts = ", ".join(f"{split.get(name, 0)} {name}" for name in ("train", "val", "test"))
+    counted = slices["phase"].value_counts()
+    by_phase = ", ".join(f"{PHASE_TITLES[phase]} {counted.get(phase, 0)}" for phase in PHASES)
+    known = set(slices["phase"].dropna()) <= set(PHASES)
+    unique = f"{phases.min()} to {phases.max()}, mean {phases.mean():.1f}, SD {phases.std():.1f}"
+    count = {"n_slices": len(slices), "n_patients": len(phases)}
+    size = f"{len(phases)} patients, {len(series)} examinations, {len(slices)} slices"
+    return [
+        Finding("C1", size, "not tested", **count),
+        Finding("C2", f"phases a patient: {unique}", "not tested", **count),
+        Finding("C3", f"slices: {by_phase}", "method" if known else "not reproduced", **count),
+        Finding(
+            "C5", f"{100 * inside:.0f} % of the slices lie between the kidneys' ends", _method(inside == 1), **count
+        ),
+        Finding("C6", f"{repeated} examinations repeat a phase", "not tested", **count),
+        Finding("C7", f"{parts} patients; {shared} in two splits", "not reproduced" if shared else "method", **count),
+    ]
+
+
+def network_claims(network: Path, standardisation: dict, recipe: dict) -> list[Finding]:
+    """Check the network and its training against the paper's: C8 to C11, C13 to C16 and C63.
+
+    Parameters
+    ----------
+    network : Path
+        `model.keras`.
+    standardisation : dict
+        `mean`, `sd`, `image_size`, `channels`.
+    recipe : dict
+        Parameters of the training, from its sidecar.
+    """
+    layers, weights = read_architecture(network)
+    convolutions = [layer for layer in layers if layer["class"] == "Conv2D"]
+    pools = sum(layer["class"] == "MaxPooling2D" for layer in layers)
+    size, channels = standardisation["image_size"], standardisation["channels"]
+    relu = all(layer["activation"] == "relu" for layer in convolutions)
+    output = f"{size >> pools} x {size >> pools} x {convolutions[-1]['filters']}"
+    blocks = f"{pools} blocks, {len(convolutions)} convolutions, {size} x {size} in, {output} out"
+    changed = {name: recipe.get(name) for name, value in RECIPE.items() if recipe.get(name) != value}
+    turned = f"± {recipe.get('rotation')} degrees, ± {recipe.get('translation')} pixels"
+    same = (recipe.get("rotation"), recipe.get("translation")) == (5.0, 5.0)
+    fields = ", ".join(f"{name} {field}" for name, field in receptive_fields(layers).items())
+    expected = {1: 132_181, 3: 132_469}.get(channels)
+    return [
+        Finding("C8", f"{standardisation['mean']:.1f} ± {standardisation['sd']:.1f} HU inside the body", "method"),
+        Finding("C9", turned, "method" if same else "method, changed"),
+        Finding("C10", f"{channels} slice{'s' * (channels > 1)}", "method"),
+        Finding("C11", f"{len(convolutions)} convolutions, {'all' if relu else 'not all'} with ReLU", _method(relu)),
+        Finding("C13", f"changed: {changed}" if changed else "as in the paper", _method(not changed)),
+        Finding("C14", "weights N / (5 patients slices) by phase and patient (lib.cohort.slice_weights)", "method"),
+        Finding("C15", blocks, _method(size == 512 and output == "16 x 16 x 64" and len(convolutions) == 11)),
+        Finding(
+            "C16", f"{weights:,} weights", "reproduced" if weights == expected else "not reproduced", float(weights)
+        ),
+        Finding("C63", f"receptive fields in pixels of {size}: {fields}", "method"),
+    ]
+
+
+def read_architecture(path: Path) -> tuple[list[dict], int]:
+    """Return the layers of a saved Keras model, a chain of layers, and its number of weights.
+
+    A layer is a dict of name, class, activation, filters, kernel and pool. Comparing needs no TensorFlow.
+    """
+    with zipfile.ZipFile(path) as archive:
+        config = json.loads(archive.read("config.json"))["config"]
+    layers, weights, channels = [], 0, None
+    for layer in config["layers"]:
+        facts = layer["config"]
+        if layer["class_name"] == "InputLayer":
+            channels = facts["batch_shape"][-1]
+        filters = facts.get("filters") or facts.get("units")
+        if filters:
+            kernel = int(np.prod(facts.get("kernel_size", 1)))
+            weights += filters * (kernel * channels + bool(facts["use_bias"]))
+            channels = filters
+        known = {"name": facts["name"], "class": layer["class_name"], "activation": facts.get("activation")}
+        sizes = {"kernel": facts.get("kernel_size", [1])[0], "pool": facts.get("pool_size", [1])[0]}
+        layers.append(known | sizes | {"filters": filters})
+    return layers, weights
+
+
+def receptive_fields(layers: list[dict]) -> dict[str, int]:
+    """Return the width in input pixels that a cell sees, for the last convolution of each block ("2b": 14 ...)."""
+    field, step, fields = 1, 1, {}
+    for layer in layers:
+        if layer["class"] == "Conv2D":
+            field += (layer["kernel"] - 1) * step
+            fields[layer["name"].removeprefix("conv")] = field
+        elif layer["class"] == "MaxPooling2D":
+            field += (layer["pool"] - 1) * step
+            step *= layer["pool"]
+    return {name: value for name, value in fields.items() if not name.endswith("a")}
+
+
+def _method(as_in_paper: bool) -> str:
+    return "method" if as_in_paper else "method, changed"

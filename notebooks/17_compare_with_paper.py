@@ -1,0 +1,108 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 17 · Compare with the paper
+#
+# Puts every claim of the paper beside what a run measured, with a verdict by a rule that was fixed beforehand.
+#
+# | | |
+# |---|---|
+# | **reads** | a run's `cohort/`, `networks/`, `maps/` and `masking/`; `tables/anatomy.csv` where there is one |
+# | **writes** | `claims.csv`, and `tables/claims.md` to read |
+# | **takes** | seconds |
+#
+# The rule, phase by phase, with 95 % intervals that take patients as units:
+#
+# | verdict | means |
+# |---|---|
+# | reproduced | the interval excludes no difference, on the paper's side, in four of five phases |
+# | direction only | the means lie on the paper's side |
+# | not reproduced | neither |
+# | method | a definition that is adopted here ("changed" where this run departs from it) |
+# | not tested here | with the reason |
+#
+# A claim of *no* difference is reproduced where the intervals lie within 5 points of relative probability, or .02 of
+# a metric; undecided where they are wider, since few slices cannot show a null; not reproduced where they lie
+# outside.
+#
+# In italics beside a verdict: what the setup alone settles, be it algebra or what the phantom puts in.
+
+# %%
+from IPython.display import Markdown, display
+import numpy as np
+import pandas as pd
+
+from lib.claims import VERDICTS, compare_with_paper, find, sources, to_markdown
+from lib.provenance import atomic_path, require, resolve, write_sidecar
+
+# %% tags=["parameters"]
+run: str = "runs/quick"  # folder of the run
+network: str = "top"  # which of its networks
+within: str = "image"  # which voxels were ranked, as in 06_mask_voxels
+score: str = "logit"  # what was differentiated, as in 06_mask_voxels
+fill: str = "normal"  # what was written over them, as in 06_mask_voxels
+fraction: float = 0.1  # of the voxels, as in 06_mask_voxels
+seed: int = 17  # of the bootstrap over patients
+
+# %% [markdown]
+# ## What the run has left behind
+
+# %%
+run = require(run, "01_prepare_cohort")
+left = sources(run, network)
+display(left.assign(path=left["path"].map(lambda path: path.relative_to(run))))
+if not left["found"].any():
+    raise FileNotFoundError(f"{run} holds nothing to compare: run `make figures` first.")
+
+# %% [markdown]
+# ## Findings
+#
+# Stage by stage; what a missing stage would have told stays "not tested here".
+
+# %%
+reading = {"within": within, "score": score, "fill": fill, "fraction": fraction}
+findings = []
+for stage, row in left[left["found"]].iterrows():
+    rng = np.random.default_rng([seed, list(left.index).index(stage)])
+    found = find(stage, row["path"], rng=rng, reading=reading)
+    findings += found
+    print(f"{stage}: {len(found)} claims")
+
+# %% [markdown]
+# ## The table
+
+# %%
+claims = compare_with_paper(findings)
+counts = claims["verdict"].value_counts().reindex(VERDICTS, fill_value=0).rename("claims").to_frame()
+display(counts.T)
+display(Markdown(to_markdown(claims)))
+
+# %% [markdown]
+# ## Save
+
+# %%
+with atomic_path(run / "claims.csv") as file:
+    claims.to_csv(file, index=False)
+with atomic_path(run / "tables/claims.md") as file:
+    file.write_text(to_markdown(claims))
+inputs = tuple(left.loc[left["found"], "path"])
+parameters = reading | {"network": network}
+write_sidecar(run / "claims.csv", notebook="17_compare_with_paper", parameters=parameters, seed=seed, inputs=inputs)
+
+# %% [markdown]
+# ## Against the paper: its two versions of one sentence
+#
+# The abstract says that *saliency activation maps* are more specific than guided backpropagation, CAM and Grad-CAM
+# (C60). The body compares no SAM with them: it says so of *saliency maps* (C52). Both are tested here, on the same
+# slices.
+
+# %%
+with pd.option_context("display.max_colwidth", None):
+    display(claims.set_index("id").loc[["C52", "C60"], ["claim", "where", "measured", "verdict"]])
+print(f"written: {resolve(run) / 'claims.csv'}")

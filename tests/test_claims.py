@@ -1,0 +1,257 @@
+"""Claims on made-up runs whose verdicts are known."""
+
+import json
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.claims import VERDICTS, compare_with_paper, find, sources, to_markdown
+from lib.claims_cohort import cohort_claims, network_claims, read_architecture, receptive_fields
+from lib.claims_maps import anatomy_claims, map_claims, masking_claims
+from lib.claims_prediction import _figures, prediction_claims
+from lib.figures import Maps
+from lib.inference import Finding
+from lib.map_measures import half_mass, signed_extremes, top_share
+from lib.metrics import confusion, expand, headline
+from lib.paper import FINAL_MAPS, LAYERS, PHASE_TITLES, PHASES, published
+
+PAPER_LIKE = {
+    **dict(zip(FINAL_MAPS, (25, 35, 65, 66), strict=True)),
+    **{("sam", layer): level for layer, level in zip(LAYERS, (15, 20, 25, 50, 66), strict=True)},
+    **{("grad_cam", layer): level for layer, level in zip(LAYERS, (75, 75, 75, 50, 66), strict=True)},
+}
+
+
+def rng():
+    return np.random.default_rng(11)
+
+
+def relative_probabilities(levels, control=97, noise=2.0, patients=12):
+    """Slice means around a level a map; the slices of a patient share a shift."""
+    generator = np.random.default_rng(5)
+    rows = []
+    for phase in PHASES:
+        for patient in range(patients):
+            shift = generator.normal(0, 3)
+            for number in range(2):
+                key = (phase, f"p{patient}", f"s{patient}{phase}", number)
+                for (method, layer), level in levels.items():
+                    rows.append((method, layer, "top", *key, level + shift + generator.normal(0, noise)))
+                    rows.append((method, layer, "bottom", *key, 100 + generator.normal(0, noise)))
+                rows.append(("random", "-", "random", *key, control + generator.normal(0, noise)))
+    columns = "method layer region phase patient series slice relative_probability"
+    return pd.DataFrame(rows, columns=columns.split())
+
+
+def test_a_run_like_the_paper_reproduces_it():
+    found = {finding.id: finding for finding in masking_claims(relative_probabilities(PAPER_LIKE), rng=rng())}
+    assert {i: f.verdict for i, f in found.items() if i not in ("C44", "C54")} == {
+        i: "reproduced" for i in ("C50", "C51", "C52", "C53", "C57", "C58", "C59", "C60", "C61")
+    }
+    assert (found["C52"].n_slices, found["C52"].n_patients) == (2 * 12 * 5, 12)
+    assert found["C52"].low < found["C52"].value < found["C52"].high < 0
+    assert "random 10 %: 96.8 %" in found["C50"].measured
+
+
+def test_the_opposite_run_does_not():
+    levels = PAPER_LIKE | {("saliency", "input"): 90} | {("sam", layer): 85 for layer in LAYERS}
+    found = {finding.id: finding.verdict for finding in masking_claims(relative_probabilities(levels), rng=rng())}
+    assert {i: found[i] for i in ("C52", "C53", "C57", "C58", "C60")} == dict.fromkeys(
+        ("C52", "C53", "C57", "C58", "C60"), "not reproduced"
+    )
+    assert found["C50"] == "reproduced"
+
+
+def test_few_noisy_slices_leave_a_null_undecided():
+    means = relative_probabilities(PAPER_LIKE, noise=30, patients=3)
+    found = {finding.id: finding.verdict for finding in masking_claims(means, rng=rng())}
+    assert found["C51"] == found["C58"] == "undecided"
+
+
+def test_slight_differences_in_some_phases():
+    means = relative_probabilities(PAPER_LIKE, noise=0.2)
+    some = means.copy()
+    lower = (some["method"] == "cam") & (some["region"] == "top")
+    some.loc[lower, "relative_probability"] += np.where(some.loc[lower, "phase"].isin(["cm", "neph"]), -3.0, 1.0)
+    found = {finding.id: finding for finding in masking_claims(some, rng=rng())}
+    assert found["C54"].verdict == "reproduced"
+    every = means.copy()
+    every.loc[lower, "relative_probability"] -= 3.0
+    assert {f.id: f.verdict for f in masking_claims(every, rng=rng())}["C54"] == "direction only"
+
+
+def predictions(correct=0.8, patients=40, seed=3):
+    """Predictions whose errors fall into the next phase, with lower confidence when wrong."""
+    generator = np.random.default_rng(seed)
+    rows = []
+    for patient in range(patients):
+        for c, phase in enumerate(PHASES):
+            for number in range(3):
+                right = generator.random() < (0.5 if phase in ("cm-neph", "neph") else correct)
+                top = c if right else (c + 1) % 5
+                p = np.full(5, 0.02)
+                p[top] = 0.8 if right else 0.5
+                p[c] += 1 - p.sum()
+                key = (f"p{patient}", f"s{patient}{c}", number, phase, "val" if patient % 4 == 0 else "test", 0.5)
+                rows.append((*key, *p, PHASES[p.argmax()]))
+    columns = ["patient", "series", "slice", "phase", "split", "kidney_position", *PHASES, "predicted"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def test_prediction_claims():
+    table = predictions()
+    found = {finding.id: finding for finding in prediction_claims(table, rng=rng())}
+    assert {i: found[i].verdict for i in ("C32", "C33", "C34")} == dict.fromkeys(("C32", "C33", "C34"), "reproduced")
+    assert found["C25"].verdict == "not reproduced"
+    test = table[table["split"] == "test"]
+    expected = headline(test["phase"], test["predicted"])
+    assert found["C23"].value == pytest.approx(np.mean([expected[name] for name in ("precision", "recall", "f1")]))
+    assert found["C25"].value == pytest.approx((test["phase"] == test["predicted"]).mean())
+    assert (found["C25"].n_slices, found["C25"].n_patients) == (450, 30)
+    assert found["C30"].verdict == "not tested"
+
+
+def test_figures_of_a_stack_of_matrices_are_the_headline():
+    labels = np.random.default_rng(0).choice(PHASES, (2, 60))
+    matrices = [confusion(*labels), published("table1_slices"), confusion(["cm", "cm", "neph"], ["cm", "neph", "neph"])]
+    stack = _figures(np.stack([matrix.to_numpy(dtype=float) for matrix in matrices]))
+    for i, matrix in enumerate(matrices):
+        assert {name: stack[name][i] for name in ("precision", "recall", "f1")} == pytest.approx(
+            headline(*expand(matrix))
+        )
+
+
+def test_cohort_claims_find_a_patient_in_two_splits():
+    table = predictions()
+    assert {f.id: f.verdict for f in cohort_claims(table)}["C7"] == "method"
+    table.loc[0, "split"], table.loc[0, "series"] = "train", "other"
+    leak = {f.id: f for f in cohort_claims(table)}["C7"]
+    assert leak.verdict == "not reproduced"
+    assert leak.measured.endswith("1 in two splits")
+
+
+def saved_network(path):
+    """Write the configuration of the paper's network as Keras saves it."""
+    layers = [{"class_name": "InputLayer", "config": {"name": "image", "batch_shape": [None, 512, 512, 1]}}]
+    for block, filters in enumerate((16, 16, 32, 32, 64), start=1):
+        layers += [convolution(f"conv{block}{part}", filters) for part in "ab"]
+        layers.append({"class_name": "MaxPooling2D", "config": {"name": f"pool{block}", "pool_size": [2, 2]}})
+    layers.append(convolution("conv6", 64))
+    layers.append({"class_name": "GlobalAveragePooling2D", "config": {"name": "gap"}})
+    dense = {"name": "phase", "units": 5, "use_bias": True, "activation": "softmax"}
+    layers.append({"class_name": "Dense", "config": dense})
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", json.dumps({"config": {"layers": layers}}))
+    return path
+
+
+def convolution(name, filters):
+    facts = {"name": name, "filters": filters, "kernel_size": [3, 3], "use_bias": True, "activation": "relu"}
+    return {"class_name": "Conv2D", "config": facts}
+
+
+def test_architecture_is_read_without_keras(tmp_path):
+    layers, weights = read_architecture(saved_network(tmp_path / "model.keras"))
+    assert weights == 132_181
+    assert receptive_fields(layers) == {"1b": 5, "2b": 14, "3b": 32, "4b": 68, "5b": 140, "6": 220}
+
+
+def test_network_claims_tell_a_changed_recipe(tmp_path):
+    network = saved_network(tmp_path / "model.keras")
+    standard = {"mean": -23.3, "sd": 144.1, "image_size": 512, "channels": 1}
+    recipe = {"learning_rate": 1e-4, "decay": "plateau", "factor": 0.316, "patience": 4, "stop_after": 12}
+    recipe |= {"rotation": 5.0, "translation": 5.0}
+    verdicts = {f.id: f.verdict for f in network_claims(network, standard, recipe)}
+    assert verdicts["C16"] == "reproduced"
+    assert {verdicts[i] for i in ("C9", "C13", "C15")} == {"method"}
+    short = network_claims(network, standard | {"image_size": 256}, recipe | {"decay": "cosine", "rotation": 0.0})
+    assert {f.verdict for f in short if f.id in ("C9", "C13", "C15")} == {"method, changed"}
+
+
+def example_maps(scale=1 / 16):
+    generator = np.random.default_rng(0)
+    images, maps = {}, {}
+    for phase in PHASES:
+        images[phase] = np.where(np.arange(32) < 16, 40.0, np.nan) * np.ones((32, 1))
+        cam = generator.normal(0, 1, (4, 4))
+        noise = generator.normal(0, 1, (32, 32))
+        maps |= {(phase, "saliency", "input"): noise, (phase, "guided_backprop", "input"): noise**5}
+        maps |= {(phase, "cam", "conv6"): cam, (phase, "grad_cam", "conv6"): scale * np.maximum(cam, 0)}
+        side = np.r_[np.zeros(4), np.ones(4)] * np.ones((8, 1))
+        maps |= {(phase, "grad_cam", layer): side for layer in ("conv2b", "conv3b")}
+        maps |= {(phase, "grad_cam", layer): 1 - side for layer in ("conv4b", "conv5b")}
+    return Maps(images, maps, PHASE_TITLES)
+
+
+def test_map_claims():
+    found = {finding.id: finding for finding in map_claims(example_maps())}
+    assert found["C42"].verdict == "reproduced"
+    assert "0.0625 ReLU(CAM)" in found["C42"].measured
+    assert found["C47"].verdict == "direction only"
+    assert found["C55"].verdict == "direction only"
+    assert "100 % at 2b and 3b, 0 % at 5b" in found["C55"].measured
+    assert map_claims(Maps({"5e21": np.zeros((2, 2))}, {}, {"5e21": "5e21"})) == []
+
+
+def test_measures_of_maps():
+    values = np.arange(100.0).reshape(10, 10)
+    assert top_share(-values, values >= 95) == 0.5
+    assert top_share(np.ones((10, 10)), values < 30) == pytest.approx(0.3)
+    assert half_mass(np.ones((10, 10))) == 0.5
+    assert half_mass(np.eye(10)[0]) == 0.1
+    assert np.isnan(half_mass(np.zeros((2, 2))))
+    assert signed_extremes(values - 49.5) == 1.0
+
+
+def test_anatomy_claims():
+    rows = []
+    for phase in PHASES:
+        for method, layer in {
+            *FINAL_MAPS,
+            *(("sam", layer) for layer in LAYERS),
+            *(("grad_cam", layer) for layer in LAYERS),
+        }:
+            hot = 0.1 if layer in ("conv2b", "conv3b") and method == "grad_cam" else 0.7
+            shares = {"renal_cortex": hot / 2, "aorta": hot / 2, "muscle": 0.1, "liver": 0.05, "outside": 0.85 - hot}
+            rows += [(phase, method, layer, tissue, share) for tissue, share in shares.items()]
+    anatomy = pd.DataFrame(rows, columns=["phase", "method", "layer", "tissue", "share"])
+    found = {finding.id: finding for finding in anatomy_claims(anatomy)}
+    assert {finding.verdict for finding in found.values()} == {"direction only"}
+    assert "70 %, in muscle or liver 10 %" in found["C46"].measured
+    assert "70 %, at 2b and 3b 10 %" in found["C55"].measured
+
+
+def test_every_claim_gets_a_row_and_a_reason():
+    table = compare_with_paper([Finding("C52", "saliency minus others -9", "reproduced", -9, -12, -6, 40, 8)])
+    assert table["id"].tolist() == [f"C{i}" for i in range(1, 64)]
+    assert set(table["verdict"]) == {"reproduced", "method", "not tested here"}
+    assert set(table["verdict"]) <= set(VERDICTS)
+    rows = table.set_index("id")
+    assert rows.loc["C12", "measured"] == "needs the 27 networks of the grid"
+    assert rows.loc["C50", "measured"] == "needs a stage that this run has not gone through"
+    assert table["measured"].ne("").all()
+    text = to_markdown(table)
+    assert "reproduced: 1, " in text
+    assert text.count("\n| C") == 63
+
+
+def test_two_findings_on_a_claim_are_both_told():
+    table = compare_with_paper([Finding("C55", "air", "undecided"), Finding("C55", "organs", "direction only")])
+    row = table.set_index("id").loc["C55"]
+    assert (row["measured"], row["verdict"]) == ("air; organs", "direction only")
+
+
+def test_stages_of_a_run_are_found(tmp_path):
+    (tmp_path / "cohort").mkdir()
+    predictions().to_parquet(tmp_path / "cohort/slices.parquet")
+    left = sources(tmp_path)
+    assert left["found"].to_dict()["cohort"]
+    assert left["found"].sum() == 1
+    assert [f.id for f in find("cohort", left.loc["cohort", "path"], rng=rng())] == ["C1", "C2", "C3", "C5", "C6", "C7"]
+
+
+def test_unknown_claims_are_refused():
+    with pytest.raises(ValueError, match=r"findings on \['C99'\].*C1 to C63"):
+        compare_with_paper([Finding("C99", "x", "reproduced")])
