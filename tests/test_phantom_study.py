@@ -6,7 +6,7 @@ import pydicom
 import pytest
 
 from lib.paper import PHASES
-from lib.phantom.study import slice_heights, write_cohort, write_patient
+from lib.phantom.study import slice_steps, write_cohort, write_patient
 from lib.phantom.tissues import KIDNEY_TISSUES, Tissue
 
 
@@ -76,9 +76,9 @@ def test_slices_spread_over_the_kidneys_or_touch_each_other():
     rng = np.random.default_rng(0)
     for _ in range(50):
         bottom, top = -60.0 + rng.normal(0, 5), 65.0 + rng.normal(0, 5)
-        spread = slice_heights(rng, bottom, top, 5.0, 4, False)
+        spread = 5.0 * slice_steps(rng, bottom, top, 5.0, 4, False)
         assert (np.diff(spread) >= 5 - 1e-9).all() and spread[0] > bottom and spread[-1] < top
-        run = slice_heights(rng, bottom, top, 3.0, 7, True)
+        run = 3.0 * slice_steps(rng, bottom, top, 3.0, 7, True)
         np.testing.assert_allclose(np.diff(run), 3.0)
         assert run[0] - 1.5 <= (bottom + top) / 2 <= run[-1] + 1.5
 

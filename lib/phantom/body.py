@@ -1,8 +1,9 @@
 """The trunk: skin, fat, abdominal wall, ribs, spine, back muscles, and the table below them.
 
-All coordinates are mm: x to the patient's left, y to the back, z to the head; the origin is the centre of the second lumbar
-vertebral body.
+All coordinates are mm: x to the patient's left, y to the back, z to the head; the origin is the centre of the second
+lumbar vertebral body.
 """
+# ruff: noqa: RUF005  (sums of arrays, not of tuples)
 
 import numpy as np
 
@@ -14,9 +15,11 @@ _ANGLES = np.arange(160) * (2 * np.pi / 160)  # from the left side (+x) toward t
 _COS, _SIN = np.cos(_ANGLES), np.sin(_ANGLES)
 
 # Control points of the left side's back muscles at L2 (x, y), mirrored for the right.
-_ERECTOR = [(3, 46), (8, 36), (18, 32), (32, 30), (48, 29), (62, 33), (70, 42), (69, 52), (60, 61), (45, 67), (28, 71), (11, 71),
-            (3, 64)]  # fmt: skip
+_ERECTOR = [(3, 46), (8, 36), (18, 32), (32, 30), (48, 29), (62, 33), (70, 42), (69, 52), (60, 61), (45, 67), (28, 71),
+            (11, 71), (3, 64)]  # fmt: skip
 _LUMBORUM = [(40, 23), (47, 13), (58, 10), (68, 14), (74, 23), (69, 31), (56, 31), (45, 29)]
+_VERTEBRA = [(0, 13), (11, 14.5), (20, 11), (23.5, 0), (20, -11), (10, -16), (0, -17), (-10, -16), (-20, -11),
+             (-23.5, 0), (-20, 11), (-11, 14.5)]  # fmt: skip
 _MULTIFIDUS_SEPTUM = [(9, 66), (20, 60), (27, 48), (30, 34)]
 _LONGISSIMUS_SEPTUM = [(49, 67), (47, 55), (52, 44), (50, 32)]
 
@@ -115,7 +118,7 @@ class Trunk:
 
     def paint_frame(self, canvas: Canvas, z: float) -> None:
         """Paint table, skin and the fat of the belly at height z."""
-        skin, outer, inner = self.contours(z)
+        skin, outer, _ = self.contours(z)
         self._paint_table(canvas)
         if self.arms:
             self._paint_arms(canvas, z)
@@ -153,7 +156,7 @@ class Trunk:
                 if not 0.42 < angle < last:
                     continue
                 turn = np.pi / 2 - angle if side > 0 else np.pi / 2 + angle
-                k = int(round(turn / (2 * np.pi) * len(_ANGLES)))
+                k = round(turn / (2 * np.pi) * len(_ANGLES))
                 span = np.arange(k - 4, k + 5) % len(_ANGLES)
                 middle = 0.35 * outer[span] + 0.65 * inner[span]
                 middle = smooth_open(middle[[0, 2, 4, 6, 8]], 15)
@@ -236,8 +239,7 @@ class Trunk:
         level = (z + self.disc_offset + 17.5) % 35 - 17.5  # height within a vertebra and half a disc on each side
         scale = self.vertebra
         disc = abs(level) > 12.8
-        body = smooth_closed(np.array([(0, 13), (11, 14.5), (20, 11), (23.5, 0), (20, -11), (10, -16), (0, -17), (-10, -16),
-                                       (-20, -11), (-23.5, 0), (-20, 11), (-11, 14.5)]) * scale, 60)  # fmt: skip
+        body = smooth_closed(np.array(_VERTEBRA) * scale, 60)
         body = body * (1.0 + 0.05 * (abs(level) / 12.8) ** 3 if not disc else 1.03)
         self._paint_arch(canvas, level, scale, disc)
         if disc:

@@ -100,7 +100,7 @@ def smooth_open(points: np.ndarray, n: int = 32) -> np.ndarray:
 
 @cache
 def _closed_weights(k: int, n: int) -> np.ndarray:
-    """A periodic spline is linear in its control points: its matrix, made once for each pair of sizes."""
+    # A periodic spline is linear in its control points: its matrix is made once for each pair of sizes.
     eye = np.eye(k)
     return CubicSpline(np.arange(k + 1), np.vstack([eye, eye[:1]]), bc_type="periodic")(
         np.linspace(0, k, n, endpoint=False)
@@ -113,13 +113,16 @@ def _open_weights(k: int, n: int) -> np.ndarray:
 
 
 def grow(contour: np.ndarray, distance_mm: float | np.ndarray) -> np.ndarray:
-    """Move a closed contour outward along its normals by a distance in mm, one or one a point (inward where negative)."""
-    ahead, behind = np.roll(contour, -1, axis=0), np.roll(contour, 1, axis=0)
-    tangent = ahead - behind
-    normal = np.stack([tangent[:, 1], -tangent[:, 0]], axis=1)
-    normal /= np.maximum(np.hypot(normal[:, 0], normal[:, 1])[:, None], 1e-9)
-    area = (contour[:, 0] * ahead[:, 1] - ahead[:, 0] * contour[:, 1]).sum()
-    return contour + np.sign(area) * np.reshape(distance_mm, (-1, 1)) * normal
+    """Move a closed contour outward along its normals by mm, one distance or one a point (inward where negative)."""
+    tangent = np.empty_like(contour)
+    tangent[1:-1] = contour[2:] - contour[:-2]
+    tangent[0], tangent[-1] = contour[1] - contour[-1], contour[0] - contour[-2]
+    length = np.hypot(tangent[:, 0], tangent[:, 1])
+    np.maximum(length, 1e-9, out=length)
+    x, y = contour[:, 0], contour[:, 1]
+    area = x @ tangent[:, 1] - y @ tangent[:, 0]
+    step = (distance_mm if area > 0 else -distance_mm) / length
+    return np.stack([x + step * tangent[:, 1], y - step * tangent[:, 0]], axis=1)
 
 
 def ribbon(path: np.ndarray, half_width: np.ndarray) -> np.ndarray:
@@ -132,7 +135,9 @@ def ribbon(path: np.ndarray, half_width: np.ndarray) -> np.ndarray:
     half_width : float array (n,) or float
         Half of the width at each point, mm.
     """
-    tangent = np.gradient(path, axis=0)
+    tangent = np.empty_like(path, dtype=float)
+    tangent[1:-1] = path[2:] - path[:-2]
+    tangent[0], tangent[-1] = path[1] - path[0], path[-1] - path[-2]
     tangent /= np.maximum(np.hypot(tangent[:, 0], tangent[:, 1])[:, None], 1e-9)
     half_width = np.broadcast_to(np.asarray(half_width, float), len(path))[:, None]
     normal = np.stack([-tangent[:, 1], tangent[:, 0]], axis=1) * half_width

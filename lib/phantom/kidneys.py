@@ -24,8 +24,8 @@ class Kidney:
 
     Notes
     -----
-    Distributions: Glodny et al., BMC Urol 2009;9:19 (length, cortical and parenchymal width), and the lesion-free kidneys of
-    the KiTS23 segmentations (axes, tilt, extent).
+    Distributions: Glodny et al., BMC Urol 2009;9:19 (length, cortical and parenchymal width), and the lesion-free
+    kidneys of the KiTS23 segmentations (axes, tilt, extent).
     """
 
     def __init__(self, rng: np.random.Generator, side: int, centre: tuple[float, float, float], size: float = 1.0):
@@ -35,11 +35,11 @@ class Kidney:
         self.lean_x, self.lean_y = np.tan(
             np.clip(tilt, np.radians(-5), np.radians(38))
         )  # lower pole lateral and anterior
-        length = float(np.clip(rng.normal(113, 9), 88, 138)) * size
+        length = float(np.clip(rng.normal(117, 11), 90, 146)) * size
         across = np.hypot(self.lean_x, self.lean_y)
         self.half_height = length / 2 / np.hypot(1, across * 0.72)
-        self.half_width = float(np.clip(rng.normal(32.5, 2.6), 26, 40)) * size
-        self.half_depth = float(np.clip(rng.normal(27.5, 2.2), 22, 34)) * size
+        self.half_width = float(np.clip(rng.normal(34.0, 3.6), 26, 43)) * size
+        self.half_depth = float(np.clip(rng.normal(28.0, 3.0), 21, 36)) * size
         self.turn = np.radians(rng.normal(38, 9))  # the hilum looks this far forward of the midline
         self.cortex = float(np.clip(rng.normal(6.6, 1.0), 4.4, 9.0))
         self.parenchyma = float(np.clip(rng.normal(15.4, 1.8), 11.5, 19.5))
@@ -85,7 +85,7 @@ class Kidney:
         rise = h * self.half_height
         toward = np.array([-self.side * np.cos(self.turn), -np.sin(self.turn)])
         across = np.array([-toward[1], toward[0]]) * self.side
-        centre = np.array([self.x - self.side * self.lean_x * rise, self.y + self.lean_y * rise * 0.8])
+        centre = np.array([self.x - self.side * self.lean_x * rise, self.y + self.lean_y * rise])
         # The kidney curves round its hilum: its poles lean toward it.
         centre = centre + toward * self.half_width * 0.16 * (h * h - 0.3)
         return centre + (radius * np.cos(angle))[:, None] * toward + (radius * np.sin(angle))[:, None] * across
@@ -239,10 +239,10 @@ def draw_kidneys(rng: np.random.Generator, size: float = 1.0) -> tuple[Kidney, K
     size : float
         Factor on their lengths, from the patient's height.
     """
-    apart = float(np.clip(rng.normal(149, 11), 126, 178)) * (0.6 + 0.4 * size)
-    lower = float(np.clip(rng.normal(7, 12), -18, 34))
+    apart = float(np.clip(rng.normal(149, 16), 122, 190)) * (0.6 + 0.4 * size)
+    lower = float(np.clip(rng.normal(6, 23), -42, 54))
     middle = rng.normal(0, 5)
-    depth = rng.normal(-5, 4, 2)
+    depth = rng.normal(-5, 6, 2)
     right = Kidney(rng, -1, (-apart / 2, depth[0], middle - lower / 2), size)
     left = Kidney(rng, 1, (apart / 2, depth[1], middle + lower / 2), size)
     return right, left

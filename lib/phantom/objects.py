@@ -17,6 +17,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from lib.phantom.kinetics import Injection
 from lib.phantom.scanner import Protocol
 from lib.phantom.tissues import KIDNEY_TISSUES, Tissue
 
@@ -58,14 +59,25 @@ class SeriesWriter:
         x and y of the centre of the first pixel, mm.
     scan_clock : float
         Time of the scan, s after midnight.
-    contrast : dict or None
-        agent, start (s after midnight), duration_s, volume_ml, rate, concentration; None where nothing was injected.
+    contrast : tuple of (float, Injection) or None
+        Start of the injection, s after midnight, and the injection; None before it.
     syntax : str
         Transfer syntax.
     """
 
-    def __init__(self, folder: Path, study: Dataset, protocol: Protocol, series_uid: str, number: int, matrix: int,
-                 position: tuple[float, float], scan_clock: float, contrast: dict | None, syntax: str):  # fmt: skip
+    def __init__(
+        self,
+        folder: Path,
+        study: Dataset,
+        protocol: Protocol,
+        series_uid: str,
+        number: int,
+        matrix: int,
+        position: tuple[float, float],
+        scan_clock: float,
+        contrast: tuple[float, Injection] | None,
+        syntax: str,
+    ):
         self.folder, self.syntax, self.position, self.protocol = folder, syntax, position, protocol
         self.series_uid, self.scan_clock = series_uid, scan_clock
         self.datasets: list[Dataset] = []
@@ -97,13 +109,13 @@ class SeriesWriter:
         ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = "-1024", "1", "HU"
         ds.WindowCenter, ds.WindowWidth = "40", "400"
         if contrast is not None:
-            ds.ContrastBolusAgent, ds.ContrastBolusRoute = contrast["agent"], "IV"
-            ds.ContrastBolusVolume = f"{contrast['volume_ml']:.0f}"
-            ds.ContrastBolusStartTime = clock(contrast["start"])
-            ds.ContrastBolusStopTime = clock(contrast["start"] + contrast["duration_s"])
+            start, injection = contrast
+            ds.ContrastBolusAgent, ds.ContrastBolusRoute = f"IOHEXOL {injection.concentration:g}", "IV"
+            ds.ContrastBolusVolume = f"{injection.iodine_g * 1000 / injection.concentration:.0f}"
+            ds.ContrastBolusStartTime, ds.ContrastBolusStopTime = clock(start), clock(start + injection.duration)
             ds.ContrastBolusIngredient = "IODINE"
-            ds.ContrastBolusIngredientConcentration = f"{contrast['concentration']:g}"
-            ds.ContrastFlowRate, ds.ContrastFlowDuration = f"{contrast['rate']:g}", f"{contrast['duration_s']:.1f}"
+            ds.ContrastBolusIngredientConcentration = f"{injection.concentration:g}"
+            ds.ContrastFlowRate, ds.ContrastFlowDuration = f"{injection.rate:.1f}", f"{injection.duration:.1f}"
         self.template = ds
         meta = FileMetaDataset()
         meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID = CTImageStorage, syntax
@@ -152,7 +164,8 @@ def write_segmentations(folder: Path, images: list[Dataset], tissues: np.ndarray
     kidneys = np.isin(tissues, KIDNEY_TISSUES).astype(np.uint8)
     present = [tissue for tissue in Tissue if tissue and (tissues == tissue).any()]
     kinds = (
-        ("kidneys", kidneys, hd.seg.SegmentationTypeValues.BINARY, ExplicitVRLittleEndian, [(1, "Kidneys", codes.SCT.Kidney)]),
+        ("kidneys", kidneys, hd.seg.SegmentationTypeValues.BINARY, ExplicitVRLittleEndian,
+         [(1, "Kidneys", codes.SCT.Kidney)]),
         ("tissues", tissues, hd.seg.SegmentationTypeValues.LABELMAP, RLELossless,
          [(int(t), t.name.replace("_", " ").capitalize(), codes.SCT.Tissue) for t in present]),
     )  # fmt: skip

@@ -99,9 +99,9 @@ class Physiology:
         hu[Tissue.PORTAL_VEIN] = blood + rise["portal_vein"]
         hu[Tissue.HEPATIC_VEIN] = blood + rise["hepatic_vein"]
         for code, name, organ in (
-            (Tissue.LIVER, "liver", "liver"), (Tissue.SPLEEN, "spleen", "spleen"), (Tissue.PANCREAS, "pancreas", "pancreas"),
-            (Tissue.BOWEL_WALL, "bowel_wall", "bowel"), (Tissue.MUSCLE, "muscle", "muscle"),
-            (Tissue.ADRENAL, "pancreas", "pancreas"),
+            (Tissue.LIVER, "liver", "liver"), (Tissue.SPLEEN, "spleen", "spleen"),
+            (Tissue.PANCREAS, "pancreas", "pancreas"), (Tissue.BOWEL_WALL, "bowel_wall", "bowel"),
+            (Tissue.MUSCLE, "muscle", "muscle"), (Tissue.ADRENAL, "pancreas", "pancreas"),
         ):  # fmt: skip
             hu[code] = base[code] + self.uptake[organ] * rise[name]
         for code, (share, value) in zip(CHYME, self.chyme, strict=True):

@@ -39,8 +39,8 @@ def maturity(rise: dict[str, float]) -> float:
 
     Notes
     -----
-    The medulla against the cortex decides (60 %); the hepatic veins against the aorta (20 %) and the liver against the spleen
-    (20 %) support it.
+    The medulla against the cortex decides (60 %); the hepatic veins against the aorta (20 %) and the liver against the
+    spleen (20 %) support it.
     """
     kidney = rise["medulla"] / max(rise["cortex"], 1.0)
     veins = min(rise["hepatic_vein"] / max(rise["aorta"], 1.0), 1.1)

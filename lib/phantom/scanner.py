@@ -1,6 +1,7 @@
 """The scanner: protocol, partial volume, blur, noise with a measured spectrum, streaks and the field of view."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import fft
@@ -77,7 +78,7 @@ def draw_protocol(rng: np.random.Generator, anatomy: Anatomy) -> Protocol:
     size = np.exp(0.0022 * (trunk.half_width + trunk.depth / 2 - 300))
     noise = sd * np.sqrt(3.0 / max(thickness, 1.8)) * size * rng.lognormal(0, 0.12)
     return Protocol(
-        make, model, kernel, half, (a, f0, b, floor), float(np.clip(noise, 9, 30)), kvp, thickness, thickness * overlap,
+        make, model, kernel, half, (a, f0, b, floor), float(np.clip(noise, 9, 26)), kvp, thickness, thickness * overlap,
         float(np.clip(fov, 300, 500)), (float(rng.normal(0, 6)), float(rng.normal(0, 6))),
         float(rng.uniform(0.5, 1.0)) if trunk.arms else float(rng.uniform(0.2, 0.5)) * (rng.random() < 0.15),
         bool(rng.random() < 0.45),
@@ -85,15 +86,15 @@ def draw_protocol(rng: np.random.Generator, anatomy: Anatomy) -> Protocol:
 
 
 def sharper(protocol: Protocol) -> Protocol:
-    """Return the second reconstruction of the same scan: thinner or of a finer kernel."""
+    """Return the second reconstruction of the same scan, by a finer kernel."""
     a, f0, b, floor = protocol.noise_shape
-    changes = {**protocol.__dict__, "kernel": _FINE_KERNEL[protocol.manufacturer]}
-    changes.update(
+    return replace(
+        protocol,
+        kernel=_FINE_KERNEL[protocol.manufacturer],
         half_frequency=1.25 * protocol.half_frequency,
         noise_shape=(a, 1.25 * f0, b, floor),
         noise_hu=1.35 * protocol.noise_hu,
     )
-    return Protocol(**changes)
 
 
 def noise_spectrum(frequency: np.ndarray, shape: tuple[float, float, float, float]) -> np.ndarray:
@@ -120,7 +121,7 @@ class Scanner:
     protocol : Protocol
     anatomy : Anatomy
     matrix : int
-        Rows and columns. A smaller matrix has larger pixels over the same field, and the noise that these pixels average.
+        Rows and columns. A smaller matrix has larger pixels over the same field, and the noise that these average.
     """
 
     def __init__(self, protocol: Protocol, anatomy: Anatomy, matrix: int = 512):
@@ -162,29 +163,41 @@ class Scanner:
     def planes(self, z: float) -> np.ndarray:
         """Return the heights that are averaged into a slice, mm."""
         thickness = self.protocol.thickness_mm
-        count = 1 if thickness < 1.6 else 2 if thickness < 4 else 3
+        count = 1 if thickness < 1.6 else 2
         return z + thickness * ((np.arange(count) + 0.5) / count - 0.5)
 
-    def noise_field(self, rng: np.random.Generator) -> np.ndarray:
-        """Return complex white noise of one slice in frequency space, filtered to the scanner's spectrum."""
-        white = rng.standard_normal((2, *self.amplitude.shape), dtype=np.float32)
-        field = white[0] + 1j * white[1]
-        field *= self.amplitude
-        return field
+    def noise_field(self, index: int, noise: Callable[[int], np.random.Generator]) -> np.ndarray:
+        """Return the noise of slice `index`, HU; slices that overlap share a part of it, as they share photons."""
+
+        def white(k: int) -> np.ndarray:
+            return noise(k).standard_normal((2, *self.amplitude.shape), dtype=np.float32)
+
+        shared = max(1 - self.protocol.spacing_mm / self.protocol.thickness_mm, 0.0)
+        field = white(index)
+        if shared > 0:
+            angle = 0.5 * np.arcsin(min(2 * shared, 1.0))  # neighbours correlate by sin(angle) cos(angle) = shared
+            field = np.cos(angle) * field + np.sin(angle) * white(index + 1)
+        spectrum = (field[0] + 1j * field[1]) * self.amplitude
+        return fft.irfft2(spectrum, s=(self.matrix, self.matrix)) * self.modulation
 
     def image(
-        self, z: float, hounsfield, rng: np.random.Generator, breath: float = 0.0, texture=None
+        self,
+        index: int,
+        hounsfield: Callable[[float], np.ndarray],
+        noise: Callable[[int], np.random.Generator],
+        breath: float = 0.0,
+        texture: Callable | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Scan one slice.
 
         Parameters
         ----------
-        z : float
-            Height of its middle, mm.
+        index : int
+            Its place on the scan's grid: its height is index times the protocol's spacing.
         hounsfield : callable
-            Height -> HU of every paint code, float32 (64,).
-        rng : numpy.random.Generator
-            Source of this slice's noise.
+            Height in mm -> HU of every paint code, float32 (64,).
+        noise : callable
+            Index -> the generator of that slice's noise.
         breath : float
             Shift of the organs, mm.
         texture : callable, optional
@@ -195,6 +208,7 @@ class Scanner:
         hu : int16 array (matrix, matrix)
         tissues : uint8 array (matrix, matrix)
         """
+        z = index * self.protocol.spacing_mm
         planes = self.planes(z)
         total = np.zeros((self.matrix, self.matrix), np.float32)
         tissues = None
@@ -213,9 +227,7 @@ class Scanner:
         spectrum = fft.rfft2(total)
         spectrum *= self.transfer
         image = fft.irfft2(spectrum, s=total.shape)
-        noise = fft.irfft2(self.noise_field(rng), s=total.shape)
-        noise *= self.modulation
-        image += noise
+        image += self.noise_field(index, noise)
         np.clip(np.rint(image, out=image), -1024, 3071, out=image)
         hu = image.astype(np.int16)
         if self.outside is not None:

@@ -2,12 +2,13 @@
 
 import csv
 import multiprocessing
+import zlib
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from lib.phantom.anatomy import Anatomy
 from lib.phantom.objects import SeriesWriter, draw_syntax, uid, write_segmentations
@@ -19,12 +20,24 @@ from lib.phantom.tissues import Tissue
 from lib.provenance import atomic_path, resolve
 
 LABELS = ("series_uid", "phase", "kidney_bottom_mm", "kidney_top_mm")
+# Tissues whose noise-free HU at the series' voltage go into truth.csv as <name>_hu.
 MEASURED = {
-    "aorta": Tissue.AORTA, "renal_artery": Tissue.ARTERY, "renal_vein": Tissue.RENAL_VEIN, "vena_cava": Tissue.VENA_CAVA,
-    "portal_vein": Tissue.PORTAL_VEIN, "hepatic_vein": Tissue.HEPATIC_VEIN, "cortex": Tissue.RENAL_CORTEX,
-    "medulla": Tissue.RENAL_MEDULLA, "urine": Tissue.URINE, "liver": Tissue.LIVER, "spleen": Tissue.SPLEEN,
-    "pancreas": Tissue.PANCREAS, "muscle": Tissue.MUSCLE, "bowel_wall": Tissue.BOWEL_WALL,
-}  # fmt: skip
+    "aorta": Tissue.AORTA,
+    "renal_artery": Tissue.ARTERY,
+    "renal_vein": Tissue.RENAL_VEIN,
+    "vena_cava": Tissue.VENA_CAVA,
+    "portal_vein": Tissue.PORTAL_VEIN,
+    "hepatic_vein": Tissue.HEPATIC_VEIN,
+    "cortex": Tissue.RENAL_CORTEX,
+    "medulla": Tissue.RENAL_MEDULLA,
+    "urine": Tissue.URINE,
+    "liver": Tissue.LIVER,
+    "spleen": Tissue.SPLEEN,
+    "pancreas": Tissue.PANCREAS,
+    "muscle": Tissue.MUSCLE,
+    "bowel_wall": Tissue.BOWEL_WALL,
+}
+PROTOCOL_COLUMNS = ("manufacturer", "kernel", "kvp", "thickness_mm", "spacing_mm", "fov_mm")
 
 
 def write_patient(
@@ -99,7 +112,7 @@ class _Examination:
         self.protocol = draw_protocol(self._rng("protocol"), self.anatomy)
 
     def _rng(self, *names: object) -> np.random.Generator:
-        key = [int.from_bytes(str(name).encode(), "little") % 2**31 for name in names]
+        key = [zlib.crc32(str(name).encode()) for name in names]
         return np.random.default_rng([self.seed, *key])
 
     def write(self, folder: Path, phases: list[str] | None, labelling: str, reader_error: float) -> list[dict]:
@@ -146,24 +159,33 @@ class _Examination:
         study.StudyDescription = "CT ABDOMEN"
         return study
 
-    def _write_series(self, folder: Path, study: Dataset, protocol: Protocol, phase: str, time: float | None, number: int,
-                      table_mm: float, start: float, syntax: str, copy_: int) -> dict:  # fmt: skip
-        scan = self._rng("breath", phase)
-        breath = float(np.clip(scan.normal(0, 3), -8, 8))
+    def _write_series(
+        self,
+        folder: Path,
+        study: Dataset,
+        protocol: Protocol,
+        phase: str,
+        time: float | None,
+        number: int,
+        table_mm: float,
+        start: float,
+        syntax: str,
+        copy_: int,
+    ) -> dict:
+        breath = float(np.clip(self._rng("breath", phase).normal(0, 3), -8, 8))
         texture = Texture(self._rng("texture"), time)
         scanner = Scanner(protocol, self.anatomy, self.matrix)
-        contrast = None
-        if time is not None:
-            injection = self.physiology.injection
-            contrast = {"agent": f"IOHEXOL {injection.concentration:g}", "start": start, "duration_s": injection.duration,
-                        "volume_ml": injection.iodine_g * 1000 / injection.concentration, "rate": injection.rate,
-                        "concentration": injection.concentration}  # fmt: skip
         series_uid = uid(self.patient_id, self.seed, phase, copy_)
-        grid = scanner.grid
+        grid, spacing = scanner.grid, protocol.spacing_mm
         position = (grid.left_mm + grid.pixel_mm / 2, grid.top_mm + grid.pixel_mm / 2)
         clock = start + (time if time is not None else -240.0)
-        writer = SeriesWriter(folder / "ST0001" / f"SE{number:04d}", study, protocol, series_uid, number, self.matrix,
-                              position, clock, contrast, syntax)  # fmt: skip
+        target, contrast = (
+            folder / "ST0001" / f"SE{number:04d}",
+            None if time is None else (start, self.physiology.injection),
+        )
+        writer = SeriesWriter(
+            target, study, protocol, series_uid, number, self.matrix, position, clock, contrast, syntax
+        )
         base = self.physiology.hounsfield(time, protocol.kvp)
 
         def hounsfield(z: float) -> np.ndarray:
@@ -172,41 +194,39 @@ class _Examination:
             hu[Tissue.VENA_CAVA] = self.physiology.vena_cava(time, protocol.kvp, share)
             return hu
 
+        def noise(index: int) -> np.random.Generator:
+            return self._rng("noise", phase, index)
+
         bottom, top = (edge + breath for edge in self.anatomy.kidney_extent)
-        heights = slice_heights(
-            self._rng("slices", phase), bottom, top, protocol.spacing_mm, self.slices, self.contiguous
-        )
-        first = int(round((top + 60) / protocol.spacing_mm))  # scans run from the head down
-        tissues = np.zeros((len(heights), self.matrix, self.matrix), np.uint8)
-        for k, z in enumerate(heights):
-            noise = self._rng("noise", phase, copy_, int(round(z * 100)))
-            hu, tissues[k] = scanner.image(z, hounsfield, noise, breath, texture)
-            writer.write(hu, z + table_mm, first - int(round(z / protocol.spacing_mm)))
+        steps = slice_steps(self._rng("slices", phase), bottom, top, spacing, self.slices, self.contiguous)
+        first = round((top + 60) / spacing)  # scans run from the head down
+        tissues = np.zeros((len(steps), self.matrix, self.matrix), np.uint8)
+        for k, step in enumerate(steps):
+            hu, tissues[k] = scanner.image(int(step), hounsfield, noise, breath, texture)
+            writer.write(hu, step * spacing + table_mm, first - int(step))
         write_segmentations(folder / "ST0001", writer.datasets, tissues, 1000 + 2 * number)
-        row = {
+        subject = self.physiology.subject
+        return {
             "series_uid": series_uid,
             "kidney_bottom_mm": round(bottom + table_mm, 2),
             "kidney_top_mm": round(top + table_mm, 2),
-        }
-        row |= {
             "patient": self.patient_id,
             "scan_time_s": "" if time is None else round(time, 2),
             "reconstruction": copy_,
+            **{f"{name}_hu": round(float(base[tissue]), 1) for name, tissue in MEASURED.items()},
+            **{name: getattr(protocol, name) for name in PROTOCOL_COLUMNS},
+            "noise_hu": round(protocol.noise_hu, 2),
+            "age": round(subject.age, 1),
+            "sex": subject.sex,
+            "weight_kg": round(subject.weight_kg, 1),
+            "output_factor": round(subject.output_factor, 3),
         }
-        row |= {f"{name}_hu": round(float(base[tissue]), 1) for name, tissue in MEASURED.items()}
-        row |= {
-            name: getattr(protocol, name)
-            for name in ("manufacturer", "kernel", "kvp", "thickness_mm", "spacing_mm", "fov_mm")
-        }
-        subject = self.physiology.subject
-        return row | {"noise_hu": round(protocol.noise_hu, 2), "age": round(subject.age, 1), "sex": subject.sex,
-                      "weight_kg": round(subject.weight_kg, 1), "output_factor": round(subject.output_factor, 3)}  # fmt: skip
 
 
-def slice_heights(
+def slice_steps(
     rng: np.random.Generator, bottom: float, top: float, spacing: float, slices: int, contiguous: bool
 ) -> np.ndarray:
-    """Choose the heights of a series' slices on the scan's grid, ascending, mm.
+    """Choose the slices of a series on the scan's grid, whose heights are multiples of the spacing.
 
     Parameters
     ----------
@@ -217,18 +237,21 @@ def slice_heights(
         Distance of neighbouring slices, mm.
     slices : int
     contiguous : bool
-        True: neighbours from a random start, the middle of the kidneys among them. False: one in each of `slices` equal parts
-        of the central 80 % of the extent, at random within it.
+        True: neighbours from a random start, the middle of the kidneys among them. False: one in each of `slices` equal
+        parts of the central 80 % of the extent, at random within it.
+
+    Returns
+    -------
+    int array (slices,)
+        Ascending; height = step * spacing.
     """
     if contiguous:
-        middle = int(round((bottom + top) / 2 / spacing))
-        first = middle - int(rng.integers(0, slices)) if slices > 1 else middle
-        return (first + np.arange(slices)) * spacing
+        return round((bottom + top) / 2 / spacing) - int(rng.integers(0, slices)) + np.arange(slices)
     share = 0.10 + 0.80 * (np.arange(slices) + rng.random(slices)) / slices
     steps = np.round((bottom + share * (top - bottom)) / spacing).astype(int)
     for k in range(1, slices):  # thick slices: no two at one height
         steps[k] = max(steps[k], steps[k - 1] + 1)
-    return steps * spacing
+    return steps
 
 
 def write_cohort(

@@ -6,9 +6,19 @@ from lib.phantom.canvas import Grid
 from lib.phantom.physiology import URINE_CEILING
 from lib.phantom.tissues import Tissue
 
-_MOTTLED = {Tissue.LIVER: 3.5, Tissue.MUSCLE: 5.0, Tissue.PANCREAS: 7.0, Tissue.TRABECULAR_BONE: 24.0, Tissue.BOWEL_FLUID: 8.0,
-            Tissue.STOOL: 35.0, Tissue.VISCERAL_FAT: 5.0, Tissue.SUBCUTANEOUS_FAT: 3.0, Tissue.RENAL_TUMOUR: 18.0,
-            Tissue.BOWEL_WALL: 8.0}  # fmt: skip
+# Amplitude of soft mottling, HU.
+_MOTTLED = {
+    Tissue.LIVER: 3.5,
+    Tissue.MUSCLE: 5.0,
+    Tissue.PANCREAS: 7.0,
+    Tissue.TRABECULAR_BONE: 14.0,
+    Tissue.BOWEL_WALL: 8.0,
+    Tissue.BOWEL_FLUID: 8.0,
+    Tissue.STOOL: 35.0,
+    Tissue.VISCERAL_FAT: 5.0,
+    Tissue.SUBCUTANEOUS_FAT: 3.0,
+    Tissue.RENAL_TUMOUR: 18.0,
+}
 
 
 class Texture:
@@ -55,8 +65,9 @@ class Texture:
             return
         rows, columns = np.nonzero(tissues == tissue)
         px, py = x[0, columns], y[rows, 0]
-        bend = 2.0 * np.sin(py / (1.7 * wavelength) + self.wave[0, 1])
-        stripes = np.sin(2 * np.pi * (px + 0.8 * py) / wavelength + bend + self.wave[1, 1] + z / 9)
+        bend = 2.6 * np.sin(py / (0.75 * wavelength) + self.wave[0, 1] + z / 15)
+        bend += 2.2 * np.sin((px - py) / wavelength + self.wave[2, 1] - z / 12)
+        stripes = np.sin(np.pi * (px + 0.6 * py) / wavelength + bend + self.wave[1, 1])
         hu[rows, columns] += size * stripes
 
     def _layer_urine(self, hu, tissues, grid, y) -> None:

@@ -1,4 +1,5 @@
 """Aorta, vena cava, renal, mesenteric and portal vessels, and the ureters: tubes along paths in space."""
+# ruff: noqa: RUF005  (sums of arrays, not of tuples)
 
 import numpy as np
 
@@ -138,12 +139,13 @@ class Vessels:
             Tissue.PORTAL_VEIN,
         )
         splenic = Tube(
-            [join, join + (20, -4, 6), join + (48, 4, 14), join + (72, 14, 22), join + (92, 24, 28)], [4.6, 4.4, 4.0, 3.6, 3.0],
-            Tissue.PORTAL_VEIN,
+            [join, join + (20, -4, 6), join + (48, 4, 14), join + (72, 14, 22), join + (92, 24, 28)],
+            [4.6, 4.4, 4.0, 3.6, 3.0], Tissue.PORTAL_VEIN,
         )  # fmt: skip
         celiac = Tube(
-            [(aorta[0], aorta[1], root_z + 15), (aorta[0], front - 8, root_z + 17), (aorta[0] + 14, front - 12, root_z + 19),
-             (aorta[0] + 40, front - 6, root_z + 26), (aorta[0] + 75, front + 6, root_z + 32)],
+            [(aorta[0], aorta[1], root_z + 15), (aorta[0], front - 8, root_z + 17),
+             (aorta[0] + 14, front - 12, root_z + 19), (aorta[0] + 40, front - 6, root_z + 26),
+             (aorta[0] + 75, front + 6, root_z + 32)],
             [3.4, 3.2, 2.6, 2.3, 1.8], Tissue.ARTERY,
         )  # fmt: skip
         self.sma, self.join = sma, join
