@@ -38,7 +38,8 @@ def masking_claims(means: pd.DataFrame, *, rng: np.random.Generator) -> list[Fin
     tests = _Pairs(pd.concat([means[means["region"] == "top"], control.assign(region="top")]), rng)
     sams = {layer: ("sam", layer) for layer in LAYERS}
     shallow_sams, deep_sams, others = [sams[x] for x in SHALLOW], [sams[x] for x in DEEP], (GUIDED, CAM, GRAD_CAM)
-    by_random = f"; random 10 %: {control['relative_probability'].mean():.1f} %"
+    chance = control.groupby("phase")["relative_probability"].mean()
+    by_random = "; random 10 %: " + "; ".join(f"{PHASE_TITLES[p]} {chance[p]:.1f}" for p in PHASES if p in chance)
     same_layer = tests([(sams[x], ("grad_cam", x)) for x in SHALLOW], without=("conv4b", "noncon"))
     same_deep_layer = tests([(sams[x], ("grad_cam", x)) for x in DEEP], without=("conv5b", "noncon"))
     any_layer = _by_layer(tests(product(sams.values(), others)))
