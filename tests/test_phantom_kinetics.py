@@ -95,8 +95,8 @@ def test_the_same_iodine_enhances_a_heavier_patient_less():
 
 
 def test_renal_enhancement_after_the_bolus_trigger_as_measured_by_goshima():
-    # Eur J Radiol 2007;63:420: cortex +195-217 HU 10-30 s after the trigger (aorta +50 HU) with its peak at 25 s, cortex
-    # over medulla by 110-140 HU then and by less than 30 HU from 45 s on (2 mL/kg of 300 mg I/mL at 4 mL/s).
+    # Eur J Radiol 2007;63:420: cortex +195-217 HU 10-30 s after the trigger (aorta +50 HU), peak at 25 s; cortex
+    # over medulla by 110-140 HU then and by less than 30 HU from 45 s on.
     times = np.arange(5, 100, 0.25)
     model = Enhancement(TYPICAL, INJECTION)
     trigger = times[np.argmax(model.at(times, "aorta") > 50)]

@@ -52,9 +52,9 @@ class Canvas:
         return twin
 
     def _pixels(self, points: np.ndarray) -> list[float]:
-        # Pillow paints every sample that a contour touches, so that a shape grows by half a sample: shift it back.
+        # Pillow paints every sample that a contour touches: a shape's radius grows by a quarter to half of a sample.
         points = np.asarray(points, np.float64) - (self.grid.left_mm, self.grid.top_mm)
-        return (points * self.scale - 0.25).ravel().tolist()
+        return (points * self.scale).ravel().tolist()
 
     def polygon(self, points: np.ndarray, code: int) -> None:
         """Fill the closed contour `points`, float (n, 2) in mm, with a paint code."""
