@@ -1,6 +1,6 @@
 """Attribution maps of a Keras classifier: every map of every layer from one forward and two backward passes.
 
-Notation: x the image, A_k the activation of kernel k in a layer (H', W'), y_c the score of class c, G_k = dy_c /
+Notation: x the image, A_k (H', W') the activation of kernel k in a layer, y_c the score of class c, G_k = dy_c /
 dA_k, B a 2-D Gaussian blur of each kernel. With `gradients.py` this file can be lifted out: the two need Keras and
 NumPy only.
 """
@@ -20,23 +20,21 @@ from lib.gradients import Step, compiled, gradients, replay, survey
 
 INPUT_METHODS = ("saliency", "guided_backprop")
 LAYER_METHODS = ("grad_cam", "sam", "hires_cam", "layer_cam")
-METHODS = (*INPUT_METHODS, "cam", *LAYER_METHODS)
-CHOICES = {
-    "score": ("logit", "probability", "log_odds"),
-    "maximum": ("kernel", "layer"),
-    "gradient": ("element", "mean"),
+LAYER_MAPS = {
+    "grad_cam": lambda a, g: ops.relu(ops.einsum("nhwk,nk->nhw", a, ops.mean(g, axis=(1, 2)))),
+    "hires_cam": lambda a, g: ops.sum(g * a, axis=-1),
+    "layer_cam": lambda a, g: ops.relu(ops.sum(ops.relu(g) * a, axis=-1)),
 }
-
-
-def _passes_through(step: Step) -> bool:
-    operation = step.operation
-    linear = isinstance(operation, kl.Activation) and operation.activation is keras.activations.linear
-    return linear or isinstance(operation, (kl.Dropout, kl.Identity, kl.SpatialDropout2D))
+METHODS = (*INPUT_METHODS, "cam", *LAYER_METHODS)
+LINEAR = keras.activations.linear
+SCORES, MAXIMA, GRADIENTS = ("logit", "probability", "log_odds"), ("kernel", "layer"), ("element", "mean")
+CHOICES = {"score": SCORES, "maximum": MAXIMA, "gradient": GRADIENTS}
 
 
 def _back(step: Step, *kinds: type) -> Step:
     """Follow the first parents of a step past what hands its input on, and past layers of some kinds."""
-    while step.parents and (_passes_through(step) or isinstance(step.operation, kinds)):
+    kinds += (kl.Dropout, kl.SpatialDropout2D, kl.GaussianNoise, kl.Identity, kl.Activation)
+    while isinstance(step.operation, kinds) and getattr(step.operation, "activation", LINEAR) is LINEAR:
         step = step.parents[0]
     return step
 
@@ -44,26 +42,26 @@ def _back(step: Step, *kinds: type) -> Step:
 def _head(steps: list[Step]) -> tuple[Step, str]:
     """Return the step that makes the class scores and its activation: "softmax", "sigmoid" or "linear"."""
     head = _back(steps[-1])
-    kind = type(head.operation).__name__.lower()
-    if kind in ("softmax", "sigmoid"):
-        return head, kind
-    activation = getattr(head.operation, "activation", keras.activations.linear)
-    for kind in ("softmax", "sigmoid", "linear"):
-        if activation is getattr(keras.activations, kind):
+    function = getattr(head.operation, "activation", type(head.operation).__name__)
+    for kind in ("softmax", "sigmoid"):
+        if function in (getattr(keras.activations, kind), kind.title()):
             return head, kind
-    raise ValueError(
-        f"The last activation ({head.name!r}: {getattr(activation, '__name__', activation)}) is neither softmax, "
-        "sigmoid nor linear: there is no class score before it."
-    )
+    if isinstance(function, str) or function is LINEAR:
+        return head, "linear"
+    fault = f"The last activation ({head.name!r}: {getattr(function, '__name__', function)})"
+    raise ValueError(f"{fault} is neither softmax, sigmoid nor linear: there is no class score before it.")
 
 
 def _cam_head(head: Step) -> tuple[Step, Step] | None:
     """Return the dense layer of a global-average-pooling head and the step whose output is pooled, or None."""
     dense = head if isinstance(head.operation, kl.Dense) else _back(head.parents[0])
     pooling = _back(dense.parents[0], kl.Flatten) if isinstance(dense.operation, kl.Dense) else dense
-    if isinstance(dense.operation, kl.Dense) and isinstance(pooling.operation, kl.GlobalAveragePooling2D):
-        return dense, _back(pooling.parents[0])
-    return None
+    linear = dense is head or getattr(dense.operation, "activation", None) is LINEAR
+    return (
+        (dense, _back(pooling.parents[0]))
+        if linear and isinstance(pooling.operation, kl.GlobalAveragePooling2D)
+        else None
+    )
 
 
 def _default_layers(steps: list[Step], head: Step) -> list[Step]:
@@ -71,28 +69,21 @@ def _default_layers(steps: list[Step], head: Step) -> list[Step]:
     pools = (kl.MaxPooling2D, kl.AveragePooling2D)
     found = [_back(step.parents[0], kl.ZeroPadding2D) for step in steps if isinstance(step.operation, pools)]
     last = head
-    while last.parents and (len(last.shape) != 4 or _passes_through(last)):
-        last = last.parents[0]
-    if not isinstance(last.operation, pools):
-        found.append(last)
-    return [step for step in dict.fromkeys(found) if step.operation is not None and len(step.shape) == 4]
-
-
-def gaussian_kernel(sigma: float) -> np.ndarray:
-    """Return the weights of a 1-D Gaussian, cut at 4 sigma as in `scipy.ndimage.gaussian_filter`, sum 1."""
-    radius = int(4 * sigma + 0.5)
-    weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
-    return (weights / weights.sum()).astype("float32")
+    while last.parents and len(last.shape) != 4:
+        last = _back(last.parents[0])
+    found += [] if isinstance(last.operation, pools) else [last]
+    return [step for step in dict.fromkeys(found) if step.parents and len(step.shape) == 4]
 
 
 def blur(tensor, sigma: float):
-    """Blur each kernel of a tensor (n, H', W', K), sigma in layer pixels, edges reflected (d c b a | a b c d)."""
-    weights = gaussian_kernel(sigma)
-    radius, kernels = len(weights) // 2, tensor.shape[-1]
+    """Blur each kernel of a tensor (n, H', W', K), sigma in pixels, cut at 4 sigma, edges reflected (b a | a b c)."""
+    radius, kernels = int(4 * sigma + 0.5), tensor.shape[-1]
+    weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
     for axis, shape in ((1, (-1, 1, 1, 1)), (2, (1, -1, 1, 1))):
         tensor = ops.take(tensor, np.pad(np.arange(tensor.shape[axis]), radius, mode="symmetric"), axis=axis)
-        filters = ops.convert_to_tensor(np.tile(weights.reshape(shape), (1, 1, kernels, 1)))
-        tensor = ops.depthwise_conv(tensor, filters, strides=1, padding="valid", data_format="channels_last")
+        filters = np.tile((weights / weights.sum()).reshape(shape), (1, 1, kernels, 1))
+        filters = ops.convert_to_tensor(filters, "float32")
+        tensor = ops.depthwise_conv(tensor, filters, padding="valid", data_format="channels_last")
     return tensor
 
 
@@ -123,28 +114,19 @@ class Attributor:
 
     Attributes
     ----------
-    methods : tuple of str
-        The methods that this network allows.
-    layers : tuple of str
-        The layers of the layer maps.
+    methods, layers : tuple of str
+        The methods that this network allows, and the layers of the layer maps.
     head : {"softmax", "sigmoid", "linear"}
         The last activation, which the class scores enter.
     traces : int
         How often the passes were traced so far (on torch: run).
 
-    Raises
-    ------
-    TypeError
-        If the model is no Functional or Sequential Keras model.
-    ValueError
-        If a layer is not known or has no spatial output, a choice is not known, or the model is no single-input image
-        classifier.
-
     Notes
     -----
-    p_c = s(m) with m the log odds and s the logistic function, so dp_c/dx = s(m) s(-m) dm/dx. The passes
-    differentiate m, and the factor comes last: where the softmax saturates nothing is lost before it. "probability"
-    and "log_odds" rank voxels alike.
+    What cannot be done raises TypeError or ValueError and says why: a model that is no single-input image classifier
+    built as a graph, an unknown layer or choice. p_c = s(m) with m the log odds and s the logistic function, so
+    dp_c/dx = s(m) s(-m) dm/dx. The passes differentiate m, and the factor comes last: where the softmax saturates
+    nothing is lost before it. "probability" and "log_odds" rank voxels alike.
     """
 
     def __init__(
@@ -163,16 +145,12 @@ class Attributor:
             if value not in CHOICES[name]:
                 raise ValueError(f"{name}={value!r} is not known: choose one of {', '.join(CHOICES[name])}.")
         if blur_sigma is not None and not blur_sigma > 0:
-            raise ValueError(
-                f"blur_sigma is {blur_sigma}, expected a positive number of layer pixels, or None for no blur."
-            )
+            raise ValueError(f"blur_sigma is {blur_sigma}, expected a positive number of pixels, or None for no blur.")
         if not isinstance(model, keras.Model):
             raise TypeError(f"model is a {type(model).__name__}, expected a keras.Model.")
-        if not getattr(model, "inputs", None) or len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
-            shapes = [tuple(tensor.shape) for tensor in getattr(model, "inputs", None) or ()]
-            raise ValueError(
-                f"Model {model.name!r} has inputs {shapes}, expected one of shape (n, height, width, channels)."
-            )
+        shapes = [tuple(tensor.shape) for tensor in getattr(model, "inputs", None) or ()]
+        if len(shapes) != 1 or len(shapes[0]) != 4:
+            raise ValueError(f"Model {model.name!r} has inputs {shapes}, expected one, (n, height, width, channels).")
         self.model, self.score, self.blur_sigma = model, score, blur_sigma
         self.maximum, self.inversion, self.gradient, self.memory = maximum, inversion, gradient, memory
         self.traces = 0
@@ -188,9 +166,8 @@ class Attributor:
         last_names = Counter(step.name.rsplit("/")[-1] for step in self._steps)
         self._short = {s: min(s.name, s.name.rsplit("/")[-1], key=lambda n: last_names[n] != 1) for s in self._steps}
         if layers is None:
-            self._taps = {self._short[step]: step for step in _default_layers(self._steps, self._head)}
-        else:
-            self._taps = {name: self._find(name) for name in ([layers] if isinstance(layers, str) else layers)}
+            layers = [self._short[step] for step in _default_layers(self._steps, self._head)]
+        self._taps = {name: self._find(name) for name in ([layers] if isinstance(layers, str) else layers)}
         self.layers = tuple(self._taps)
         self._missing = self._why_not()
         self.methods = tuple(method for method in METHODS if method not in self._missing)
@@ -220,26 +197,17 @@ class Attributor:
         return missing
 
     def keys(self, methods: Iterable[str] | None = None) -> list[tuple[str, str]]:
-        """Return the keys (method, layer) of the maps that a call gives.
-
-        Raises
-        ------
-        ValueError
-            If a method is not known, or cannot be had of this network.
-        """
+        """Return the keys (method, layer) of the maps that a call gives; a method that cannot be had raises."""
         methods = self.methods if methods is None else [methods] if isinstance(methods, str) else list(methods)
         for method in methods:
-            if method not in METHODS:
-                raise ValueError(f"Method {method!r} is not known: choose among {', '.join(METHODS)}.")
-            if method in self._missing:
-                raise ValueError(f"Method {method!r} cannot be had of {self.model.name!r}: {self._missing[method]}.")
+            if method not in self.methods:
+                reason = self._missing.get(method, f"it is not known, choose among {', '.join(self.methods)}")
+                raise ValueError(f"Method {method!r} cannot be had of {self.model.name!r}: {reason}.")
         places = dict.fromkeys(INPUT_METHODS, ("input",))
         places["cam"] = (self._short[self._pooled[1]],) if self._pooled else ()
         return [(method, layer) for method in dict.fromkeys(methods) for layer in places.get(method, self.layers)]
 
-    def __call__(
-        self, images: np.ndarray, classes: Sequence[int] | int, methods: Iterable[str] | None = None
-    ) -> dict[tuple[str, str], np.ndarray]:
+    def __call__(self, images: np.ndarray, classes, methods: Iterable[str] | None = None) -> dict[tuple, np.ndarray]:
         """Return the maps of a batch of images.
 
         Parameters
@@ -249,14 +217,13 @@ class Attributor:
         classes : int or array of int, (n,)
             The class whose score is explained, for each image or for all.
         methods : iterable of str, optional
-            Among `.methods`; None for all of them.
+            None for all in `.methods`.
 
         Returns
         -------
         dict of (method, layer) to float32 array
-            Raw values at the map's own resolution: (n, H', W'); at the input of several channels (n, H, W, C).
-            Keys: ("saliency", "input"), ("guided_backprop", "input"), ("cam", the pooled layer), ("grad_cam", layer),
-            ("sam", layer), ("hires_cam", layer), ("layer_cam", layer).
+            Raw values at the map's own resolution: (n, H', W'); at the input of several channels (n, H, W, C). The
+            layer of "saliency" and "guided_backprop" is "input", that of "cam" is the pooled one.
 
         Raises
         ------
@@ -276,7 +243,7 @@ class Attributor:
         parts = [passes(images[i : i + size], classes[i : i + size]) for i in range(0, len(images), size)]
         score, *maps = (np.concatenate(part) if len(parts) > 1 else part[0] for part in zip(*parts, strict=True))
         if not np.isfinite(score).all():
-            first = np.flatnonzero(~np.isfinite(score))[0]
+            first = np.isfinite(score).argmin()
             raise FloatingPointError(f"The class score of image {first} is {score[first]}: look at the weights.")
         if self.score == "probability" and np.abs(score).max() > 87:
             message = "A probability is so near 0 or 1 that its gradient underflows: score='log_odds' ranks alike."
@@ -289,11 +256,11 @@ class Attributor:
             raise ValueError(f"images has shape {images.shape}, expected (n > 0, {', '.join(map(str, shape[1:]))}).")
         images = np.ascontiguousarray(images, "float64" if self.model.inputs[0].dtype == "float64" else "float32")
         if not np.isfinite(images).all():
-            first = np.flatnonzero(~np.isfinite(images).reshape(len(images), -1).all(axis=1))[0]
+            first = np.isfinite(images).all(axis=(1, 2, 3)).argmin()
             raise ValueError(f"images holds NaN or infinity, first in image {first}: replace them first.")
         if not np.issubdtype(classes.dtype, np.integer) or classes.shape not in ((), (len(images),)):
             raise ValueError(
-                f"classes is {classes.dtype} {classes.shape}, expected one integer or {len(images)} of them."
+                f"classes is {classes.dtype} {classes.shape}, expected an integer or {len(images)} of them."
             )
         if classes.min() < 0 or classes.max() >= self._classes:
             raise ValueError(f"classes holds {classes.min()}..{classes.max()}, expected 0..{self._classes - 1}.")
@@ -323,18 +290,18 @@ class Attributor:
 
         wrt = (("input",) if "saliency" in methods else ()) + layers
         score, activations, plain, guided = gradients(forward, images, wrt, "guided_backprop" in methods)
-        factor = ops.sigmoid(score) * ops.sigmoid(-score) if self.score == "probability" else None
+        factor = ops.sigmoid(score) * ops.sigmoid(-score) if self.score == "probability" else ops.ones_like(score)
         maps = []
         for method, layer in keys:
             if method == "cam":
                 maps.append(self._cam(self._last(activations["pooled"]), classes))
-                continue
-            if method in INPUT_METHODS:
-                value = self._last(plain["input"] if method == "saliency" else guided)
-                value = value[..., 0] if value.shape[-1] == 1 else value
+            elif method in INPUT_METHODS:
+                value = self._last(plain["input"] if method == "saliency" else guided) * factor[:, None, None, None]
+                maps.append(value[..., 0] if value.shape[-1] == 1 else value)
             else:
-                value = getattr(self, f"_{method}")(self._last(activations[layer]), self._last(plain[layer]))
-            maps.append(value if factor is None else value * ops.reshape(factor, (-1,) + (1,) * (len(value.shape) - 1)))
+                formula = self._sam if method == "sam" else LAYER_MAPS[method]
+                value = formula(self._last(activations[layer]), self._last(plain[layer]))
+                maps.append(value * factor[:, None, None])
         return [score, *maps]
 
     def _last(self, tensor):
@@ -351,15 +318,6 @@ class Attributor:
     def _cam(self, activation, classes):
         weights = ops.take(ops.convert_to_tensor(self._pooled[0].operation.kernel), classes, axis=1)
         return ops.einsum("nhwk,kn->nhw", activation, ops.cast(weights, "float32"))
-
-    def _grad_cam(self, activation, gradient):
-        return ops.relu(ops.einsum("nhwk,nk->nhw", activation, ops.mean(gradient, axis=(1, 2))))
-
-    def _hires_cam(self, activation, gradient):
-        return ops.sum(gradient * activation, axis=-1)
-
-    def _layer_cam(self, activation, gradient):
-        return ops.relu(ops.sum(ops.relu(gradient) * activation, axis=-1))
 
     def _sam(self, activation, gradient):
         if self.gradient == "mean":
@@ -393,10 +351,8 @@ def grad_cam(model: keras.Model, images, classes, layer: str, **readings) -> np.
 
 
 def sam(model: keras.Model, images, classes, layer: str, **readings) -> np.ndarray:
-    """Return the saliency activation map of a layer, (n, H', W') (Philbrick et al. 2018, AJR 211:1184).
+    """Return sum_k |B(G_k)| A'_k of a layer, (n, H', W') (Philbrick et al. 2018, AJR 211:1184).
 
-    Notes
-    -----
-    sum_k |B(G_k)| A'_k, where A'_k = max_xy(A_k) - A_k where B(G_k) < 0, and A_k elsewhere.
+    A'_k is max_xy(A_k) - A_k where B(G_k) < 0, and A_k elsewhere.
     """
     return Attributor(model, [layer], **readings)(images, classes, "sam")["sam", layer]

@@ -6,34 +6,21 @@ The only file that knows a backend. With `attribution.py` it can be lifted out: 
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import signature
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 
 BACKEND = keras.backend.backend()
-SMOOTH = tuple(
-    getattr(keras.activations, name)
-    for name in ("linear", "softmax", "log_softmax", "sigmoid", "tanh", "softplus", "softsign", "exponential")
-)
+SMOOTH = ("linear", "softmax", "log_softmax", "sigmoid", "tanh", "softplus", "softsign", "exponential")
+SMOOTH = [getattr(keras.activations, name) for name in SMOOTH]
 PURE_ACTIVATIONS = ("ReLU", "Relu", "Softmax", "Sigmoid")
-UNGATED = {
-    *(
-        "Add",
-        "Subtract",
-        "Multiply",
-        "Divide",
-        "TrueDivide",
-        "Negative",
-        "Square",
-        "Sqrt",
-        "Rsqrt",
-        "Exp",
-        "Log",
-        "Power",
-    ),
-    *("Mean", "Sum", "Var", "Softmax", "Sigmoid", "Tanh", "Matmul", "Einsum", "Conv", "MaxPool", "AveragePool", "Pad"),
-    *("Reshape", "Transpose", "Flatten", "Squeeze", "ExpandDims", "Concatenate", "Stack", "Split", "GetItem", "Cast"),
-}
+UNGATED = (  # operations, by the name of their class
+    "Add Subtract Multiply Divide TrueDivide Negative Square Sqrt Rsqrt Exp Log Power Mean Sum Var Softmax Sigmoid "
+    "Tanh Matmul Einsum Conv MaxPool AveragePool Pad Reshape Transpose Flatten Squeeze ExpandDims Concatenate Stack "
+    "Split GetItem Cast"
+)
 
 if BACKEND == "tensorflow":
     import tensorflow as tf
@@ -43,21 +30,12 @@ elif BACKEND == "torch":
     import torch
 else:
     raise ImportError(
-        f"Keras runs on {BACKEND!r}, which has no gradients here: set KERAS_BACKEND to tensorflow, jax or torch."
+        f"Keras runs on {BACKEND!r}: set KERAS_BACKEND to tensorflow, jax or torch, which have gradients."
     )
 
 
-class Gate:
-    """The rule by which every ReLU of a pass lets a gradient through.
-
-    Plain: g where the output a > 0. Guided: g where a > 0 and g > 0 (Springenberg et al. 2015, arXiv 1412.6806).
-    """
-
-    guided = False
-
-
 def _gradients_tensorflow(forward: Callable, images, wrt: tuple[str, ...], guided: bool):
-    gate, taps = Gate(), {"input": images}
+    gate, taps = SimpleNamespace(guided=False), {"input": images}
 
     @tf.custom_gradient
     def relu(x):
@@ -78,7 +56,7 @@ def _gradients_tensorflow(forward: Callable, images, wrt: tuple[str, ...], guide
 
 
 def _gradients_torch(forward: Callable, images, wrt: tuple[str, ...], guided: bool):
-    gate = Gate()
+    gate = SimpleNamespace(guided=False)
 
     class Relu(torch.autograd.Function):
         @staticmethod
@@ -99,9 +77,8 @@ def _gradients_torch(forward: Callable, images, wrt: tuple[str, ...], guided: bo
         total, plain, guided_gradient = score.sum(), {}, None
         if wrt:
             sources = [taps[name] for name in wrt]
-            plain = dict(
-                zip(wrt, torch.autograd.grad(total, sources, retain_graph=guided, allow_unused=True), strict=True)
-            )
+            found = torch.autograd.grad(total, sources, retain_graph=guided, allow_unused=True)
+            plain = dict(zip(wrt, found, strict=True))
         if guided:
             gate.guided = True
             (guided_gradient,) = torch.autograd.grad(total, images, allow_unused=True)
@@ -109,7 +86,7 @@ def _gradients_torch(forward: Callable, images, wrt: tuple[str, ...], guided: bo
 
 
 def _gradients_jax(forward: Callable, images, wrt: tuple[str, ...], guided: bool):
-    gate, probes = Gate(), {}
+    gate = SimpleNamespace(guided=False)
 
     @jax.custom_vjp
     def relu(x):
@@ -157,15 +134,12 @@ def gradients(forward: Callable, images, wrt: tuple[str, ...], guided: bool):
     wrt : tuple of str
         "input" and names of taps: the plain gradient of the summed score is taken with respect to these.
     guided : bool
-        Whether to go back once more, with guided gates, to the input.
+        Whether to go back once more to the input, every ReLU letting g through only where a > 0 and g > 0.
 
     Returns
     -------
-    score : tensor, (n,)
-    taps, plain : dict of tensor
-        The tapped tensors; the plain gradient by name in `wrt`.
-    guided : tensor or None
-        The guided gradient with respect to `images`.
+    score, taps, plain, guided
+        The score (n,); tapped tensors by name; plain gradients by name in `wrt`; the guided gradient, or None.
 
     Raises
     ------
@@ -174,32 +148,25 @@ def gradients(forward: Callable, images, wrt: tuple[str, ...], guided: bool):
     """
     run = {"tensorflow": _gradients_tensorflow, "jax": _gradients_jax, "torch": _gradients_torch}[BACKEND]
     score, taps, plain, guided_gradient = run(forward, images, wrt, guided)
-    for name in wrt:
-        if plain[name] is None:
-            raise ValueError(
-                f"The class score does not depend on {name!r}: no gradient reaches it. Choose another layer."
-            )
-    if guided and guided_gradient is None:
-        raise ValueError("The class score does not depend on the input.")
+    cut = [name for name in wrt if plain[name] is None] + (["input"] if guided and guided_gradient is None else [])
+    if cut:
+        raise ValueError(
+            f"The class score does not depend on {cut[0]!r}: no gradient reaches it. Choose another layer."
+        )
     return score, taps, plain, guided_gradient
 
 
-def compiled(function: Callable, variables: list, signature: list[tuple[tuple, str]]) -> Callable:
-    """Compile a function of arrays once, for batches of any size.
+def compiled(function: Callable, variables: list, specs: list[tuple[tuple, str]]) -> Callable:
+    """Compile a function of arrays once, for batches of any size; return a callable that takes and gives NumPy arrays.
 
     Parameters
     ----------
     function : callable
-        Takes as many tensors as `signature` has entries, returns a list of tensors as long as its first argument.
+        Takes as many tensors as `specs` has entries, returns a list of tensors as long as its first argument.
     variables : list of keras.Variable
         What the function reads: later changes of their values are seen, writes to them are not done.
-    signature : list of (shape, dtype)
-        Shapes with None where they vary.
-
-    Returns
-    -------
-    callable
-        Takes and returns NumPy arrays.
+    specs : list of (shape, dtype)
+        Of the arguments; None where a length varies.
 
     Notes
     -----
@@ -214,11 +181,12 @@ def compiled(function: Callable, variables: list, signature: list[tuple[tuple, s
 
         traced = jax.jit(pure)
 
+        def pad(array):
+            missing = (1 << (len(array) - 1).bit_length()) - len(array)
+            return np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) if missing else array
+
         def run(*arguments):
-            padded = [
-                np.pad(a, [(0, (1 << (len(a) - 1).bit_length()) - len(a))] + [(0, 0)] * (a.ndim - 1), "edge")
-                for a in arguments
-            ]
+            padded = map(pad, arguments)
             return [output[: len(arguments[0])] for output in traced([v.value for v in variables], *padded)]
 
     else:
@@ -228,8 +196,7 @@ def compiled(function: Callable, variables: list, signature: list[tuple[tuple, s
                 return function(*arguments)
 
         if BACKEND == "tensorflow":
-            specs = [tf.TensorSpec(shape, dtype) for shape, dtype in signature]
-            run = tf.function(stateless, input_signature=specs, autograph=False)
+            run = tf.function(stateless, input_signature=[tf.TensorSpec(*spec) for spec in specs], autograph=False)
         else:
 
             def run(*arguments):
@@ -243,18 +210,9 @@ def compiled(function: Callable, variables: list, signature: list[tuple[tuple, s
 class Step:
     """One operation of a model.
 
-    Attributes
-    ----------
-    name : str
-        The operation's, after the names of the models it lies in ("resnet50/conv1_conv"); its second call ends in "#2".
-    operation, node : object
-        Keras's own; None for the input.
-    sources : dict
-        Identity of each tensor that enters -> (the step, and which of its outputs, that gives it).
-    shape : tuple
-        Of the first output, batch first.
-    gate : str
-        See `gate_of`.
+    `name` is the operation's, after the names of the models it lies in ("resnet50/conv1_conv"); its second call ends
+    in "#2". `operation` and `node` are Keras's own. `sources` tells, by the identity of each tensor that enters, which
+    step gives it, and as which output. `shape` is that of the first output, batch first. `gate`: see `gate_of`.
     """
 
     name: str
@@ -290,14 +248,11 @@ def survey(model: keras.Model) -> list[Step]:
         known = dict(zip(map(id, graph.inputs), entering, strict=True))
         for depth in sorted(graph._nodes_by_depth, reverse=True):
             for node in graph._nodes_by_depth[depth]:
-                if node.is_input or any(id(tensor) not in known for tensor in node.input_tensors):
+                if node.is_input or any(id(t) not in known for t in node.input_tensors):
                     continue
-                name, sources = (
-                    path + node.operation.name,
-                    {id(tensor): known[id(tensor)] for tensor in node.input_tensors},
-                )
+                name, sources = path + node.operation.name, {id(t): known[id(t)] for t in node.input_tensors}
                 if isinstance(node.operation, keras.Model):
-                    leaving = follow(node.operation, [known[id(tensor)] for tensor in node.input_tensors], name + "/")
+                    leaving = follow(node.operation, [known[id(t)] for t in node.input_tensors], name + "/")
                 else:
                     calls[name] += 1
                     name += f"#{calls[name]}" if calls[name] > 1 else ""
@@ -332,7 +287,7 @@ def gate_of(operation) -> str:
     if isinstance(operation, keras.layers.ReLU) or kind in ("Relu", "ReLU"):
         return "relu" if is_relu(operation.call) else "a ReLU with a slope, a cap or a threshold"
     if not isinstance(operation, keras.layers.Layer):
-        return "none" if kind in UNGATED else f"the operation {kind}"
+        return "none" if kind in UNGATED.split() else f"the operation {kind}"
     if isinstance(operation, keras.layers.Lambda) or not type(operation).__module__.startswith("keras."):
         return f"{kind}, whose inside is not known"
     if isinstance(operation, (keras.layers.LeakyReLU, keras.layers.PReLU, keras.layers.ELU)):
@@ -365,7 +320,7 @@ def replay(steps: list[Step], head: Step, images, relu: Callable, tap: Callable)
         operation, changes = step.operation, {}
         split = step.gate == "relu" or step is head
         if isinstance(operation, keras.layers.Layer):
-            if operation._call_has_training_arg:
+            if "training" in signature(operation.call).parameters:
                 kwargs["training"] = False
             if operation.compute_dtype != operation.variable_dtype and not has_layers(operation):
                 changes["_dtype_policy"] = keras.DTypePolicy("float32")
