@@ -21,7 +21,7 @@
 # How a map is shown is the paper's choice: saliency by the **rank** of its absolute value, guided backpropagation by
 # the rank of its value, CAM and Grad-CAM by their values **within their own range**. The lowest 2.5 % (of the voxels
 # of a rank map, of the range of the others) are transparent. So colours compare places within a panel, never two
-# panels.
+# panels. Of a cohort without phases the first eight series are drawn.
 
 # %%
 from IPython.display import display

@@ -49,7 +49,8 @@ display(pd.read_csv(source.parent / "slices.csv").round(3))
 # ## Figure 4
 #
 # Each map is shown within its own range, the lowest 2.5 % of which are transparent: colours compare places within a
-# panel, never two panels. Rows from the shallowest layer (cells of 2 x 2 voxels) to the deepest (32 x 32).
+# panel, never two panels. Of a cohort without phases the first eight series are drawn. Rows from the shallowest layer
+# (cells of 2 x 2 voxels) to the deepest (32 x 32).
 
 # %%
 rows = [map_row("sam", layer, f"Layer {LAYER_TITLES[layer]}") for layer in LAYERS]
