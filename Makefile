@@ -25,6 +25,7 @@ reproduce: setup  ## the same at the paper's size, from nothing: runs/paper (hou
 	$(SNAKEMAKE) --configfile config/paper.yaml
 
 apply: setup  ## run a trained network on your own CT: make apply DICOM=/path/to/folder
+	@test -d "$(DICOM)" || { echo 'Say where your CT is: make apply DICOM=/path/to/folder (found no folder "$(DICOM)").'; exit 2; }
 	$(SNAKEMAKE) --configfile config/apply.yaml --config dicom="$(abspath $(DICOM))" --forcerun prepare_cohort
 
 publish: setup  ## copy a run's figures and tables into figures/ and tables/

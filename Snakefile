@@ -48,7 +48,7 @@ rule all:
     input:
         f"{RUN}/votes/volumes.parquet",
         expand(f"{RUN}/figures/{{figure}}.png", figure=["fig1", "fig3", "fig4"]),
-        [] if OWN_CT else f"{RUN}/claims.csv",
+        f"{RUN}/masking/done.json" if OWN_CT else f"{RUN}/claims.csv",
 
 
 rule prepare_cohort:

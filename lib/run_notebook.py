@@ -125,7 +125,7 @@ def run_notebook(notebook: nbformat.NotebookNode, executed: Path, parameters: di
         progress_bar=False,
         stdout_file=Console(),
         stderr_file=Console(),
-        extra_arguments=["--IPKernelApp.log_level=40"],
+        extra_arguments=["--IPKernelApp.log_level=50"],
     )
     return time.monotonic() - start
 
