@@ -1,12 +1,8 @@
 # One-line doors; the work is in Snakefile (what depends on what), notebooks/ and lib/.
 PYTHON ?= python3
 BIN := .venv/bin
-CORES ?= 2
 PROFILE ?= quick
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-export TF_CPP_MIN_LOG_LEVEL ?= 2
-export PYDEVD_DISABLE_FILE_VALIDATION ?= 1
-SNAKEMAKE := snakemake --cores $(CORES) --rerun-incomplete --quiet rules host
 
 .PHONY: help setup figures reproduce apply publish test test-oracles test-backends lint sync report
 help:  ## list the targets
@@ -19,14 +15,14 @@ setup: .venv/installed  ## install everything into .venv
 	touch $@
 
 figures: setup  ## run every notebook on the embedded quick profile: runs/quick
-	$(SNAKEMAKE) --configfile config/$(PROFILE).yaml
+	snakemake --configfile config/$(PROFILE).yaml
 
 reproduce: setup  ## the same at the paper's size, from nothing: runs/paper (hours)
-	$(SNAKEMAKE) --configfile config/paper.yaml
+	snakemake --configfile config/paper.yaml
 
 apply: setup  ## run a trained network on your own CT: make apply DICOM=/path/to/folder
 	@test -d "$(DICOM)" || { echo 'Say where your CT is: make apply DICOM=/path/to/folder (found no folder "$(DICOM)").'; exit 2; }
-	$(SNAKEMAKE) --configfile config/apply.yaml --config dicom="$(abspath $(DICOM))" --forcerun prepare_cohort
+	snakemake --configfile config/apply.yaml --config dicom="$(abspath $(DICOM))" --forcerun prepare_cohort
 
 publish: setup  ## copy a run's figures and tables into figures/ and tables/
 	python -m lib.publish runs/$(PROFILE)

@@ -4,6 +4,8 @@ A rule is a notebook. It runs again when the notebook, a module of lib that it i
 """
 
 import json
+import os
+import sys
 from pathlib import Path
 
 from lib.provenance import modules_used
@@ -11,6 +13,10 @@ from lib.provenance import modules_used
 
 configfile: "config/quick.yaml"
 
+
+# The notebooks run in the environment that snakemake runs in, wherever it was called from.
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 RUN = f"runs/{config['profile']}"
 OWN_CT = config["profile"] == "apply"

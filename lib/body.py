@@ -30,7 +30,7 @@ def body_mask(hu: np.ndarray, pixel_mm: float = 0.8) -> np.ndarray:
 
     Notes
     -----
-    Philbrick et al. removed voxels outside the body without saying how (card 3.17). The component is found on a grid
+    Philbrick et al. removed voxels outside the body without saying how. The component is found on a grid
     of half the resolution (at pixels up to 1 mm); only its border is decided pixel by pixel.
     """
     hu = np.asarray(hu)

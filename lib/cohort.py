@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import zarr
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from lib.paper import PHASES
 from lib.provenance import atomic_path, require, resolve
@@ -265,7 +265,7 @@ def slice_weights(slices: pd.DataFrame) -> np.ndarray:
 
     Notes
     -----
-    w = N / (5 P_k n_pk) with N slices, P_k patients who have phase k, n_pk slices of patient p in phase k (card 3.14).
+    w = N / (5 P_k n_pk) with N slices, P_k patients who have phase k, n_pk slices of patient p in phase k.
     """
     if slices["phase"].isna().any():
         missing = int(slices["phase"].isna().sum())

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from pydicom import dcmread
 from pydicom.pixels import pixel_array
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from lib.dicom_headers import PARTS, CTSlice, DicomError, Segmentation, Unusable, lenient, read_header, with_syntax
 from lib.dicom_pixels import hounsfield

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import zarr
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from lib.cohort import Cohort
 from lib.dicom import Series, Tree, in_parallel, read_tree

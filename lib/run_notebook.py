@@ -9,6 +9,7 @@ of another type. The executed notebook is kept when a cell fails.
 import argparse
 import io
 import json
+import os
 import re
 import sys
 import time
@@ -115,6 +116,7 @@ def run_notebook(notebook: nbformat.NotebookNode, executed: Path, parameters: di
     check_parameters(notebook, parameters)
     notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
     executed.parent.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("TQDM_MININTERVAL", "10")  # seconds between two states of a progress bar
     start = time.monotonic()
     pm.execute_notebook(
         notebook,

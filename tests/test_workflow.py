@@ -15,11 +15,9 @@ FIGURES = [f"fig{n}" for n in range(1, 7)] + ["s4", "s7"]
 
 
 def snakemake(folder, *arguments):
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "config/smoke.yaml", *arguments]
-    path = f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"
-    return subprocess.run(
-        command, cwd=folder, env={**os.environ, "PATH": path, "PYTHONPATH": str(folder)}, capture_output=True, text=True
-    )
+    command = [sys.executable, "-m", "snakemake", "--configfile", "config/smoke.yaml", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
 def copy_of_the_project(folder):
@@ -50,7 +48,7 @@ def finished(tmp_path_factory):
 
 
 def would_run(folder, *arguments):
-    planned = snakemake(folder, "--dry-run", "--quiet", "host", *arguments)
+    planned = snakemake(folder, "--dry-run", "--quiet", "host", "--", *arguments)
     assert planned.returncode == 0, planned.stderr
     lines = (planned.stdout + planned.stderr).splitlines()
     return {line.split()[1].rstrip(":") for line in lines if line.startswith(("rule ", "localrule "))} - {"all"}
