@@ -14,7 +14,7 @@
 #
 # | | |
 # |---|---|
-# | **reads** | any tree of DICOM files and a `labels.csv`, or nothing at all: then a phantom cohort is written first, as DICOM |
+# | **reads** | any tree of DICOM files and a `labels.csv`, or nothing: then a phantom cohort is written first |
 # | **writes** | `cohort/`: the slices (int16, one array a series), their table, the series, what was rejected and why |
 # | **takes** | about 25 ms a slice on one core to prepare, 50 to 100 ms a slice to paint the phantom |
 #
@@ -24,7 +24,6 @@
 # %%
 from IPython.display import display
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 
 from lib.cohort import Cohort
@@ -70,8 +69,19 @@ if source == "phantom":
         for n, (patient, is_test) in enumerate(zip(ids, test, strict=True))
     ]
     look = {"matrix": matrix, "labelling": labelling, "reader_error": reader_error}
-    begin(dicom_folder, notebook="01_prepare_cohort", parameters={"patients": patients, "slices": slices,
-          "test_slices": test_slices, "seed": seed, "test_seed": test_seed, "key": key, **look})  # fmt: skip
+    begin(
+        dicom_folder,
+        notebook="01_prepare_cohort",
+        parameters={
+            "patients": patients,
+            "slices": slices,
+            "test_slices": test_slices,
+            "seed": seed,
+            "test_seed": test_seed,
+            "key": key,
+            **look,
+        },
+    )
     write_cohort(dicom_folder, plan, processes=processes, **look)
 elif source != "dicom":
     raise ValueError(f'source must be "phantom" or "dicom", got {source!r}.')
@@ -88,7 +98,8 @@ prepare_cohort(dicom_folder, cohort, labels=found, split=split, key=key, private
 prepared = Cohort.open(cohort)
 series = pd.read_csv(cohort / "series.csv", dtype={"patient": str, "series": str})
 rejected = pd.read_csv(cohort / "rejected.csv")
-print(f"{len(prepared.slices)} slices of {len(series)} series of {series.patient.nunique()} patients; {len(rejected)} rejected")
+people = series.patient.nunique()
+print(f"{len(prepared.slices)} slices of {len(series)} series of {people} patients; {len(rejected)} rejected")
 display(rejected)
 
 # %% [markdown]
@@ -97,7 +108,7 @@ display(rejected)
 # %%
 counted = prepared.slices.groupby(["split", "phase"])
 counts = counted.agg(slices=("slice", "size"), series=("series", "nunique"), patients=("patient", "nunique"))
-display(counts.unstack("phase").reindex(columns=PHASES, level=1))
+display(counts.reindex(PHASES, level="phase"))
 
 # %%
 phases_of_a_patient = series.groupby("patient").phase.nunique()

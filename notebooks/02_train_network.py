@@ -58,8 +58,24 @@ seed: int = 1  # of weights, order and augmentation
 # Mean 0 and SD 1 over the body's voxels of the training split; 0 outside the body.
 
 # %%
-parameters = {name: globals()[name] for name in ("image_size", "channels", "initializer", "learning_rate", "decay",
-    "factor", "patience", "stop_after", "max_epochs", "batch_size", "rotation", "translation", "seed")}  # fmt: skip
+parameters = {
+    name: globals()[name]
+    for name in (
+        "image_size",
+        "channels",
+        "initializer",
+        "learning_rate",
+        "decay",
+        "factor",
+        "patience",
+        "stop_after",
+        "max_epochs",
+        "batch_size",
+        "rotation",
+        "translation",
+        "seed",
+    )
+}
 cohort = require(cohort, "01_prepare_cohort")
 folder = begin(network, notebook="02_train_network", parameters=parameters, inputs=(cohort / "slices.parquet",))
 slices = Cohort.open(cohort)
@@ -74,8 +90,9 @@ print({split: len(part) for split, part in rows.items()})
 
 # %%
 weights = {split: slice_weights(rows[split]) for split in ("train", "val")}
-training = Slices(slices, rows["train"], standardisation, weights["train"],
-                  batch_size=batch_size, seed=seed, keep=keep_in_memory)  # fmt: skip
+training = Slices(
+    slices, rows["train"], standardisation, weights["train"], batch_size=batch_size, seed=seed, keep=keep_in_memory
+)
 validation = Slices(slices, rows["val"], standardisation, weights["val"], batch_size=batch_size, keep=keep_in_memory)
 pd.Series(weights["train"]).groupby(rows["train"].phase.to_numpy()).agg(["sum", "min", "max"])
 
@@ -96,9 +113,15 @@ model.summary()
 # %%
 schedule = Schedule(learning_rate, factor, patience, stop_after, max_epochs, decay)
 history = train(
-    model, training, validation, schedule, folder / "training.npz",
-    rotation=rotation, translation=translation, seed=seed,
-)  # fmt: skip
+    model,
+    training,
+    validation,
+    schedule,
+    folder / "training.npz",
+    rotation=rotation,
+    translation=translation,
+    seed=seed,
+)
 display(history)
 
 # %%
@@ -131,8 +154,14 @@ with atomic_path(folder / "history.csv") as file:
 standardisation.save(folder / "standardisation.json")
 with atomic_path(folder / "model.keras") as file:
     model.save(file)
-sidecar = write_sidecar(folder / "model.keras", notebook="02_train_network", parameters=parameters, seed=seed,
-                        inputs=(cohort / "slices.parquet",), seconds=round(history.seconds.sum()))  # fmt: skip
+sidecar = write_sidecar(
+    folder / "model.keras",
+    notebook="02_train_network",
+    parameters=parameters,
+    seed=seed,
+    inputs=(cohort / "slices.parquet",),
+    seconds=round(history.seconds.sum()),
+)
 sidecar.rename(folder / "provenance.json")
 
 # %% [markdown]
@@ -143,5 +172,8 @@ sidecar.rename(folder / "provenance.json")
 
 # %%
 best = history.loc[history.val_loss.idxmin()]
-print(f"{model.count_params():,} weights; lowest validation loss {best.val_loss:.3f} in epoch {best.epoch:.0f} of {len(history)}")
+print(
+    f"{model.count_params():,} weights; lowest validation loss {best.val_loss:.3f} "
+    f"in epoch {best.epoch:.0f} of {len(history)}"
+)
 assert model.count_params() == {1: 132_181, 3: 132_469}[channels]

@@ -15,11 +15,11 @@
 # | | |
 # |---|---|
 # | **reads** | `predictions.parquet` and `history.csv` of 02_train_network |
-# | **writes** | `votes/volumes.parquet`, `tables/table1_*.csv`, `table2.csv`, `headline.csv`, `voting_rules.csv`, `roc.csv`, `figures/s4` |
+# | **writes** | `votes/volumes.parquet`; `tables/`: `table1_*`, `table2`, `headline`, `voting_rules`; `figures/s4` |
 # | **takes** | seconds |
 #
-# A cohort prepared with `split="apply"` (somebody's own CT) has no predictions yet: the network makes them here. Where it
-# has no labels either, there is a vote but nothing to compare it with, and the tables are left out.
+# A cohort prepared with `split="apply"` (somebody's own CT) has no predictions yet: the network makes them here. Where
+# it has no labels either, there is a vote but nothing to compare it with, and the tables are left out.
 
 # %%
 from IPython.display import display
@@ -59,9 +59,9 @@ print(f"{len(slices)} slices of {slices.series.nunique()} series of {slices.pati
 # %% [markdown]
 # ## The vote
 #
-# Every series votes by itself, also where a phase was reconstructed twice. The paper names its rule Pandemonium and says
-# that a vote weighs as much as the probability of the phase voted for. Four other rules stand beside it, because the
-# paper's own voting tables stem from two different runs, and another rule is the likeliest difference between them.
+# Every series votes by itself, also where a phase was reconstructed twice. The paper names its rule Pandemonium and
+# says that a vote weighs as much as the probability of the phase voted for. Four other rules stand beside it, because
+# the paper's own voting tables stem from two different runs, and another rule is one way to get two runs.
 
 # %%
 volumes = {name: vote_volumes(slices, name) for name in RULES}
@@ -79,8 +79,10 @@ display(chosen.head(10))
 schemes = {}
 if labelled:
     shares = chosen[[f"share_{phase}" for phase in PHASES]].to_numpy()
-    schemes = {"single": (slices.phase, slices.predicted, slices[list(PHASES)].to_numpy()),
-               "voting": (chosen.phase, chosen.winner, shares)}  # fmt: skip
+    schemes = {
+        "single": (slices.phase, slices.predicted, slices[list(PHASES)].to_numpy()),
+        "voting": (chosen.phase, chosen.winner, shares),
+    }
     matrices = {scheme: confusion(labels, predicted) for scheme, (labels, predicted, _) in schemes.items()}
     for name, scheme in (("table1_slices", "single"), ("table1_volumes", "voting")):
         print(f"{name}: {matrices[scheme].to_numpy().sum()} counted (the paper: {published(name).to_numpy().sum()})")
@@ -108,8 +110,8 @@ if labelled:
 # %% [markdown]
 # ## The headline figures
 #
-# The paper's headline is reproduced from its own Table 1 by one reading only: every phase weighs the same, recall and F1
-# are macro averages, and "precision" is the average precision of the one-hot predictions, which is always lower than
+# The paper's headline is reproduced from its own Table 1 by one reading only: every phase weighs the same, recall and
+# F1 are macro averages, and "precision" is the average precision of the one-hot predictions, which is lower than
 # precision proper. Both stand here; compare like with like.
 
 # %%
@@ -119,7 +121,9 @@ if labelled:
         auc = areas[scheme].loc["mean"]
         neighbours = {"errors_in_neighbouring_phase": adjacent_errors(matrices[scheme])}
         plain = {f"plain_{name}": value for name, value in macro(labels, predicted).items()}
-        lines.append({"scheme": scheme, **headline(labels, predicted), "roc_auc": auc["roc_auc"], **plain, **neighbours})
+        lines.append(
+            {"scheme": scheme, **headline(labels, predicted), "roc_auc": auc["roc_auc"], **plain, **neighbours}
+        )
     ours = pd.DataFrame(lines).set_index("scheme")
     with atomic_path(tables / "headline.csv") as file:
         ours.to_csv(file)

@@ -23,7 +23,7 @@
 # | guided backprop | the same, but at every ReLU only positive gradient of positive activation passes | 512 x 512 |
 # | CAM | last activations, weighted by the phase's weights in the dense layer | 16 x 16 |
 # | Grad-CAM | a layer's activations, weighted by their mean gradient; negatives become 0 | the layer's |
-# | SAM | a layer's activations, weighted voxel by voxel by the blurred gradient's size, and inverted where it is negative | the layer's |
+# | SAM | a layer's activations times the size of their blurred gradient, inverted where it is negative | the layer's |
 
 # %%
 from IPython.display import display
@@ -40,7 +40,9 @@ from lib.selection import representative_slices
 # %% tags=["parameters"]
 cohort: str = "runs/quick/cohort"  # made by 01_prepare_cohort
 network: str = "runs/quick/networks/top"  # made by 02_train_network
-predictions: str = "runs/quick/networks/top/predictions.parquet"  # of 02_train_network, or 04_vote_slices for your own CT
+predictions: str = (
+    "runs/quick/networks/top/predictions.parquet"  # of 02_train_network, or 04_vote_slices for your own CT
+)
 maps: str = "runs/quick/maps"  # where the maps go
 score: str = "logit"  # what is differentiated: "logit", or the softmax "probability"
 blur_sigma: float = 0.75  # SAM's blur of the gradient, in pixels of the layer
@@ -71,10 +73,12 @@ classes = shown["phase"].map(PHASES.index).to_numpy()
 attributor = Attributor(model, score=score, blur_sigma=blur_sigma)
 computed = attributor(images, classes)
 pd.DataFrame(
-    [(*key, "x".join(map(str, m.shape[1:])), float(m.min()), float(m.max()), float((m == 0).mean()))
-     for key, m in computed.items()],
+    [
+        (*key, "x".join(map(str, m.shape[1:])), float(m.min()), float(m.max()), float((m == 0).mean()))
+        for key, m in computed.items()
+    ],
     columns=["method", "layer", "size", "lowest", "highest", "share of zeros"],
-)  # fmt: skip
+)
 
 # %% [markdown]
 # ## Save
@@ -90,16 +94,20 @@ with atomic_path(maps / "maps.npz") as file:
 with atomic_path(maps / "slices.csv") as file:
     columns = ["phase", "patient", "series", "slice", "kidney_position", "probability"]
     shown[columns].assign(name=names.to_numpy()).to_csv(file, index=False)
-write_sidecar(maps / "maps.npz", notebook="05_compute_maps", inputs=(network / "model.keras",),
-              parameters={"score": score, "blur_sigma": blur_sigma})  # fmt: skip
+write_sidecar(
+    maps / "maps.npz",
+    notebook="05_compute_maps",
+    inputs=(network / "model.keras",),
+    parameters={"score": score, "blur_sigma": blur_sigma},
+)
 
 # %% [markdown]
 # ## Against the paper
 #
-# In the last layer the paper finds that Grad-CAM "approximates" CAM and that SAM does not differ from Grad-CAM. With the
-# logit as the score that is algebra, not a finding: after global average pooling and one dense layer the gradient is
-# the same everywhere in a kernel, so Grad-CAM is the positive part of CAM and SAM is CAM plus a constant, each divided
-# by the number of cells.
+# In the last layer the paper finds that Grad-CAM "approximates" CAM and that SAM does not differ from Grad-CAM. With
+# the logit as the score that is algebra, not a finding: after global average pooling and one dense layer the gradient
+# is the same everywhere in a kernel, so Grad-CAM is the positive part of CAM and SAM is CAM plus a constant, each
+# divided by the number of cells.
 
 # %%
 cam, grad_cam, sam = (computed[method, "conv6"] for method in ("cam", "grad_cam", "sam"))

@@ -16,11 +16,11 @@
 # |---|---|
 # | **reads** | `cohort/`, and the network and its predictions of 02_train_network |
 # | **writes** | `masking/part-*.parquet`: a row a slice, map, layer, region and draw |
-# | **takes** | 13 maps x 2 regions x 3 draws and the control: 81 predictions a slice, about 0.3 s at 256 x 256 on two cores |
+# | **takes** | 13 maps x 2 regions x 3 draws and the control: 81 predictions a slice, 0.3 s at 256 x 256 on two cores |
 #
 # What the paper leaves open, and how it is read here: all voxels of the image are ranked, air included, by the map's
 # absolute value; a map of low resolution is blown up without interpolation; exactly a tenth of the voxels is
-# overwritten, ties are broken at random; the random values are N(0, 1), that is, they have the training voxels' mean and
+# overwritten, ties are broken at random; the random values are N(0, 1): they have the training voxels' mean and
 # SD; three draws are averaged. A tenth chosen at random is the control that the paper lacks.
 #
 # The work goes by batches, each written when it is done. Interrupted, it goes on after the last one.
@@ -41,7 +41,9 @@ from lib.selection import slices_to_mask
 # %% tags=["parameters"]
 cohort: str = "runs/quick/cohort"  # made by 01_prepare_cohort
 network: str = "runs/quick/networks/top"  # made by 02_train_network
-predictions: str = "runs/quick/networks/top/predictions.parquet"  # of 02_train_network, or 04_vote_slices for your own CT
+predictions: str = (
+    "runs/quick/networks/top/predictions.parquet"  # of 02_train_network, or 04_vote_slices for your own CT
+)
 masking: str = "runs/quick/masking"  # where the measurements go
 per_phase: int = 30  # correctly classified test slices a phase, spread over patients; 0 takes all
 fraction: float = 0.1  # of the voxels is overwritten
@@ -59,8 +61,15 @@ seed: int = 3  # of the sample of slices, the noise and the ties
 # Only slices that the network classifies correctly, as in the paper.
 
 # %%
-reading = {"fraction": fraction, "within": within, "fill": fill, "score": score, "interpolation": interpolation,
-           "draws": draws, "seed": seed}  # fmt: skip
+reading = {
+    "fraction": fraction,
+    "within": within,
+    "fill": fill,
+    "score": score,
+    "interpolation": interpolation,
+    "draws": draws,
+    "seed": seed,
+}
 predictions = require(predictions, "02_train_network, or 04_vote_slices for your own CT,")
 model_file = require(resolve(network) / "model.keras", "02_train_network")
 slices = Cohort.open(require(cohort, "01_prepare_cohort"))
@@ -71,16 +80,30 @@ chosen.groupby("phase").agg(slices=("slice", "size"), patients=("patient", "nuni
 # ## Masking
 
 # %%
-folder = begin(masking, notebook="06_mask_voxels", inputs=(model_file, predictions),
-               parameters=reading | {"per_phase": per_phase, "batch_size": batch_size})  # fmt: skip
+folder = begin(
+    masking,
+    notebook="06_mask_voxels",
+    inputs=(model_file, predictions),
+    parameters=reading | {"per_phase": per_phase, "batch_size": batch_size},
+)
 model = keras.models.load_model(model_file)
 standardisation = Standardisation.load(resolve(network) / "standardisation.json")
 attributor = Attributor(model, LAYERS, score=score)
 parts = [folder / f"part-{start:06d}.parquet" for start in range(0, len(chosen), batch_size)]
 todo = np.repeat([not part.exists() for part in parts], batch_size)[: len(chosen)]
 batches = slices.batches(chosen[todo], standardisation, batch_size=batch_size)
-measured = mask_cohort(model, batches, attributor=attributor, network=file_hash(model_file), fractions=(fraction,),
-                       within=within, fill=fill, draws=draws, seed=seed, interpolation=interpolation)  # fmt: skip
+measured = mask_cohort(
+    model,
+    batches,
+    attributor=attributor,
+    network=file_hash(model_file),
+    fractions=(fraction,),
+    within=within,
+    fill=fill,
+    draws=draws,
+    seed=seed,
+    interpolation=interpolation,
+)
 waiting = [part for part in parts if not part.exists()]
 for part, table in zip(waiting, tqdm(measured, total=len(waiting), unit="batch"), strict=True):
     with atomic_path(part) as file:
@@ -93,15 +116,23 @@ for part, table in zip(waiting, tqdm(measured, total=len(waiting), unit="batch")
 
 # %%
 table = pd.concat(map(pd.read_parquet, parts), ignore_index=True)
-left = table.pivot_table(index=["region", "method", "layer"], columns="phase", values="relative_probability", observed=True)
+left = table.pivot_table(
+    index=["region", "method", "layer"], columns="phase", values="relative_probability", observed=True
+)
 left.reindex(columns=[phase for phase in PHASES if phase in left]).round(1)
 
 # %% [markdown]
 # ## Save
 
 # %%
-write_sidecar(folder / "done", notebook="06_mask_voxels", parameters=reading, inputs=(model_file, predictions),
-              slices=len(chosen), rows=len(table))  # fmt: skip
+write_sidecar(
+    folder / "done",
+    notebook="06_mask_voxels",
+    parameters=reading,
+    inputs=(model_file, predictions),
+    slices=len(chosen),
+    rows=len(table),
+)
 
 # %% [markdown]
 # ## Against the paper
@@ -112,4 +143,5 @@ write_sidecar(folder / "done", notebook="06_mask_voxels", parameters=reading, in
 # %%
 by_region = table.groupby("region", observed=True).relative_probability.mean()
 print(by_region.round(1).to_dict())
-assert table.groupby(["series", "slice", "draw"]).size().nunique() == 1, "some slice lacks a map or a region"
+sizes = table.groupby(["series", "slice", "draw"]).size()
+assert sizes.min() == sizes.max(), "some slice lacks a map or a region"
