@@ -6,7 +6,8 @@ import pydicom
 import pytest
 
 from lib.paper import PHASES
-from lib.phantom.study import slice_steps, write_cohort, write_patient
+from lib.phantom.examination import slice_steps
+from lib.phantom.study import write_cohort, write_patient
 from lib.phantom.tissues import KIDNEY_TISSUES, Tissue
 
 
@@ -70,6 +71,18 @@ def test_a_patient_that_is_there_is_not_written_again(cohort):
     before = {path: path.stat().st_mtime_ns for path in cohort.rglob("*.dcm")}
     write_cohort(cohort, [("A", 1, 3, False), ("B", 5, 3, True)], processes=1, matrix=128)
     assert before == {path: path.stat().st_mtime_ns for path in cohort.rglob("*.dcm")}
+
+
+def test_a_patient_written_with_other_settings_is_not_taken_for_this_one(cohort):
+    with pytest.raises(ValueError, match="written with slices=3, but slices=4 is asked for now"):
+        write_cohort(cohort, [("A", 1, 4, False)], processes=1, matrix=128)
+    with pytest.raises(ValueError, match="written with matrix=128, but matrix=512"):
+        write_cohort(cohort, [("A", 1, 3, False)], processes=1)
+
+
+def test_a_series_may_have_one_slice(tmp_path):
+    rows = write_patient(tmp_path, "A", seed=8, slices=1, contiguous=True, matrix=64, phases=["neph"])
+    assert len(rows) == 1 and len(list(tmp_path.rglob("*.dcm"))) == 3
 
 
 def test_slices_spread_over_the_kidneys_or_touch_each_other():

@@ -61,6 +61,7 @@ class Trunk:
         self.flank = Wave(rng, 0.015, (150, 300))
         self.skew = rng.normal(0, 0.014)
         self.handles = rng.uniform(0, 0.05, 2)
+        self.flat = rng.uniform(2, 9)
         self.groove = float(rng.uniform(3, 9))
         self.rib_top = 68 + rng.normal(0, 8)
         self.rib_slope = 58 + rng.normal(0, 4)
@@ -100,9 +101,13 @@ class Trunk:
         back = np.clip(_SIN, 0, 1)
         skin[:, 1] -= self.groove * np.exp(-((skin[:, 0] / 16) ** 2)) * back  # the furrow over the spine
         skin[:, 1] += self.centre_y
+        rest = self.back - self.flat  # the back lies on the table
+        skin[:, 1] = np.where(skin[:, 1] > rest, rest + 0.35 * (skin[:, 1] - rest), skin[:, 1])
         fat = np.where(_SIN < 0, self.fat_side + (self.fat_front - self.fat_side) * _SIN**2, self.fat_side)
         fat = fat + (self.fat_back - fat) * np.where(_SIN > 0, _SIN**4, 0)
-        fat = fat + 9 * np.exp(-(((_ANGLES - 0.9) / 0.3) ** 2)) + 9 * np.exp(-(((_ANGLES - np.pi + 0.9) / 0.3) ** 2))
+        loin = 11 + 0.5 * self.fat_side  # the pad behind the flank
+        for angle in (0.86, np.pi - 0.86):
+            fat = fat + loin * np.exp(-(((_ANGLES - angle) / 0.32) ** 2))
         outer = grow(skin, -1.0)
         outer = _inset(outer, fat * self.inner_wobble(_ANGLES * 1.0, z))
         # Flat muscles at the sides, two lens-shaped recti in front with the linea alba between, fascia behind.

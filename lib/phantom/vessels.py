@@ -74,7 +74,7 @@ class Vessels:
     def cava_centre(self, z: float) -> np.ndarray:
         """Return the vena cava's centre at height z, float (2,)."""
         forward = 0.10 * max(z, 0) + 0.003 * max(z, 0) ** 2 * 0.3
-        return np.array([-19.5 - 0.03 * z + self.cava_x(z), -24.0 - forward])
+        return np.array([-21.5 - 0.03 * z + self.cava_x(z), -24.0 - forward])
 
     def share_renal(self, z: float) -> float:
         """Return the share of renal blood in the vena cava at height z: 0 below the renal veins, 1 above them."""
