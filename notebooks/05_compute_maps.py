@@ -40,9 +40,7 @@ from lib.selection import representative_slices
 # %% tags=["parameters"]
 cohort: str = "runs/quick/cohort"  # made by 01_prepare_cohort
 network: str = "runs/quick/networks/top"  # made by 02_train_network
-predictions: str = (
-    "runs/quick/networks/top/predictions.parquet"  # of 02_train_network, or 04_vote_slices for your own CT
-)
+predictions: str = "runs/quick/networks/top/predictions.parquet"  # of 02_train_network; of 04 for your own CT
 maps: str = "runs/quick/maps"  # where the maps go
 score: str = "logit"  # what is differentiated: "logit", or the softmax "probability"
 blur_sigma: float = 0.75  # SAM's blur of the gradient, in pixels of the layer

@@ -41,9 +41,7 @@ from lib.selection import slices_to_mask
 # %% tags=["parameters"]
 cohort: str = "runs/quick/cohort"  # made by 01_prepare_cohort
 network: str = "runs/quick/networks/top"  # made by 02_train_network
-predictions: str = (
-    "runs/quick/networks/top/predictions.parquet"  # of 02_train_network, or 04_vote_slices for your own CT
-)
+predictions: str = "runs/quick/networks/top/predictions.parquet"  # of 02_train_network; of 04 for your own CT
 masking: str = "runs/quick/masking"  # where the measurements go
 per_phase: int = 30  # correctly classified test slices a phase, spread over patients; 0 takes all
 fraction: float = 0.1  # of the voxels is overwritten

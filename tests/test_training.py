@@ -112,12 +112,12 @@ def test_an_interrupted_training_ends_where_an_uninterrupted_one_does(tmp_path):
 def test_the_network_learns_and_keeps_its_best_weights(tmp_path):
     keras.utils.set_random_seed(0)
     network, cohort = phase_net(32, initializer="he_normal"), Memory()
-    history = train(network, slices(cohort, 1), slices(cohort), Schedule(1e-3, max_epochs=40), tmp_path / "state.npz")
+    history = train(network, slices(cohort, 1), slices(cohort), Schedule(1e-3, max_epochs=25), tmp_path / "state.npz")
     table = predict(network, cohort, cohort.slices, None, batch_size=16)
     labels = cohort.slices.phase.map(PHASES.index)
     loss = -np.log(table[list(PHASES)].to_numpy()[range(len(table)), labels]).mean()
     assert loss == pytest.approx(history.val_loss.min(), rel=1e-3)
-    assert (table.predicted == table.phase).mean() > 0.7
+    assert loss < PLATEAU / 2
 
 
 def test_every_epoch_has_an_order_of_its_own_that_depends_on_the_seed_only():

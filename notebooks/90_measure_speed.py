@@ -1,0 +1,170 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 90 · Measure the speed of the maps
+#
+# How long all maps of all layers take, beside a plain gradient and beside the libraries that people use. Figure of this
+# project's own; nothing of it is in the paper.
+#
+# | | |
+# |---|---|
+# | **reads** | nothing: the paper's network with random weights, random images |
+# | **writes** | `speed.csv` and a figure |
+# | **takes** | about 10 minutes on two CPU cores with both peers, 3 without |
+#
+# All contenders are called in turn in one process, round after round, and each round's times are divided by that
+# round's plain gradient, so that a machine that is busy for a while is busy for all. The other backends:
+# `KERAS_BACKEND=jax`, or `torch`, before the notebook starts. A peer that is not installed is left out and named.
+
+# %%
+import platform
+
+import keras
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from lib import speed
+from lib.figures import axes_mm, save_figure
+from lib.provenance import atomic_path, resolve, write_sidecar
+
+# %% tags=["parameters"]
+output: str = "runs/quick/tables/speed.csv"  # where the table goes
+figure: str = "runs/quick/figures/speed.png"  # where the figure goes
+sizes: str = "128 256 512"  # image sizes in pixels, multiples of 32, at batch 8 with maps of five layers
+batches: str = "1 8 32"  # batch sizes, at the largest image size without peers
+layers: str = "1 3 5"  # numbers of layers with maps, at the largest image size without peers
+repeats: int = 5  # rounds
+peers: bool = True  # whether tf-keras-vis, captum and pytorch-grad-cam are timed
+memory: bool = True  # whether peak memory is measured, in processes of their own
+device: str = ""  # what the machine is called in the table; empty for the processor's name
+peak_tflops: float = 0.0  # of the device in float32, for the share of it that is reached; 0 leaves that out
+
+# %%
+plt.style.use("lib.paper")
+sizes, batches, layers = ([int(word) for word in words.split()] for words in (sizes, batches, layers))
+device = device or f"{platform.processor() or platform.machine()}, {keras.backend.backend()}"
+largest, five = max(sizes), max(layers)
+_, absent = speed.contenders(min(sizes), peers=peers)
+print(device)
+for name, reason in absent.items():
+    print(f"{name} is left out: {reason}")
+
+# %% [markdown]
+# ## Against other libraries
+#
+# The peers make saliency, guided backprop and Grad-CAM at the layers; none has SAM.
+
+# %%
+tables = list(speed.measure_grid(sizes, [8], [five], repeats, peers))
+against = pd.concat(tables, ignore_index=True)
+against.pivot_table(
+    index=["library", "maps"], columns="image_size", values=["images_per_s", "ratio"], sort=False
+).round(2)
+
+# %% [markdown]
+# ## Batch and number of layers
+
+# %%
+tables += speed.measure_grid([largest], [batch for batch in batches if batch != 8], [five], repeats, peers=False)
+tables += speed.measure_grid([largest], [8], [count for count in layers if count != five], repeats, peers=False)
+table = pd.concat(tables, ignore_index=True)
+ours = table[(table.library == speed.OURS) & (table.image_size == largest)]
+ours.pivot_table(index="maps", columns=["batch", "layers"], values="ratio").round(2)
+
+# %% [markdown]
+# ## Masking
+#
+# Masked versions a second, maps included, as a share of what a bare `model.predict` reaches.
+
+# %%
+masking = speed.measure_masking(largest)
+masking.round(2)
+
+# %% [markdown]
+# ## Share of the arithmetic that the device can do
+#
+# A saliency map takes a forward and a backward pass, all maps a second backward pass; a pass through the network is as
+# many operations as its convolutions have.
+
+# %%
+table = pd.concat([table, masking], ignore_index=True).assign(device=device)
+passes = table.maps.str.contains("guided").map({True: 3, False: 2}).where(table.library == speed.OURS, 2)
+passes = passes.mask(table.maps.isin(["none", "masking, maps included"])).mask(table.library.isin(list(speed.PEERS)))
+flops = table.image_size.map({size: speed.flops_forward(size) for size in sizes})
+table["tflops"] = passes * flops * table.images_per_s / 1e12
+table["share_of_peak"] = table.tflops / peak_tflops if peak_tflops else np.nan
+table.loc[table.image_size == largest, ["library", "maps", "batch", "tflops", "share_of_peak"]].dropna(
+    subset="tflops"
+).round(3)
+
+# %% [markdown]
+# ## Peak memory
+#
+# Of a process that makes the maps of 8 images five times, everything counted: the backend alone takes several hundred
+# MiB.
+
+# %%
+asked = [(speed.PLAIN, "saliency"), (speed.OURS, " ".join(speed.ALL))]
+asked += [(name, " ".join(speed.COMMON)) for name in speed.PEERS if peers and name not in absent]
+for library, maps in asked if memory else []:
+    row = (table.library == library) & (table.maps == maps) & (table.image_size == largest) & (table.batch == 8)
+    table.loc[row & (table.layers == five), "peak_mib"] = speed.peak_memory(library, maps, largest, 8)
+table.dropna(subset="peak_mib")[["library", "maps", "peak_mib"]].round(0) if memory else "not measured"
+
+# %% [markdown]
+# ## Draw
+
+# %%
+sheet, (left, right) = axes_mm(180, 75, columns=2)
+for (library, maps), rows in against.groupby(["library", "maps"], sort=False):
+    name = library if library != speed.OURS else f"all five maps, {library}" if "sam" in maps else f"{maps}, {library}"
+    left.plot(rows.image_size, 1e3 * rows.seconds / rows.batch, marker="o", markersize=3, label=name.replace("_", " "))
+left.set(
+    xscale="log",
+    yscale="log",
+    xlabel="image size [pixels]",
+    ylabel="time an image [ms]",
+    xticks=sizes,
+    xticklabels=sizes,
+)
+left.minorticks_off()
+sheet.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=6)
+for maps, rows in ours[ours.batch == 8].sort_values("layers").groupby("maps", sort=False):
+    right.plot(rows.layers, rows.ratio, marker="o", markersize=3, label=maps)
+right.axhline(2, color="0.6", linewidth=0.8, linestyle="--")
+right.set(
+    xlabel="layers with maps",
+    ylabel="time / plain gradient",
+    xticks=layers,
+    ylim=(0, 2.2),
+    title=f"{largest} pixels, batch 8",
+)
+
+# %% [markdown]
+# ## Save
+
+# %%
+table = table.drop(columns="seconds").assign(ms_an_image=1e3 / table.images_per_s)
+with atomic_path(resolve(output)) as file:
+    table.to_csv(file, index=False, float_format="%.4g")
+save_figure(sheet, figure)
+write_sidecar(output, notebook="90_measure_speed", parameters={"sizes": sizes, "batches": batches, "repeats": repeats},
+              device=device, absent=absent)  # fmt: skip
+
+# %% [markdown]
+# ## What it says
+#
+# All maps of five layers should take at most twice the time of one plain gradient: two of the three passes are needed
+# for saliency alone, and the guided backward pass is the third.
+
+# %%
+everything = table[(table.library == speed.OURS) & table.maps.str.contains("sam") & (table.image_size == largest)]
+print(f"all maps at {largest} pixels, batch 8: {everything[everything.batch == 8].ratio.max():.2f} x a plain gradient")
+print(f"masking: {100 * masking.ratio[0]:.0f} % of the throughput of a bare prediction")
