@@ -196,7 +196,11 @@ def compiled(function: Callable, variables: list, specs: list[tuple[tuple, str]]
                 return function(*arguments)
 
         if BACKEND == "tensorflow":
-            run = tf.function(stateless, input_signature=[tf.TensorSpec(*spec) for spec in specs], autograph=False)
+            traced = tf.function(stateless, autograph=False)
+            traced = traced.get_concrete_function(*(tf.TensorSpec(*spec) for spec in specs))
+
+            def run(*arguments):
+                return traced(*map(tf.convert_to_tensor, arguments))
         else:
 
             def run(*arguments):

@@ -9,8 +9,8 @@
 # %% [markdown]
 # # 19 · Measure organs: what a ruler sees
 #
-# How well would a reader do who knows every organ and only measures it? Seven mean HUs a slice, a decision tree, and the
-# network's single-slice predictions on the same test slices beside it.
+# How well would a reader do who knows every organ and only measures it? Seven mean HUs a slice, a decision tree, and
+# the network's single-slice predictions on the same test slices beside it.
 #
 # | | |
 # |---|---|
@@ -47,8 +47,8 @@ seed: int = 19  # of the trees and the bootstrap
 # ## Measure
 #
 # Mean HU in the image of every organ on every slice of the training and test split, where its segmentation says it is;
-# an organ that is not on a slice is missing, and a branch of its own in the trees. Two differences come along, because a tree
-# cannot subtract and a reader does.
+# an organ that is not on a slice is missing, and a branch of its own in the trees. Two differences come along, because
+# a tree cannot subtract and a reader does.
 
 # %%
 prepared = Cohort.open(require(cohort, "01_prepare_cohort"))

@@ -20,6 +20,7 @@ _ERECTOR = [(3, 46), (8, 36), (18, 32), (32, 30), (48, 29), (62, 33), (70, 42), 
 _LUMBORUM = [(40, 23), (47, 13), (58, 10), (68, 14), (74, 23), (69, 31), (56, 31), (45, 29)]
 _VERTEBRA = [(0, 13), (11, 14.5), (20, 11), (23.5, 0), (20, -11), (10, -16), (0, -17), (-10, -16), (-20, -11),
              (-23.5, 0), (-20, 11), (-11, 14.5)]  # fmt: skip
+_MULTIFIDUS = [(2, 62), (2, 38), (12, 31), (22, 27), (40, 28), (47, 34), (22, 42)]
 _MULTIFIDUS_SEPTUM = [(9, 66), (20, 60), (27, 48), (30, 34)]
 _LONGISSIMUS_SEPTUM = [(49, 67), (47, 55), (52, 44), (50, 32)]
 
@@ -105,9 +106,9 @@ class Trunk:
         skin[:, 1] = np.where(skin[:, 1] > rest, rest + 0.35 * (skin[:, 1] - rest), skin[:, 1])
         fat = np.where(_SIN < 0, self.fat_side + (self.fat_front - self.fat_side) * _SIN**2, self.fat_side)
         fat = fat + (self.fat_back - fat) * np.where(_SIN > 0, _SIN**4, 0)
-        loin = 11 + 0.5 * self.fat_side  # the pad behind the flank
+        loin = min(11 + 0.4 * self.fat_side, 20)  # the pad behind the flank
         for angle in (0.86, np.pi - 0.86):
-            fat = fat + loin * np.exp(-(((_ANGLES - angle) / 0.32) ** 2))
+            fat = fat + loin * np.exp(-(((_ANGLES - angle) / 0.36) ** 2))
         outer = grow(skin, -1.0)
         outer = _inset(outer, fat * self.inner_wobble(_ANGLES * 1.0, z))
         # Flat muscles at the sides, two lens-shaped recti in front with the linea alba between, fascia behind.
@@ -205,6 +206,7 @@ class Trunk:
             jitter = self.twist[k : k + 11, None] * np.array([1.2, 0.9])
             scale = np.array([0.92 + 0.16 * self.muscle * (0.7 + 0.3 * low), 1.0])
             erector = smooth_closed((np.array(_ERECTOR) + self.bumps[:, (side + 1) // 2]) * scale * mirror, 56)
+            canvas.polygon(np.array(_MULTIFIDUS) * scale * mirror, Tissue.MUSCLE)
             canvas.polygon(erector, Tissue.MUSCLE)
             self._paint_muscle_fat(canvas, side, z)
             size = 0.75 + 0.3 * low
