@@ -8,14 +8,18 @@ import time
 
 import pandas as pd
 import pytest
+from pydicom.data import get_testdata_file
 
 from lib.provenance import ROOT
 
 FIGURES = [f"fig{n}" for n in range(1, 7)] + ["s4", "s7"]
 
 
-def snakemake(folder, *arguments):
-    command = [sys.executable, "-m", "snakemake", "--configfile", "config/smoke.yaml", *arguments]
+REAL_CT = ROOT.parent / "shared" / "real_ct"
+
+
+def snakemake(folder, *arguments, profile="smoke"):
+    command = [sys.executable, "-m", "snakemake", "--configfile", f"config/{profile}.yaml", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(folder)}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
@@ -97,3 +101,25 @@ def test_a_changed_patient_count_reruns_everything(finished):
         assert {"prepare_cohort", "train_network", "mask_voxels", "compare_with_paper"} <= would_run(finished)
     finally:
         config.write_text(text)
+
+
+def test_own_ct_without_labels_gets_predictions_maps_and_masking(finished, tmp_path):
+    """Pydicom's small CT, a file that is none, and the real slices where they are at hand."""
+    shutil.copy(get_testdata_file("CT_small.dcm"), tmp_path)
+    (tmp_path / "notes.txt").write_text("not a CT")
+    real = sorted(REAL_CT.glob("*.dcm"))
+    for file in real:
+        shutil.copy(file, tmp_path)
+    own = ("--config", f"dicom={tmp_path}", "network=runs/smoke/networks/top")
+    done = snakemake(finished, *own, profile="apply")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-5000:]
+    run = finished / "runs/apply"
+    predictions = pd.read_parquet(run / "predictions.parquet")
+    assert len(predictions) == 1 + len(real)
+    assert set(pd.read_csv(run / "maps/slices.csv").series) == set(predictions.series)
+    masking = pd.read_parquet(sorted((run / "masking").glob("*.parquet"))[0])
+    assert masking.relative_probability.between(0, 600).all()
+    assert pd.read_csv(run / "cohort/rejected.csv").reason.str.contains("DICOM").any()
+    assert (run / "figures/fig1.png").exists()
+    public = "".join(file.read_text() for file in run.rglob("*.csv") if "private" not in file.parts)
+    assert "CT_small" not in public and "A027284" not in public, "a file name left the private folder"

@@ -5,7 +5,7 @@ import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from lib.phantom.examination import LABELS, Examination
 from lib.provenance import atomic_path, resolve
