@@ -15,12 +15,12 @@
 # | | |
 # |---|---|
 # | **reads** | `cohort/` with `tissues.zarr`, the truth; the network and its predictions of 02_train_network |
-# | **writes** | tables `anatomy.csv`, `anatomy_focus.csv`, `anatomy_sign.csv`; figures `anatomy`, `anatomy_sign` (png, pdf) |
+# | **writes** | tables `anatomy.csv`, `anatomy_focus.csv`, `anatomy_sign.csv`; figures `anatomy`, `anatomy_sign` |
 # | **takes** | 35 ms a slice at 256 x 256 on two cores, batch by batch |
 #
 # A share means little by itself: half of an image is air, and liver, muscle and fat fill most of the body. So each
-# share stands beside the tissue's share of the image; their ratio, the *enrichment*, is 1 for a map that is blind to the
-# tissue.
+# share stands beside the tissue's share of the image; their ratio, the *enrichment*, is 1 for a map that is blind to
+# the tissue.
 
 # %%
 from IPython.display import display
@@ -92,7 +92,8 @@ signs = summarise_signs(signs, rng=rng, resamples=resamples)
 # Mean over the phases, in per cent of the map's highest voxels; the first row is the image itself.
 
 # %%
-wide = anatomy.pivot_table(index=["method", "layer"], columns="tissue", values="share", sort=False)
+maps = pd.MultiIndex.from_frame(anatomy[["method", "layer"]].drop_duplicates())
+wide = anatomy.pivot_table(index=["method", "layer"], columns="tissue", values="share", sort=False).loc[maps]
 wide.loc[("image", "-"), :] = anatomy.drop_duplicates(["phase", "tissue"]).groupby("tissue")["area"].mean()
 display((100 * wide.iloc[[-1, *range(len(wide) - 1)]]).round(1))
 
@@ -113,7 +114,7 @@ figure
 # %%
 by_phase = focus.pivot_table(index=["method", "layer"], columns="phase", values=["outside", "half_mass"], sort=False)
 print(f"outside the body: {100 * focus.outside_area.mean():.0f} % of the image")
-(100 * by_phase.reindex(columns=PHASES, level="phase")).round(1)
+(100 * by_phase.reindex(columns=PHASES, level="phase").loc[maps]).round(1)
 
 # %% [markdown]
 # ## What the network wants: the sign of the saliency (C48)
@@ -163,7 +164,7 @@ kind = anatomy.tissue.mask(targets, "kidney and vessels")
 totals = anatomy.assign(kind=kind).groupby(["method", "layer", "phase", "kind"], sort=False)[["share", "area"]].sum()
 totals["enrichment"] = totals["share"] / totals["area"]
 columns = ["kidney and vessels", "liver", "muscle", "bone", "bowel", "fat", "outside"]
-totals.pivot_table(index=["method", "layer"], columns="kind", values="enrichment", sort=False)[columns].round(2)
+totals.pivot_table(index=["method", "layer"], columns="kind", values="enrichment").loc[maps, columns].round(2)
 
 # %% [markdown]
 # The signs that the paper names, one by one: an interval that resamples patients, and the sign test.

@@ -94,11 +94,11 @@ figure
 # ## Save
 
 # %%
-with atomic_path(resolve(tables) / "organ_baseline.csv") as file:
-    table.to_csv(file, index=False)
 files = save_figure(figure, resolve(figures) / "organ_baseline")
 write_sidecar(files[0], notebook="19_measure_organs", parameters={"min_voxels": min_voxels, "resamples": resamples},
               seed=seed, inputs=(predictions,))  # fmt: skip
+with atomic_path(resolve(tables) / "organ_baseline.csv") as file:
+    table.to_csv(file, index=False)
 
 # %% [markdown]
 # ## The gap

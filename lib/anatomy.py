@@ -1,0 +1,276 @@
+"""Where maps lie in the body, by the truth of the tissues: shares by tissue, concentration, and the saliency's sign."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binomtest
+
+from lib.cohort import Cohort, Standardisation
+from lib.inference import RESAMPLES, cluster_interval, compare
+from lib.map_measures import half_mass
+from lib.paper import PHASES
+from lib.voxels import Selection, upsample, voxel_count, voxel_magnitude
+
+OUTSIDE, OTHER = "outside", "other"
+GROUPS = {  # what is told apart, and the tissues (names in the cohort) that belong to it
+    "kidney cortex": ("renal cortex",),
+    "kidney medulla": ("renal medulla",),
+    "urine in the pelvis": ("urine",),
+    "kidney sinus, cyst, tumour": ("sinus fat", "renal cyst", "renal tumour"),
+    "aorta": ("aorta", "calcification"),
+    "arteries and renal veins": ("artery", "renal vein"),
+    "vena cava": ("vena cava",),
+    "portal and hepatic veins": ("portal vein", "hepatic vein"),
+    "liver": ("liver",),
+    "spleen": ("spleen",),
+    "bowel": ("bowel wall", "bowel fluid", "bowel gas", "oral contrast", "stool"),
+    "muscle": ("muscle",),
+    "bone": ("cortical bone", "trabecular bone", "disc"),
+    "fat": ("subcutaneous fat", "visceral fat"),
+    OTHER: ("skin", "spinal canal", "gallbladder", "pancreas", "adrenal"),
+    OUTSIDE: ("outside", "background"),
+}
+NAMES = tuple(GROUPS)
+SIGNED = ("aorta", "vena cava", "kidney cortex", "kidney medulla")
+EXPECTED_SIGN = {  # of the signed saliency, in the paper's text on Figure S7
+    ("noncon", "aorta"): -1,
+    ("noncon", "vena cava"): -1,
+    ("cm", "kidney cortex"): 1,
+    ("cm", "kidney medulla"): -1,
+}
+SLICE = ["phase", "patient", "series", "slice"]
+MAP = ["phase", "method", "layer"]
+
+
+def group_codes(tissues: Mapping[str, int]) -> np.ndarray:
+    """Return the group of each tissue code.
+
+    Parameters
+    ----------
+    tissues : dict of str to int
+        Codes by name, as `Cohort.tissues` gives them; upper case and underscores don't matter.
+
+    Returns
+    -------
+    uint8 array (256,)
+        Positions in NAMES; "outside" for 0 and for codes that no tissue has.
+
+    Raises
+    ------
+    ValueError
+        If there is no tissue at all, or one that belongs to no group.
+    """
+    if not tissues:
+        raise ValueError(
+            "The cohort has no truth of the tissues, so that maps cannot be held against it: it comes from DICOM SEG "
+            "objects beside the CT (the phantom writes them), read by 01_prepare_cohort."
+        )
+    group_of = {tissue: group for group, members in GROUPS.items() for tissue in members}
+    plain = {name: name.lower().replace("_", " ").strip() for name in tissues}
+    unknown = [name for name in tissues if plain[name] not in group_of]
+    if unknown:
+        raise ValueError(
+            f"tissues {unknown} belong to no group: add each to one of {list(GROUPS)} in GROUPS of lib/anatomy.py."
+        )
+    table = np.full(256, NAMES.index(OUTSIDE), np.uint8)
+    for name, code in tissues.items():
+        table[code] = NAMES.index(group_of[plain[name]])
+    return table
+
+
+def with_truth(cohort: Cohort, rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows whose series has a truth of the tissues.
+
+    Raises
+    ------
+    ValueError
+        If none has.
+    """
+    known = {series for series in rows["series"].unique() if (cohort.path / "tissues.zarr" / series).exists()}
+    chosen = rows[rows["series"].isin(known)]
+    if chosen.empty:
+        raise ValueError(
+            f"None of {rows['series'].nunique()} series in {cohort.path} has a truth of the tissues: it is read from a "
+            "DICOM SEG on the grid of the CT by 01_prepare_cohort; the phantom has one."
+        )
+    return chosen
+
+
+def top_shares(values: np.ndarray, groups: np.ndarray, fraction: float = 0.1) -> np.ndarray:
+    """Return how a map's highest voxels are distributed over the groups.
+
+    Parameters
+    ----------
+    values : float array (H, W)
+        Ranked as they are: give |map|.
+    groups : uint8 array (H, W)
+        Positions in NAMES.
+    fraction : float
+        How many voxels are highest.
+
+    Returns
+    -------
+    float64 array (groups,)
+        Sums to 1.
+
+    Notes
+    -----
+    Ties at the boundary count in part: the mean over the random choices among them that masking makes.
+    """
+    selection = Selection(values.ravel(), voxel_count(fraction, values.size), "top")
+    groups = groups.ravel()
+    counts = np.bincount(groups[selection.sure], minlength=len(NAMES)).astype(float)
+    ties = np.bincount(groups[selection.ties], minlength=len(NAMES))
+    counts += ties * (selection.missing / max(len(selection.ties), 1))
+    return counts / counts.sum()
+
+
+def measure_anatomy(
+    attributor: Callable,
+    cohort: Cohort,
+    rows: pd.DataFrame,
+    standardisation: Standardisation,
+    *,
+    methods: Sequence[str] | None = None,
+    fraction: float = 0.1,
+    batch_size: int = 8,
+) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
+    """Hold the maps of a cohort's slices against their tissues, batch by batch.
+
+    Parameters
+    ----------
+    attributor : lib.attribution.Attributor
+        Makes the maps.
+    cohort : Cohort
+        With a truth of the tissues.
+    rows : DataFrame
+        `patient`, `series`, `slice`, and `phase`, whose score is explained.
+    standardisation : Standardisation
+        The network's.
+    methods : sequence of str, optional
+        Whose maps are measured, saliency among them; all that the network allows by default.
+    fraction : float
+        Of the image's voxels that count as a map's highest, by absolute value and after nearest-neighbour upsampling.
+    batch_size : int
+        Slices at once.
+
+    Yields
+    ------
+    shares : DataFrame
+        One row a slice and map: SLICE, `method`, `layer`, `half_mass` (see `lib.map_measures.half_mass`), and a column
+        for each of NAMES that holds its share of the map's highest voxels. The method "image" holds the groups' shares
+        of the image.
+    signs : DataFrame
+        One row a slice and tissue of SIGNED that is in it: SLICE, `tissue`, `mean_signed` (mean of the signed saliency
+        over the tissue's voxels; score a voxel and SD of the input), `score_per_10_hu` (change of the score, to first
+        order, if the whole tissue were 10 HU brighter).
+
+    Notes
+    -----
+    Voxels of the body that no tissue claims count as "other".
+    """
+    table, size = group_codes(cohort.tissues), standardisation.image_size
+    for batch, images, body in cohort.batches(rows, standardisation, batch_size=batch_size):
+        groups = table[cohort.read_tissues(batch, size)]
+        groups[body & (groups == NAMES.index(OUTSIDE))] = NAMES.index(OTHER)
+        maps = attributor(images, batch["phase"].map(PHASES.index).to_numpy(), methods)
+        shares, signs = [], []
+        for n, key in enumerate(batch[SLICE].itertuples(index=False, name=None)):
+            area = np.bincount(groups[n].ravel(), minlength=len(NAMES)) / groups[n].size
+            shares.append((*key, "image", "-", np.nan, *area))
+            for which, stack in maps.items():
+                values = voxel_magnitude(stack[n, None])
+                highest = top_shares(upsample(values, groups[n].shape)[0], groups[n], fraction)
+                shares.append((*key, *which, half_mass(values), *highest))
+            saliency = maps["saliency", "input"][n]
+            saliency = saliency[..., saliency.shape[-1] // 2] if saliency.ndim == 3 else saliency
+            for tissue in SIGNED:
+                inside = saliency[groups[n] == NAMES.index(tissue)].astype(float)
+                if inside.size:
+                    signs.append((*key, tissue, inside.mean(), inside.sum() * 10 / standardisation.sd))
+        yield (
+            pd.DataFrame(shares, columns=[*SLICE, "method", "layer", "half_mass", *NAMES]),
+            pd.DataFrame(signs, columns=[*SLICE, "tissue", "mean_signed", "score_per_10_hu"]),
+        )
+
+
+def summarise_shares(
+    shares: pd.DataFrame, *, rng: np.random.Generator, resamples: int = RESAMPLES
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Average over the slices of a phase.
+
+    Parameters
+    ----------
+    shares : DataFrame
+        As from :func:`measure_anatomy`.
+    rng : numpy.random.Generator
+        For 95 % intervals that resample patients.
+    resamples : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    anatomy : DataFrame
+        `phase`, `method`, `layer`, `tissue`, `share` of the map's highest voxels, `low`, `high`, `area` (share of the
+        image), `enrichment` (share / area; 1 where the map is blind to the tissue, NaN where there is none),
+        `n_slices`, `n_patients`.
+    focus : DataFrame
+        `phase`, `method`, `layer`, `half_mass`, `half_mass_low`, `half_mass_high`, `outside`, `outside_low`,
+        `outside_high` (share outside the body), `outside_area`, `n_slices`, `n_patients`.
+    """
+    areas = shares[shares["method"] == "image"].groupby("phase")[list(NAMES)].mean()
+    anatomy, focus = [], []
+    for key, group in _by_phase(shares[shares["method"] != "image"], MAP):
+        n = (len(group), group["patient"].nunique())
+        for tissue in NAMES:
+            bounds = cluster_interval(group[tissue], group["patient"], rng=rng, resamples=resamples)
+            share, area = group[tissue].mean(), areas.loc[key[0], tissue]
+            anatomy.append((*key, tissue, share, *bounds, area, share / area if area > 0 else np.nan, *n))
+        held = group.dropna(subset="half_mass")
+        bounds = cluster_interval(held["half_mass"], held["patient"], rng=rng, resamples=resamples)
+        focus.append((*key, held["half_mass"].mean(), *bounds, *anatomy[-1][4:8], *n))
+    names = ["half_mass", "half_mass_low", "half_mass_high", "outside", "outside_low", "outside_high", "outside_area"]
+    counts = ["n_slices", "n_patients"]
+    return (
+        pd.DataFrame(anatomy, columns=[*MAP, "tissue", "share", "low", "high", "area", "enrichment", *counts]),
+        pd.DataFrame(focus, columns=[*MAP, *names, *counts]),
+    )
+
+
+def summarise_signs(signs: pd.DataFrame, *, rng: np.random.Generator, resamples: int = RESAMPLES) -> pd.DataFrame:
+    """Average the signed saliency of each tissue and phase, and test its sign.
+
+    Parameters
+    ----------
+    signs : DataFrame
+        As from :func:`measure_anatomy`.
+    rng, resamples
+        As in :func:`summarise_shares`.
+
+    Returns
+    -------
+    DataFrame
+        `phase`, `tissue`, `mean_signed`, `low`, `high` (95 % interval by resampling patients), `score_per_10_hu`,
+        `positive` (share of the patients whose mean is positive), `sign_p` (two-sided sign test over patients),
+        `expected` (the paper's sign, 0 where it names none), `n_slices`, `n_patients`. A positive mean says that the
+        score rises where the tissue is brighter.
+    """
+    rows = []
+    for key, group in _by_phase(signs, ["phase", "tissue"]):
+        values = group["mean_signed"].to_numpy()
+        found = compare(values, group["patient"].to_numpy(), 0.0, rng=rng, resamples=resamples)
+        patients = group.groupby("patient")["mean_signed"].mean()
+        positive, decided = int((patients > 0).sum()), int((patients != 0).sum())
+        p = binomtest(positive, decided).pvalue if decided else 1.0
+        total, of_patients = group["score_per_10_hu"].mean(), positive / len(patients)
+        facts = (found["mean"], found["low"], found["high"], total, of_patients, p, EXPECTED_SIGN.get(key, 0))
+        rows.append((*key, *facts, len(group), len(patients)))
+    columns = ["mean_signed", "low", "high", "score_per_10_hu", "positive", "sign_p", "expected"]
+    return pd.DataFrame(rows, columns=["phase", "tissue", *columns, "n_slices", "n_patients"])
+
+
+def _by_phase(table: pd.DataFrame, keys: list[str]) -> Iterator[tuple[tuple, pd.DataFrame]]:
+    """Yield groups with phases in their order, all else in that of appearance."""
+    groups = dict(iter(table.groupby(keys, sort=False)))
+    yield from ((key, groups[key]) for key in sorted(groups, key=lambda key: PHASES.index(key[0])))
