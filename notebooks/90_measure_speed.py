@@ -122,30 +122,24 @@ table.dropna(subset="peak_mib")[["library", "maps", "peak_mib"]].round(0) if mem
 # ## Draw
 
 # %%
-sheet, (left, right) = axes_mm(180, 75, columns=2)
+sheet, (left, right) = axes_mm(178, 75, columns=2)
 for (library, maps), rows in against.groupby(["library", "maps"], sort=False):
-    name = library if library != speed.OURS else f"all five maps, {library}" if "sam" in maps else f"{maps}, {library}"
-    left.plot(rows.image_size, 1e3 * rows.seconds / rows.batch, marker="o", markersize=3, label=name.replace("_", " "))
-left.set(
-    xscale="log",
-    yscale="log",
-    xlabel="image size [pixels]",
-    ylabel="time an image [ms]",
-    xticks=sizes,
-    xticklabels=sizes,
-)
+    name = library if library != speed.OURS else f"{'all maps' if 'sam' in maps else maps}, {library}"
+    (line,) = left.plot(
+        rows.image_size, 1e3 * rows.seconds / rows.batch, "o-", markersize=3, label=name.replace("_", " ")
+    )
+    if library == speed.OURS:
+        depth = ours[(ours.batch == 8) & (ours.maps == maps)].sort_values("layers")
+        right.plot(depth.layers, depth.ratio, "o-", markersize=3, color=line.get_color())
+left.set(xscale="log", yscale="log", xlabel="image size [pixels]", ylabel="time an image, batch 8 [ms]")
+left.set_xticks(sizes, sizes)
 left.minorticks_off()
-sheet.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=6)
-for maps, rows in ours[ours.batch == 8].sort_values("layers").groupby("maps", sort=False):
-    right.plot(rows.layers, rows.ratio, marker="o", markersize=3, label=maps)
 right.axhline(2, color="0.6", linewidth=0.8, linestyle="--")
 right.set(
-    xlabel="layers with maps",
-    ylabel="time / plain gradient",
-    xticks=layers,
-    ylim=(0, 2.2),
-    title=f"{largest} pixels, batch 8",
+    xlabel=f"layers with maps, {largest} pixels, batch 8", ylabel="time / plain gradient", xticks=layers, ylim=(0, 2.2)
 )
+sheet.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+plt.show()
 
 # %% [markdown]
 # ## Save
