@@ -99,15 +99,18 @@ facts = {key: (value.shape, value.min(), value.max()) for key, value in maps.ite
 pd.DataFrame(facts, index=["shape", "least", "greatest"]).T
 
 # %% [markdown]
-# All values are raw: signed where the method is signed, and comparable between images. Scaling is left to the drawing.
+# All values are raw: signed where the method is signed, and comparable between images. Scaling is left to the drawing:
+# here red is positive, blue negative, and each map has its own range. A Grad-CAM that is blank is no fault: where the
+# weighted sum of activations is negative everywhere, its ReLU leaves nothing. HiResCAM and SAM, which weight element by
+# element, are not blank there.
 
 # %%
 rows = [key for key in maps if key[0] in ("saliency", "guided_backprop") or key[1] == "second"]
-sheet, panels = axes_mm(86, 120, rows=1 + len(rows), columns=len(shown), squeeze=False)
+sheet, panels = axes_mm(86, 102, rows=1 + len(rows), columns=len(shown), squeeze=False)
 for column, digit in enumerate(shown):
     panels[0, column].imshow(images[digit, ..., 0], cmap="gray")
     for panel, key in zip(panels[1:, column], rows, strict=True):
-        limit = np.abs(maps[key][column]).max()
+        limit = np.abs(maps[key][column]).max() or 1.0
         panel.imshow(maps[key][column], cmap="RdBu_r", vmin=-limit, vmax=limit)
 for panel, name in zip(panels[:, 0], ["image", *(f"{method}\n{layer}" for method, layer in rows)], strict=True):
     panel.set_ylabel(name.replace("_", " "), rotation=0, ha="right", va="center")
