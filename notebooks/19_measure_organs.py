@@ -27,6 +27,7 @@ import numpy as np
 import pandas as pd
 from sklearn.tree import export_text
 
+from lib.anatomy import with_truth
 from lib.cohort import Cohort
 from lib.figures import draw_confusions, save_figure
 from lib.metrics import adjacent_errors, confusion
@@ -54,7 +55,7 @@ seed: int = 19  # of the trees and the bootstrap
 prepared = Cohort.open(require(cohort, "01_prepare_cohort"))
 predictions = require(predictions, "02_train_network")
 predicted = pd.read_parquet(predictions).query("split == 'test'")[["series", "slice", "predicted"]]
-slices = prepared.slices[prepared.slices["phase"].isin(PHASES)]
+slices = with_truth(prepared, prepared.slices[prepared.slices["phase"].isin(PHASES)])
 train = slices[slices["split"] == "train"].reset_index(drop=True)
 test = slices.merge(predicted, on=["series", "slice"], validate="one_to_one")
 organs, organs_test = (measure_organs(prepared, rows, min_voxels=min_voxels) for rows in (train, test))

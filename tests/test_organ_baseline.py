@@ -14,7 +14,7 @@ from lib.resampling import OUTSIDE
 
 @pytest.fixture
 def cohort(tmp_path):
-    """Two series of different size: aorta 100 and 300 HU in equal parts, vena cava of 9 voxels, cortex 150, medulla 60."""
+    """Two series of different size: aorta half 100, half 300 HU, cava of 9 voxels, cortex 150, medulla 60."""
     for store in ("slices", "tissues"):
         group = zarr.open_group(tmp_path / f"{store}.zarr", mode="w")
         group.attrs["tissues"] = {"Aorta": 3, "Vena cava": 1, "Renal cortex": 2, "Renal_medulla": 5}
