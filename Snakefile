@@ -41,9 +41,12 @@ def code(name):
 
 
 def parameters(name, *paths):
-    """What the notebook is run with: where its files are, and the profile's own parameters."""
-    chosen = {path: PATHS[path] for path in paths} | config["parameters"].get(name, {})
-    return json.dumps(chosen, sort_keys=True)
+    """What the notebook is run with: where its files are, how voxels were masked, and the profile's own parameters."""
+    chosen = {path: PATHS[path] for path in paths}
+    if "masking" in paths or "run" in paths:
+        masked = config["parameters"].get("06_mask_voxels", {})
+        chosen |= {name: masked[name] for name in ("within", "score", "fill", "fraction") if name in masked}
+    return json.dumps(chosen | config["parameters"].get(name, {}), sort_keys=True)
 
 
 def executed(name):
