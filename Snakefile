@@ -57,7 +57,7 @@ rule all:
     input:
         f"{RUN}/votes/volumes.parquet",
         expand(f"{RUN}/figures/{{figure}}.png", figure=["fig1", "fig3", "fig4"]),
-        f"{RUN}/masking/done.json" if OWN_CT else f"{RUN}/claims.csv",
+        [f"{RUN}/masking/done.json"] if OWN_CT else [f"{RUN}/claims.csv", f"{RUN}/tables/organ_baseline.csv"],
 
 
 rule prepare_cohort:
@@ -177,11 +177,41 @@ for notebook, (source, made_from, drawn) in FIGURES.items():
 
 if not OWN_CT:
 
+    rule anatomy_of_maps:
+        input:
+            rules.prepare_cohort.output,
+            rules.train_network.output,
+            **code("13_anatomy_of_maps"),
+        output:
+            [f"{RUN}/{file}" for file in ("tables/anatomy.csv", "tables/anatomy_sign.csv", "figures/anatomy.png")],
+        params:
+            parameters=parameters("13_anatomy_of_maps", "cohort", "network", "predictions", "figures", "tables"),
+        log:
+            executed("13_anatomy_of_maps"),
+        shell:
+            EXECUTE
+
+    rule measure_organs:
+        input:
+            rules.prepare_cohort.output,
+            rules.train_network.output,
+            **code("19_measure_organs"),
+        output:
+            f"{RUN}/tables/organ_baseline.csv",
+            f"{RUN}/figures/organ_baseline.png",
+        params:
+            parameters=parameters("19_measure_organs", "cohort", "predictions", "figures", "tables"),
+        log:
+            executed("19_measure_organs"),
+        shell:
+            EXECUTE
+
     rule compare_with_paper:
         input:
             [f"{RUN}/{file}" for _, _, drawn in FIGURES.values() for file in drawn],
             rules.train_network.output,
             rules.vote_slices.output,
+            rules.anatomy_of_maps.output,
             **code("17_compare_with_paper"),
         output:
             f"{RUN}/claims.csv",
