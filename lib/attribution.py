@@ -27,8 +27,7 @@ LAYER_MAPS = {
 }
 METHODS = (*INPUT_METHODS, "cam", *LAYER_METHODS)
 LINEAR = keras.activations.linear
-SCORES, MAXIMA, GRADIENTS = ("logit", "probability", "log_odds"), ("kernel", "layer"), ("element", "mean")
-CHOICES = {"score": SCORES, "maximum": MAXIMA, "gradient": GRADIENTS}
+KNOWN = {"score": ("logit", "probability", "log_odds"), "maximum": ("kernel", "layer"), "gradient": ("element", "mean")}
 
 
 def _back(step: Step, *kinds: type) -> Step:
@@ -97,8 +96,8 @@ class Attributor:
         in float32, and is left unchanged; weights that are trained or loaded later are seen. Its class scores are
         what enters its last softmax or sigmoid (activation or layer); without one, its output is taken for logits.
     layers : sequence of str, optional
-        Where the layer maps are made: names, or paths ("resnet50/conv4_block6_out") where a name is not unique.
-        None: the activation before each pooling, and the last.
+        Names, or paths ("resnet50/conv4_block6_out") where a name is not unique. None: the activation before each
+        pooling, and the last.
     score : {"logit", "probability", "log_odds"}
         y_c: the logit z_c; the softmax probability p_c; or log p_c / (1 - p_c) = z_c - log sum_{j != c} exp z_j.
     blur_sigma : float or None
@@ -110,7 +109,7 @@ class Attributor:
     gradient : {"element", "mean"}
         Whether SAM weights element by element or by each kernel's mean gradient, as Grad-CAM does.
     memory : int
-        Bytes that a batch may take on the device; larger ones are split.
+        Bytes that the activations and gradients of a batch may take (estimated); larger ones are split.
 
     Attributes
     ----------
@@ -118,13 +117,10 @@ class Attributor:
         The methods that this network allows, and the layers of the layer maps.
     head : {"softmax", "sigmoid", "linear"}
         The last activation, which the class scores enter.
-    traces : int
-        How often the passes were traced so far (on torch: run).
 
     Notes
     -----
-    What cannot be done raises TypeError or ValueError and says why: a model that is no single-input image classifier
-    built as a graph, an unknown layer or choice. p_c = s(m) with m the log odds and s the logistic function, so
+    p_c = s(m) with m the log odds and s the logistic function, so
     dp_c/dx = s(m) s(-m) dm/dx. The passes differentiate m, and the factor comes last: where the softmax saturates
     nothing is lost before it. "probability" and "log_odds" rank voxels alike.
     """
@@ -139,11 +135,11 @@ class Attributor:
         maximum: str = "kernel",
         inversion: bool = True,
         gradient: str = "element",
-        memory: int = 2**31,
+        memory: int = 2**30,
     ):
         for name, value in {"score": score, "maximum": maximum, "gradient": gradient}.items():
-            if value not in CHOICES[name]:
-                raise ValueError(f"{name}={value!r} is not known: choose one of {', '.join(CHOICES[name])}.")
+            if value not in KNOWN[name]:
+                raise ValueError(f"{name}={value!r} is not known: choose one of {', '.join(KNOWN[name])}.")
         if blur_sigma is not None and not blur_sigma > 0:
             raise ValueError(f"blur_sigma is {blur_sigma}, expected a positive number of pixels, or None for no blur.")
         if not isinstance(model, keras.Model):
@@ -153,7 +149,7 @@ class Attributor:
             raise ValueError(f"Model {model.name!r} has inputs {shapes}, expected one, (n, height, width, channels).")
         self.model, self.score, self.blur_sigma = model, score, blur_sigma
         self.maximum, self.inversion, self.gradient, self.memory = maximum, inversion, gradient, memory
-        self.traces = 0
+        self.traces = 0  # how often the passes were traced so far (on torch: run)
         self._compiled = {}
         self._steps = survey(model)
         self._head, self.head = _head(self._steps)
@@ -213,7 +209,6 @@ class Attributor:
         Parameters
         ----------
         images : array, (n, H, W, C)
-            As the network takes them.
         classes : int or array of int, (n,)
             The class whose score is explained, for each image or for all.
         methods : iterable of str, optional
@@ -239,8 +234,8 @@ class Attributor:
             signature = [((None, *images.shape[1:]), images.dtype.name), ((None,), "int32")]
             passes = compiled(lambda x, c: self._maps(x, c, keys), self.model.variables, signature)
             self._compiled[keys, images.shape[1:]] = passes
-        size = self._images_at_once(images)
-        parts = [passes(images[i : i + size], classes[i : i + size]) for i in range(0, len(images), size)]
+        pieces = math.ceil(len(images) / self._images_at_once(images))
+        parts = [passes(*part) for part in zip(*(np.array_split(a, pieces) for a in (images, classes)), strict=True)]
         score, *maps = (np.concatenate(part) if len(parts) > 1 else part[0] for part in zip(*parts, strict=True))
         if not np.isfinite(score).all():
             first = np.isfinite(score).argmin()
@@ -351,8 +346,5 @@ def grad_cam(model: keras.Model, images, classes, layer: str, **readings) -> np.
 
 
 def sam(model: keras.Model, images, classes, layer: str, **readings) -> np.ndarray:
-    """Return sum_k |B(G_k)| A'_k of a layer, (n, H', W') (Philbrick et al. 2018, AJR 211:1184).
-
-    A'_k is max_xy(A_k) - A_k where B(G_k) < 0, and A_k elsewhere.
-    """
+    """Return sum_k |B(G_k)| A'_k, A'_k = max A_k - A_k where B(G_k) < 0, else A_k (Philbrick et al., AJR 211:1184)."""
     return Attributor(model, [layer], **readings)(images, classes, "sam")["sam", layer]

@@ -78,7 +78,7 @@ def mask_cohort(
     interpolation: str = "nearest",
     network: str = "",
     classes: Sequence[str] = PHASES,
-    batch_size: int = 32,
+    batch_size: int = 16,
     attributor: Attributor | None = None,
 ) -> Iterator[pd.DataFrame]:
     """Run the masking experiment over a cohort, batch by batch.

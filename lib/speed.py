@@ -251,13 +251,13 @@ def measure_masking(size: int, slices: int = 8, draws: int = 3, repeats: int = 3
         turn[0] = time.perf_counter() - start
         many = np.resize(images, (versions, size, size, 1))
         start = time.perf_counter()
-        model.predict(many, batch_size=32, verbose=0)
+        model.predict(many, batch_size=16, verbose=0)
         turn[1] = time.perf_counter() - start
     names = [(OURS, "masking, maps included"), ("bare model.predict", "none")]
     table = pd.DataFrame(names, columns=["library", "maps"])
     table = table.assign(seconds=np.median(seconds[1:], axis=0), ratio=np.median(seconds[1:, 1:] / seconds[1:], axis=0))
     return table.assign(
-        images_per_s=versions / table.seconds, backend=keras.backend.backend(), image_size=size, batch=32
+        images_per_s=versions / table.seconds, backend=keras.backend.backend(), image_size=size, batch=16
     )
 
 
