@@ -131,7 +131,8 @@ def read_tree(folder: str | Path, processes: int = 1) -> Tree:
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder: give the one that holds the DICOM files.")
-    names = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.suffix.lower() != ".csv" and p.is_file())
+    files = (p for p in folder.rglob("*") if p.is_file() and p.suffix.lower() != ".csv" and not p.name.startswith("."))
+    names = sorted(str(p.relative_to(folder)) for p in files)
     blocks = [(str(folder), names[i : i + 64]) for i in range(0, len(names), 64)]
     slices, segmentations, rejected = [], [], []
     with tqdm(total=len(names), desc="headers", unit="file", mininterval=1) as bar:

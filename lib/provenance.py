@@ -92,7 +92,7 @@ def begin(folder: str | Path, *, notebook: str, parameters: dict, inputs: tuple 
     Parameters
     ----------
     folder : path
-        Its `begun.json` says what the work depends on: the parameters, and hashes of inputs and code.
+        Its `.begun.json` says what the work depends on: the parameters, and hashes of inputs and code.
     notebook : str
         Name of the notebook that works; its code and the modules of lib that it uses count.
     parameters : dict
@@ -113,7 +113,7 @@ def begin(folder: str | Path, *, notebook: str, parameters: dict, inputs: tuple 
         "inputs": {Path(p).name: file_hash(p) for p in map(resolve, inputs)},
         "code": {str(p.relative_to(ROOT)): file_hash(p) for p in code},
     }
-    begun = folder / "begun.json"
+    begun = folder / ".begun.json"
     if begun.exists():
         if json.loads(begun.read_text()) == facts:
             return folder
