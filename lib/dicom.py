@@ -135,7 +135,7 @@ def read_tree(folder: str | Path, processes: int = 1) -> Tree:
     names = sorted(str(p.relative_to(folder)) for p in files)
     blocks = [(str(folder), names[i : i + 64]) for i in range(0, len(names), 64)]
     slices, segmentations, rejected = [], [], []
-    with tqdm(total=len(names), desc="headers", unit="file", mininterval=1) as bar:
+    with tqdm(total=len(names), desc="headers", unit="file") as bar:
         for (_, block), found in in_parallel(_read_headers, blocks, processes if len(names) > MANY_FILES else 1):
             slices += found[0]
             segmentations += found[1]

@@ -193,7 +193,7 @@ def _match(study: list[Segmentation], series: Series) -> tuple[tuple[Segmentatio
 def _store_all(jobs: list[Job], output: Path, processes: int) -> list[dict]:
     shutil.rmtree(output / ".partial", ignore_errors=True)
     results = []
-    with tqdm(total=len(jobs), desc="prepare", unit="series", mininterval=1) as bar:
+    with tqdm(total=len(jobs), desc="prepare", unit="series") as bar:
         for _, result in in_parallel(store_series, jobs, processes):
             results.append(result)
             bar.update()
