@@ -12,7 +12,7 @@ from lib.phantom.vessels import Vessels
 # Depth of the liver (mm) along its span from the back of the right flank to the front: two lobes and a fissure.
 _LIVER_PROFILE = (
     [0, 0.01, 0.04, 0.1, 0.22, 0.4, 0.55, 0.66, 0.70, 0.74, 0.86, 0.94, 0.98, 1],
-    [0, 12, 26, 44, 66, 82, 77, 68, 56, 60, 50, 36, 20, 0],
+    [0, 12, 26, 44, 66, 82, 77, 68, 56, 58, 41, 23, 11, 0],
 )
 
 
@@ -29,12 +29,12 @@ class Abdomen:
         self.spleen_size = float(np.clip(rng.normal(1.0, 0.15), 0.7, 1.4))
         self.gallbladder = rng.random() < 0.82
         self.gallbladder_z, self.gallbladder_r = rng.normal(-5, 10), rng.uniform(9, 15)
-        self.liver_vessels = rng.uniform((0.05, 0.2, -60, -1, -1), (0.95, 0.9, 100, 1, 1), (60, 5))
+        self.liver_vessels = _draw_liver_vessels(rng)
         self.bowel = Bowel(rng, trunk, vessels)
         self.pancreas_z = float(vessels.join[2] + rng.normal(8, 4))
         self.pancreas_size = rng.uniform(0.85, 1.15)
         self.pancreas_wobble = rng.normal(0, 1, (3, 26))
-        self.join = vessels.join
+        self.join, self.vessels = vessels.join, vessels
         self.adrenal_turn = rng.normal(0, 0.12, 2)
 
     # Painting order: gut, then solid organs over it, so that nothing lies inside the liver.
@@ -42,6 +42,7 @@ class Abdomen:
         """Paint every organ of the belly at height z, except kidneys and great vessels."""
         self.bowel.paint_small(canvas, z)
         self._paint_pancreas(canvas, z)
+        self.vessels.paint_covered(canvas, z)
         self.bowel.paint_large(canvas, z)
         self._paint_spleen(canvas, z)
         self._paint_liver(canvas, z)
@@ -119,21 +120,33 @@ class Abdomen:
                 self._wall_point(z, at + d, 0.7 + reach * f)[0] for d, f in ((0, 1.02), (0.02, 0.85), (0.01, 0.66))
             ]
             canvas.polygon(ribbon(np.array(fissure), np.array([3.5, 2.2, 1.0])), Tissue.VISCERAL_FAT)
-        for k, (along, deep, height, dx, dy) in enumerate(self.liver_vessels):
-            if abs(z - height) > 9:
-                continue
-            half = (2.6 if k % 5 == 0 else 1.6) * np.sqrt(1 - ((z - height) / 9) ** 2)
-            centre = self._wall_point(
-                z, np.array([first + (last - first) * along]), 2 + deep * self._liver_depth(z, np.array([along]), size)
-            )[0]
-            course = np.array([dx, dy]) * (9 if k % 3 else 4)
-            reach = 0.9 * float(self._liver_depth(z, np.array([along]), size)[0]) * min(deep, 1 - deep)
-            course = course * min(1.0, reach / 9)
-            path = np.stack([centre - course, centre + 0.15 * course[::-1], centre + course])
-            code = Tissue.HEPATIC_VEIN if k % 2 else Tissue.PORTAL_VEIN
-            canvas.polygon(ribbon(smooth_open(path, 7), half * np.linspace(1, 0.6, 7)), code)
+        self._paint_liver_vessels(canvas, z, first, last, size)
         if self.gallbladder:
             self._paint_gallbladder(canvas, z, first, last, size)
+
+    def _paint_liver_vessels(self, canvas: Canvas, z: float, first: float, last: float, size: float) -> None:
+        """Paint branches that run from the hilum outward, most of them cut across."""
+        seen = np.abs(z - self.liver_vessels[:, 2]) < self.liver_vessels[:, 3]
+        along, deep, height, reach, radius, length, turn = self.liver_vessels[seen].T
+        along, deep = np.append(along, 0.60), np.append(deep, 0.95)  # the hilum comes last
+        points = self._wall_point(z, first + (last - first) * along, 2 + deep * self._liver_depth(z, along, size))
+        centres, hilum = points[:-1], points[-1]
+        course = (hilum - centres) / np.maximum(np.hypot(*(hilum - centres).T), 1.0)[:, None]
+        c, s = np.cos(turn), np.sin(turn)
+        course = np.stack([c * course[:, 0] - s * course[:, 1], s * course[:, 0] + c * course[:, 1]], axis=1)
+        edge = 0.9 * self._liver_depth(z, along[:-1], size) * np.minimum(deep[:-1], 1 - deep[:-1])
+        half = radius * np.sqrt(1 - ((z - height) / reach) ** 2)
+        length = np.minimum(length, edge)
+        taper = np.linspace(0.6, 1, 7)
+        for k, centre in enumerate(centres):
+            code = Tissue.HEPATIC_VEIN if k % 2 else Tissue.PORTAL_VEIN
+            if length[k] < 1.3 * half[k]:
+                canvas.ellipse(*centre, half[k], half[k], code)
+                continue
+            step = length[k] * course[k]
+            bow = 0.25 * turn[k] * np.array([-step[1], step[0]])
+            path = smooth_open(np.stack([centre - step, centre + bow, centre + step]), 7)
+            canvas.polygon(ribbon(path, half[k] * taper), code)
 
     def _paint_gallbladder(self, canvas: Canvas, z: float, first: float, last: float, size: float) -> None:
         u = (z - self.gallbladder_z) / (self.gallbladder_r * 2)
@@ -171,3 +184,11 @@ class Abdomen:
                 canvas.polygon(
                     ribbon(smooth_open(np.stack([apex, 0.5 * (apex + end) + (side, 0), end]), 8), 1.9), Tissue.ADRENAL
                 )
+
+
+def _draw_liver_vessels(rng: np.random.Generator, n: int = 170) -> np.ndarray:
+    """Draw pieces of vessels: place along the liver, depth, height, reach in z, radius, half length (mm), turn."""
+    radius = np.clip(rng.lognormal(np.log(1.6), 0.42, n), 0.8, 4.2)
+    length = np.where(rng.random(n) < 0.45, 0.0, np.clip(rng.lognormal(np.log(5), 0.6, n), 0, 16))
+    place = rng.uniform((0.04, 0.12, -70, 4), (0.96, 0.92, 110, 9), (n, 4))
+    return np.column_stack([place, radius, length, rng.normal(0, 0.45, n)])

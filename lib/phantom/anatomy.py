@@ -29,7 +29,8 @@ class Anatomy:
 
     def __init__(self, rng: np.random.Generator, subject: Subject):
         self.trunk = Trunk(rng, subject)
-        self.kidneys = draw_kidneys(rng, (subject.height_m / 1.72) ** 0.6)
+        room = self.trunk.half_width - self.trunk.fat_side - self.trunk.wall
+        self.kidneys = draw_kidneys(rng, (subject.height_m / 1.72) ** 0.6, room)
         self.vessels = Vessels(rng, subject, self.kidneys)
         self.abdomen = Abdomen(rng, self.trunk, self.vessels)
 

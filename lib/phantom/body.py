@@ -142,9 +142,13 @@ class Trunk:
         for share, head, tail, width in self.planes:
             for span in (left, 80 - left):
                 k = span[int(head) : len(span) - int(tail) - (12 if z > 40 else 0)]
-                wave = share + 0.05 * np.sin(k * 0.21 + 0.03 * z + 9 * share)
+                # The muscles grow and shrink against each other from back to front, and the fat between them is patchy.
+                swell = (0.5 - share) * np.sin(np.linspace(0.4, 2.9, len(k)) + 0.01 * z)
+                wave = share + 0.45 * swell + 0.035 * np.sin(k * 0.33 + 0.03 * z + 9 * share + span[0])
                 plane = outer[k % 160] + (inner - outer)[k % 160] * wave[:, None]
-                canvas.line(plane, width, INTRAMUSCULAR_FAT)
+                gap = 4 + int(6 * abs(np.sin(0.02 * z + 11 * share + span[0])))
+                canvas.line(plane[:gap], width, INTRAMUSCULAR_FAT)
+                canvas.line(plane[gap + 2 :], 0.8 * width, INTRAMUSCULAR_FAT)
         front = int(0.75 * len(_ANGLES))
         canvas.line(np.stack([outer[front], inner[front]]), 3.0, INTRAMUSCULAR_FAT)
         self._paint_ribs(canvas, z, outer, inner)
@@ -167,11 +171,12 @@ class Trunk:
                 middle = 0.35 * outer[span] + 0.65 * inner[span]
                 middle = smooth_open(middle[[0, 2, 4, 6, 8]], 15)
                 length = np.hypot(*(middle[-1] - middle[0]))
-                keep = min(1.0, (17 + 5 * self.twist[rib] + 3 * angle) / max(length, 1))
+                keep = min(1.0, (12 + 4 * self.twist[rib] + 9 * angle) / max(length, 1))  # cut ever more obliquely
                 middle = middle[7] + (middle - middle[7]) * keep
                 taper = np.sqrt(np.clip(1 - np.linspace(-1, 1, 15) ** 2 * 0.9, 0, 1)) * (1 - 0.2 * (angle > last - 0.2))
-                canvas.polygon(ribbon(middle, 3.9 * taper), Tissue.CORTICAL_BONE)
-                canvas.polygon(ribbon(middle[1:-1], 2.5 * taper[1:-1]), RIB_MARROW)
+                thick = 4.3 - 0.4 * angle
+                canvas.polygon(ribbon(middle, thick * taper), Tissue.CORTICAL_BONE)
+                canvas.polygon(ribbon(middle[1:-1], (thick - 1.1) * taper[1:-1]), RIB_MARROW)
 
     def _paint_table(self, canvas: Canvas) -> None:
         x = np.linspace(-210, 210, 41)

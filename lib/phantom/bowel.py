@@ -121,7 +121,7 @@ class Bowel:
     def _small_bowel(self, rng: np.random.Generator) -> list[Loop]:
         """Place loops on a jittered grid in space; a fat belly has them further apart."""
         loops, width, depth, middle = [], self.width, self.depth, self.trunk.centre_y
-        step = rng.uniform(26, 30) + 4 * self.trunk.fat_in_belly
+        step = rng.uniform(26, 30) + 7 * self.trunk.fat_in_belly
         places = np.stack(
             np.meshgrid(np.arange(-width, width, step), np.arange(-depth, -18, 0.9 * step), np.arange(-110, 40, 22)), -1
         )

@@ -21,6 +21,8 @@ class Kidney:
         x, y, z of its centre, mm.
     size : float
         Factor on the mean length of 110 mm and the mean widths.
+    girth : float
+        Factor on the widths alone.
 
     Notes
     -----
@@ -28,18 +30,25 @@ class Kidney:
     kidneys of the KiTS23 segmentations (axes, tilt, extent).
     """
 
-    def __init__(self, rng: np.random.Generator, side: int, centre: tuple[float, float, float], size: float = 1.0):
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        side: int,
+        centre: tuple[float, float, float],
+        size: float = 1.0,
+        girth: float = 1.0,
+    ):
         self.side = side
         self.x, self.y, self.z = centre
         tilt = np.radians([rng.normal(14, 7), rng.normal(21, 9)])
         self.lean_x, self.lean_y = np.tan(
             np.clip(tilt, np.radians(-5), np.radians(38))
         )  # lower pole lateral and anterior
-        length = float(np.clip(rng.normal(117, 11), 90, 146)) * size
+        length = float(np.clip(rng.normal(118, 9.0), 94, 143)) * size
         across = np.hypot(self.lean_x, self.lean_y)
         self.half_height = length / 2 / np.hypot(1, across * 0.72)
-        self.half_width = float(np.clip(rng.normal(34.0, 3.6), 26, 43)) * size
-        self.half_depth = float(np.clip(rng.normal(28.0, 3.0), 21, 36)) * size
+        self.half_width = float(np.clip(rng.normal(34.8, 2.8), 27, 43)) * size * girth
+        self.half_depth = float(np.clip(rng.normal(28.5, 2.4), 22, 36)) * size * girth
         self.turn = np.radians(rng.normal(38, 9))  # the hilum looks this far forward of the midline
         self.cortex = float(np.clip(rng.normal(6.6, 1.0), 4.4, 9.0))
         self.parenchyma = float(np.clip(rng.normal(15.4, 1.8), 11.5, 19.5))
@@ -92,7 +101,7 @@ class Kidney:
 
     def radius(self, h: float, angle: np.ndarray) -> np.ndarray:
         """Return the distance of the surface from the section's centre, mm."""
-        shrink = max(1 - abs(h) ** 2.6, 0.0) ** 0.5
+        shrink = max(1 - abs(h) ** 2.05, 0.0) ** 0.5
         base = 1 / np.sqrt((np.cos(angle) / self.half_width) ** 2 + (np.sin(angle) / self.half_depth) ** 2)
         notch = self.notch * np.exp(-((h / 0.48) ** 4)) * np.exp(-((angle / 0.50) ** 2))
         return base * shrink * self.wobble(angle, h * self.half_height) * (1 - notch)
@@ -230,7 +239,7 @@ def _draw_masses(rng: np.random.Generator) -> list[tuple]:
     return masses
 
 
-def draw_kidneys(rng: np.random.Generator, size: float = 1.0) -> tuple[Kidney, Kidney]:
+def draw_kidneys(rng: np.random.Generator, size: float = 1.0, room: float = 140.0) -> tuple[Kidney, Kidney]:
     """Draw the right and the left kidney: 149 +- 20 mm apart, the right one lower on average.
 
     Parameters
@@ -238,11 +247,24 @@ def draw_kidneys(rng: np.random.Generator, size: float = 1.0) -> tuple[Kidney, K
     rng : numpy.random.Generator
     size : float
         Factor on their lengths, from the patient's height.
+    room : float
+        Half of the width of the belly, mm: kidneys lie further apart in a wide one, and inside it.
+
+    Notes
+    -----
+    Both kidneys of a patient are large or small, and plump or slender, together; now and then one lies far lower than
+    the other, which gives the extent of both its long tail (133 +- 22 mm).
     """
-    apart = float(np.clip(rng.normal(149, 16), 122, 190)) * (0.6 + 0.4 * size)
-    lower = float(np.clip(rng.normal(6, 23), -42, 54))
+    size = size * float(np.clip(rng.normal(1.0, 0.06), 0.84, 1.17))
+    girth = float(np.clip(rng.lognormal(0.0, 0.06), 0.85, 1.18))
+    apart = float(np.clip(rng.normal(149, 18.5), 116, 198)) * (room / 140) ** 0.4
+    lower = float(np.clip(6 + 18.5 * rng.standard_t(5), -55, 67))
     middle = rng.normal(0, 5)
-    depth = rng.normal(-5, 6, 2)
-    right = Kidney(rng, -1, (-apart / 2, depth[0], middle - lower / 2), size)
-    left = Kidney(rng, 1, (apart / 2, depth[1], middle + lower / 2), size)
+    depth = -6 + np.minimum(rng.normal(0, 8, 2), 8)  # behind them lies the wall
+    right = Kidney(rng, -1, (-apart / 2, depth[0], middle - lower / 2), size, girth)
+    left = Kidney(rng, 1, (apart / 2, depth[1], middle + lower / 2), size, girth)
+    for kidney in (right, left):  # the lower pole stays inside the flank, the upper one before the back
+        beyond = abs(kidney.x) + 0.45 * kidney.lean_x * kidney.half_height + 0.85 * kidney.half_width - room
+        kidney.x -= kidney.side * max(beyond, 0.0)
+        kidney.y -= max(kidney.y + 0.5 * kidney.lean_y * kidney.half_height + 0.8 * kidney.half_depth - 30, 0.0)
     return right, left

@@ -149,7 +149,18 @@ class Vessels:
             [3.4, 3.2, 2.6, 2.3, 1.8], Tissue.ARTERY,
         )  # fmt: skip
         self.sma, self.join = sma, join
-        return [splenic, portal, smv, celiac, sma]
+        inferior_vein = Tube(
+            [join + (24, 2, -4), (30, -36, root_z - 32), (33 + rng.normal(0, 3), -33, root_z - 70), (31, -30, -120)],
+            [2.4, 2.3, 2.0, 1.6], Tissue.PORTAL_VEIN,
+        )  # fmt: skip
+        low_z = root_z - rng.uniform(55, 68)
+        low = np.append(self.aorta_centre(low_z), low_z)
+        inferior_artery = Tube(
+            [low, low + (3, -self.aorta_radius - 3, -4), (24, -36, low_z - 22), (28, -32, low_z - 60)],
+            [1.8, 1.7, 1.6, 1.2], Tissue.ARTERY,
+        )  # fmt: skip
+        self.covered = [splenic, celiac, inferior_vein, inferior_artery]
+        return [portal, smv, sma]
 
     def _ureter(self, rng: np.random.Generator, kidney: Kidney) -> Tube:
         start = kidney.hilum() + (0, 0, -8)
@@ -162,19 +173,25 @@ class Vessels:
         ]
         return Tube(path, np.array([2.3, 1.7, 1.5, 1.5]) * rng.uniform(0.85, 1.25), URETER)
 
+    def paint_covered(self, canvas: Canvas, z: float) -> None:
+        """Paint splenic and inferior mesenteric vessels at height z, which stomach, spleen and colon may cover."""
+        for extra, code in ((0.5, Tissue.VISCERAL_FAT), (0.0, None)):
+            for tube in self.covered:
+                tube.paint(canvas, z, extra, code)
+
     def paint(self, canvas: Canvas, z: float) -> None:
-        """Paint all vessels and ureters at height z."""
+        """Paint all other vessels, and the ureters, at height z."""
         centre, cava = self.aorta_centre(z), self.cava_centre(z)
-        for tube in self.tubes[:-5]:
+        for tube in self.tubes[:-3]:
             tube.paint(canvas, z)
         radius = self.aorta_radius * (1 + 0.0016 * z)
         b = 10.5 * self.cava_size * self.cava_flat * (1 + 0.002 * z)
         a = 11.0 * self.cava_size / self.cava_flat**0.4
         canvas.ellipse(*cava, a + 0.8, b + 0.8, Tissue.VISCERAL_FAT, 0.25)
         canvas.ellipse(*cava, a, b, Tissue.VENA_CAVA, 0.25)
-        for tube in self.tubes[-5:]:
+        for tube in self.tubes[-3:]:
             tube.paint(canvas, z, extra=2.2 if tube is self.sma else 0.5, code=Tissue.VISCERAL_FAT)
-        for tube in self.tubes[-5:]:
+        for tube in self.tubes[-3:]:
             tube.paint(canvas, z)
         canvas.ellipse(*centre, radius + 1.0, radius + 1.0, Tissue.MUSCLE)
         canvas.ellipse(*centre, radius, radius, Tissue.AORTA)
@@ -187,7 +204,7 @@ class Vessels:
             ureter.paint(canvas, z, 1.0, Tissue.MUSCLE)
             ureter.paint(canvas, z)
 
-    def mesenteric_branches(self, rng: np.random.Generator, reach: np.ndarray, n: int = 34) -> list[Tube]:
+    def mesenteric_branches(self, rng: np.random.Generator, reach: np.ndarray, n: int = 54) -> list[Tube]:
         """Draw branches that fan out from the mesenteric root into the gut.
 
         Parameters
@@ -201,9 +218,9 @@ class Vessels:
         tubes = []
         for _ in range(n):
             z = rng.uniform(-90, 25)
-            angle = rng.uniform(0.15, np.pi - 0.15)
+            angle = rng.uniform(-0.12, np.pi + 0.12)
             start = np.array([self.join[0] + 6 * np.cos(angle), self.join[1] - 6 * np.sin(angle), z])
-            far = rng.uniform(0.35, 0.68)
+            far = rng.uniform(0.35, 0.80)
             end = np.array(
                 [
                     self.join[0] + reach[0] * far * np.cos(angle),
