@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import zarr
 
+from lib.claims_anatomy import contrast_claims, sign_claims, tissue_claims
 from lib.claims_cohort import cohort_claims, network_claims
-from lib.claims_maps import anatomy_claims, map_claims, masking_claims
+from lib.claims_maps import map_claims, masking_claims
 from lib.claims_prediction import prediction_claims
 from lib.figures import read_maps
 from lib.inference import Finding
@@ -24,7 +26,7 @@ UNTESTED = {
     "references": "needs the five reference networks",
     "ablation": "needs maps or masks beyond those of the paper's figures",
     "anatomy": "needs a truth of the tissues and 13_anatomy_of_maps",
-    "cohort": "the cohort is a substitute: described, not tested",
+    "cohort": "another cohort than the paper's: described, not tested",
     "method": "a definition that lib adopts, under test in tests/",
     "none": "nothing that could be measured",
 }
@@ -34,8 +36,12 @@ SOURCES = {  # what each stage leaves behind, and which notebook makes it
     "predictions": ("networks/{network}/predictions.parquet", "02_train_network"),
     "maps": ("maps/maps.npz", "05_compute_maps"),
     "masking": ("masking/done.json", "06_mask_voxels"),
-    "anatomy": ("tables/anatomy.csv", "13_anatomy_of_maps"),
+    "tissues": ("tables/anatomy_tissues.csv", "13_anatomy_of_maps"),
+    "contrasts": ("tables/anatomy_contrasts.csv", "13_anatomy_of_maps"),
+    "signs": ("tables/anatomy_sign.csv", "13_anatomy_of_maps"),
 }
+ON_ANATOMY = {"tissues": tissue_claims, "contrasts": contrast_claims, "signs": sign_claims}
+PHANTOM_ONLY = {"Oral contrast", "Sinus fat", "Urine"}  # tissues that nobody outlines by hand
 
 
 def sources(run: str | Path, network: str = "top") -> pd.DataFrame:
@@ -43,6 +49,14 @@ def sources(run: str | Path, network: str = "top") -> pd.DataFrame:
     rows = {stage: (resolve(run) / path.format(network=network), made_by) for stage, (path, made_by) in SOURCES.items()}
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["path", "notebook"])
     return table.assign(found=table["path"].map(Path.exists)).rename_axis("stage")
+
+
+def of_phantoms(run: str | Path) -> bool:
+    """Return whether a run's cohort is simulated: its DICOM come with `truth.csv`, or its tissues are the phantom's."""
+    run = resolve(run)
+    tissues = run / "cohort/tissues.zarr"
+    known = zarr.open_group(tissues, mode="r").attrs.get("tissues", {}) if tissues.exists() else {}
+    return (run / "dicom/truth.csv").exists() or set(known) >= PHANTOM_ONLY
 
 
 def find(
@@ -74,16 +88,18 @@ def find(
         return map_claims(read_maps(folder))
     if stage == "masking":
         return masking_claims(slice_means(read_masking(folder, **(reading or {}))), rng=rng)
-    return anatomy_claims(pd.read_csv(path))
+    return ON_ANATOMY[stage](pd.read_csv(path))
 
 
-def compare_with_paper(findings: list[Finding]) -> pd.DataFrame:
+def compare_with_paper(findings: list[Finding], *, phantom: bool = True) -> pd.DataFrame:
     """Put findings beside the paper's claims.
 
     Parameters
     ----------
     findings : list of Finding
         Of any stages; of two on one claim the later one counts, and both are told.
+    phantom : bool
+        Whether the cohort is simulated, see :func:`of_phantoms`; if so, what the phantom puts in is said as well.
 
     Returns
     -------
@@ -97,6 +113,10 @@ def compare_with_paper(findings: list[Finding]) -> pd.DataFrame:
         If a finding is on no claim of the paper.
     """
     table = published("claims").set_index("id")
+    put_in = table.pop("by_phantom")
+    if phantom:
+        both = (table["by_construction"] != "") & (put_in != "")
+        table["by_construction"] += both.map({True: "; ", False: ""}) + put_in
     unknown = [finding.id for finding in findings if finding.id not in table.index]
     if unknown:
         raise ValueError(f"findings on {unknown}; lib/published/claims.csv has {table.index[0]} to {table.index[-1]}.")

@@ -19,31 +19,37 @@ def cohort_claims(slices: pd.DataFrame) -> list[Finding]:
     Parameters
     ----------
     slices : DataFrame
-        `cohort/slices.parquet`: `patient`, `series`, `phase`, `split`, `kidney_position`.
+        `cohort/slices.parquet`: `patient`, `series`, `phase`, `split`, `kidney_position`. What is not known (phases of
+        an unlabelled cohort, positions where no kidneys were found) is said, and not judged.
     """
     series = slices.drop_duplicates("series")
     phases = series.groupby("patient")["phase"].nunique()
-    repeated = int(series.duplicated(["patient", "phase"]).sum())
-    inside = slices["kidney_position"].between(0, 1).mean()
+    repeated = int(series.dropna(subset="phase").duplicated(["patient", "phase"]).sum())
+    placed = slices["kidney_position"].dropna()
+    inside = placed.between(0, 1).mean()
+    between = f"{100 * inside:.0f} % of the {len(placed)} slices of known place lie between the kidneys' ends"
     splits = series.groupby("patient")["split"].agg(set)
     shared = int((splits.map(len) > 1).sum())
     split = splits[splits.map(len) == 1].map(lambda names: next(iter(names))).value_counts()
-    parts = ", ".join(f"{split.get(name, 0)} {name}" for name in ("train", "val", "test"))
+    names = ("train", "val", "test", *split.index.difference(["train", "val", "test"]))
+    parts = ", ".join(f"{split.get(name, 0)} {name}" for name in names)
+    trained = not set(slices["split"]) <= {"apply"}
     counted = slices["phase"].value_counts()
     by_phase = ", ".join(f"{PHASE_TITLES[phase]} {counted.get(phase, 0)}" for phase in PHASES)
-    known = set(slices["phase"].dropna()) <= set(PHASES)
+    labelled = slices["phase"].notna()
+    known = _method(slices.loc[labelled, "phase"].isin(PHASES).all()) if labelled.any() else "not tested"
+    unlabelled = f", unlabelled {(~labelled).sum()}" if not labelled.all() else ""
     unique = f"{phases.min()} to {phases.max()}, mean {phases.mean():.1f}, SD {phases.std():.1f}"
+    apart = "not reproduced" if shared else "method" if trained else "not tested"
     count = {"n_slices": len(slices), "n_patients": len(phases)}
     size = f"{len(phases)} patients, {len(series)} examinations, {len(slices)} slices"
     return [
         Finding("C1", size, "not tested", **count),
-        Finding("C2", f"phases a patient: {unique}", "not tested", **count),
-        Finding("C3", f"slices: {by_phase}", "method" if known else "not reproduced", **count),
-        Finding(
-            "C5", f"{100 * inside:.0f} % of the slices lie between the kidneys' ends", _method(inside == 1), **count
-        ),
-        Finding("C6", f"{repeated} examinations repeat a phase", "not tested", **count),
-        Finding("C7", f"{parts} patients; {shared} in two splits", "not reproduced" if shared else "method", **count),
+        Finding("C2", f"phases a patient: {unique}" if labelled.any() else "no labels", "not tested", **count),
+        Finding("C3", f"slices: {by_phase}{unlabelled}", known, **count),
+        Finding("C5", between, _method(inside == 1) if len(placed) else "not tested", **count),
+        Finding("C6", f"{repeated} labelled examinations repeat a phase", "not tested", **count),
+        Finding("C7", f"{parts} patients; {shared} in two splits", apart, **count),
     ]
 
 

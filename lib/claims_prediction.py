@@ -20,11 +20,13 @@ def prediction_claims(predictions: pd.DataFrame, *, rng: np.random.Generator) ->
     Parameters
     ----------
     predictions : DataFrame
-        `predictions.parquet`: val and test slices.
+        `predictions.parquet`: val and test slices. Without labelled test slices there is nothing to find.
     rng : numpy.random.Generator
         For intervals by resampling patients.
     """
-    slices = predictions[predictions["split"] == "test"]
+    slices = predictions[(predictions["split"] == "test") & predictions["phase"].isin(PHASES)]
+    if slices.empty:
+        return []
     volumes = vote_volumes(slices).rename(columns={"winner": "predicted"})
     single, voting = _Scheme(slices, list(PHASES), rng), _Scheme(volumes, [f"share_{phase}" for phase in PHASES], rng)
     theirs = published("headline").set_index("scheme")
@@ -81,9 +83,10 @@ class _Scheme:
         return self.finding(id_, f"{self.what}: {text}{after}", judged, rows)
 
     def auc_order(self, id_: str, voting: pd.Series) -> Finding:
-        """Judge the order of the phases by AUC with Spearman's rho: 1 reproduced, .6 or more direction only."""
+        """Judge the order by AUC with Spearman's rho: 1 reproduced, .6 or more direction only; it takes all phases."""
         rho = stats.spearmanr([self.auc[phase] for phase in AUC_ORDER], range(5, 0, -1)).statistic
         judged = "reproduced" if rho > 0.999 else "direction only" if rho >= 0.6 else "not reproduced"
+        judged = "undecided" if np.isnan(rho) else judged
         text = ", ".join(f"{PHASE_TITLES[phase]} {self.auc[phase]:.3f} ({voting[phase]:.3f})" for phase in AUC_ORDER)
         return Finding(id_, f"{text} (voting); rho {rho:.1f}", judged, rho, n_slices=len(self.table), n_patients=self.n)
 

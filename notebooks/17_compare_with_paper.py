@@ -13,7 +13,7 @@
 #
 # | | |
 # |---|---|
-# | **reads** | a run's `cohort/`, `networks/`, `maps/` and `masking/`; `tables/anatomy.csv` where there is one |
+# | **reads** | a run's `cohort/`, `networks/`, `maps/` and `masking/`; `tables/anatomy_*.csv` where there are any |
 # | **writes** | `claims.csv`, and `tables/claims.md` to read |
 # | **takes** | seconds |
 #
@@ -29,7 +29,8 @@
 #
 # A claim of *no* difference is reproduced where the intervals lie within 5 points of relative probability, or .02 of
 # a metric; undecided where they are wider, since few slices cannot show a null; not reproduced where they lie
-# outside.
+# outside. Of a claim with several parts on anatomy the weakest counts; for the signs of the saliency, the four cases
+# that the paper names stand in place of the phases, and all four have to hold.
 #
 # In italics beside a verdict: what the setup alone settles, be it algebra or what the phantom puts in.
 
@@ -38,7 +39,7 @@ from IPython.display import Markdown, display
 import numpy as np
 import pandas as pd
 
-from lib.claims import VERDICTS, compare_with_paper, find, sources, to_markdown
+from lib.claims import VERDICTS, compare_with_paper, find, of_phantoms, sources, to_markdown
 from lib.provenance import atomic_path, require, resolve, write_sidecar
 
 # %% tags=["parameters"]
@@ -78,7 +79,7 @@ for stage, row in left[left["found"]].iterrows():
 # ## The table
 
 # %%
-claims = compare_with_paper(findings)
+claims = compare_with_paper(findings, phantom=of_phantoms(run))
 counts = claims["verdict"].value_counts().reindex(VERDICTS, fill_value=0).rename("claims").to_frame()
 display(counts.T)
 display(Markdown(to_markdown(claims)))

@@ -6,16 +6,18 @@ import zipfile
 import numpy as np
 import pandas as pd
 import pytest
+import zarr
 
-from lib.claims import VERDICTS, compare_with_paper, find, sources, to_markdown
+from lib.claims import VERDICTS, compare_with_paper, find, of_phantoms, sources, to_markdown
 from lib.claims_cohort import cohort_claims, network_claims, read_architecture, receptive_fields
-from lib.claims_maps import anatomy_claims, map_claims, masking_claims
+from lib.claims_maps import map_claims, masking_claims
 from lib.claims_prediction import _figures, prediction_claims
 from lib.figures import Maps
 from lib.inference import Finding
 from lib.map_measures import half_mass, signed_extremes, top_share
 from lib.metrics import confusion, expand, headline
 from lib.paper import FINAL_MAPS, LAYERS, PHASE_TITLES, PHASES, published
+from lib.phantom.tissues import Tissue
 
 PAPER_LIKE = {
     **dict(zip(FINAL_MAPS, (25, 35, 65, 66), strict=True)),
@@ -132,6 +134,30 @@ def test_cohort_claims_find_a_patient_in_two_splits():
     assert leak.measured.endswith("1 in two splits")
 
 
+def test_a_cohort_without_labels_is_described_and_not_judged():
+    table = predictions().assign(phase=None, split="apply", kidney_position=np.nan)
+    found = {f.id: f for f in cohort_claims(table)}
+    assert {found[i].verdict for i in ("C1", "C2", "C3", "C5", "C6", "C7")} == {"not tested"}
+    assert found["C7"].measured == "0 train, 0 val, 0 test, 40 apply patients; 0 in two splits"
+    assert found["C3"].measured.endswith("Pyelo 0, unlabelled 600")
+    assert found["C6"].measured == "0 labelled examinations repeat a phase"
+    assert prediction_claims(table, rng=rng()) == []
+
+
+def test_slices_beyond_the_kidneys_are_told():
+    table = predictions()
+    table.loc[:5, "kidney_position"] = 1.2
+    between = {f.id: f for f in cohort_claims(table)}["C5"]
+    assert (between.verdict, between.measured[:5]) == ("method, changed", "99 % ")
+
+
+def test_a_cohort_of_some_phases_leaves_the_order_undecided():
+    table = predictions()
+    table = table[table["phase"].isin(["noncon", "cm", "pyelo"])]
+    found = {f.id: f for f in prediction_claims(table, rng=rng())}
+    assert found["C28"].verdict == "undecided"
+
+
 def saved_network(path):
     """Write the configuration of the paper's network as Keras saves it."""
     layers = [{"class_name": "InputLayer", "config": {"name": "image", "batch_shape": [None, 512, 512, 1]}}]
@@ -205,24 +231,6 @@ def test_measures_of_maps():
     assert signed_extremes(values - 49.5) == 1.0
 
 
-def test_anatomy_claims():
-    rows = []
-    for phase in PHASES:
-        for method, layer in {
-            *FINAL_MAPS,
-            *(("sam", layer) for layer in LAYERS),
-            *(("grad_cam", layer) for layer in LAYERS),
-        }:
-            hot = 0.1 if layer in ("conv2b", "conv3b") and method == "grad_cam" else 0.7
-            shares = {"renal_cortex": hot / 2, "aorta": hot / 2, "muscle": 0.1, "liver": 0.05, "outside": 0.85 - hot}
-            rows += [(phase, method, layer, tissue, share) for tissue, share in shares.items()]
-    anatomy = pd.DataFrame(rows, columns=["phase", "method", "layer", "tissue", "share"])
-    found = {finding.id: finding for finding in anatomy_claims(anatomy)}
-    assert {finding.verdict for finding in found.values()} == {"direction only"}
-    assert "70 %, in muscle or liver 10 %" in found["C46"].measured
-    assert "70 %, at 2b and 3b 10 %" in found["C55"].measured
-
-
 def test_every_claim_gets_a_row_and_a_reason():
     table = compare_with_paper([Finding("C52", "saliency minus others -9", "reproduced", -9, -12, -6, 40, 8)])
     assert table["id"].tolist() == [f"C{i}" for i in range(1, 64)]
@@ -250,6 +258,29 @@ def test_stages_of_a_run_are_found(tmp_path):
     assert left["found"].to_dict()["cohort"]
     assert left["found"].sum() == 1
     assert [f.id for f in find("cohort", left.loc["cohort", "path"], rng=rng())] == ["C1", "C2", "C3", "C5", "C6", "C7"]
+
+
+def test_what_the_phantom_puts_in_is_said_of_phantoms_only():
+    finding = Finding("C49", "x", "reproduced")
+    simulated, real = (compare_with_paper([finding], phantom=which).set_index("id") for which in (True, False))
+    assert simulated.loc["C46", "by_construction"].startswith("partly put in where the phantom's reader labels")
+    assert simulated.loc["C49", "by_construction"].startswith("a cell of layer 6")
+    assert "; partly put in" in simulated.loc["C49", "by_construction"]
+    assert not real["by_construction"].str.contains("phantom|reader").any()
+    assert real.loc["C42", "by_construction"] == simulated.loc["C42", "by_construction"] != ""
+    assert list(simulated) == list(real)
+
+
+def test_phantoms_are_known_by_their_truth_or_their_tissues(tmp_path):
+    assert not of_phantoms(tmp_path)
+    store = zarr.open_group(tmp_path / "cohort/tissues.zarr", mode="w")
+    store.attrs["tissues"] = {"Liver": 1, "Renal cortex": 2}
+    assert not of_phantoms(tmp_path)
+    store.attrs["tissues"] = {tissue.name.capitalize().replace("_", " "): int(tissue) for tissue in Tissue}
+    assert of_phantoms(tmp_path)
+    (tmp_path / "real/dicom").mkdir(parents=True)
+    (tmp_path / "real/dicom/truth.csv").touch()
+    assert of_phantoms(tmp_path / "real")
 
 
 def test_unknown_claims_are_refused():

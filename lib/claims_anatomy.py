@@ -1,0 +1,168 @@
+"""The paper's claims about where maps lie, tested on the tables of 13_anatomy_of_maps (needs a truth of the tissues).
+
+A claim of several parts gets the verdict of its weakest part, and every part is told. A part goes phase by phase, by
+the rule of `lib.inference.verdict`; of several maps or layers that it is about, the closest to no difference counts.
+"""
+
+import numpy as np
+import pandas as pd
+
+from lib.anatomy import EXPECTED_SIGN
+from lib.anatomy_contrasts import DEEP
+from lib.inference import Finding, verdict
+from lib.paper import FINAL_MAPS, LAYER_TITLES, LAYERS, PHASE_TITLES, PHASES
+
+SALIENCY, GUIDED, CAM, GRAD_CAM = FINAL_MAPS
+NAMED, REST, PLAIN_REST = "kidney and vessels", "rest of the body", "rest without bone and muscle"
+SHALLOW_SAMS = [("sam", layer) for layer in LAYERS[:3]]
+WEAKEST_FIRST = ("not reproduced", "undecided", "direction only", "reproduced")
+
+
+def tissue_claims(tissues: pd.DataFrame) -> list[Finding]:
+    """Test which tissues the maps mark: C46, C49 and C56.
+
+    Parameters
+    ----------
+    tissues : DataFrame
+        `tables/anatomy_tissues.csv`, see `lib.anatomy_contrasts.contrast_tissues`. Without a map that a claim is about,
+        there is no finding on it.
+
+    Notes
+    -----
+    Shares of a map say little, for large organs always win. So a voxel of the tissues that the paper names is held
+    against one of the others: how many times as likely is it to be among the map's highest tenth?
+    """
+
+    def times(maps, tissue, against):
+        chosen = pd.MultiIndex.from_frame(tissues[["method", "layer"]]).isin(maps)
+        rows = tissues[chosen & (tissues["tissue"] == tissue) & (tissues["against"] == against)]
+        return rows.rename(columns={"times": "mean"})
+
+    found = []
+    seen, less = times([SALIENCY], NAMED, REST), times([SALIENCY], NAMED, "muscle and liver")
+    if len(seen):
+        alone = ", ".join(f"{part} alone {_range(times([SALIENCY], part, REST))}" for part in ("kidney", "vessels"))
+        what = f"enrichment of {NAMED} over the {REST}, saliency: {_by_phase(seen)}"
+        text = f"{what}; {alone}; over muscle and liver {_range(less)}"
+        found.append(_finding("C46", text, seen, [_judge(seen, 1, 1.0), _judge(less, 1, 1.0)]))
+    coarse = times([CAM, GRAD_CAM], NAMED, PLAIN_REST)
+    frame = times([CAM, GRAD_CAM], "bone and muscle", PLAIN_REST)
+    if len(coarse):
+        judged = [_judge(rows, 1, 1.0) for rows in (coarse, frame)]
+        what = f"enrichment over the other tissues, the lower of CAM and Grad-CAM, {NAMED}: {_by_phase(coarse)}"
+        text = f"{what} ({judged[0]}); bone and muscle: {_by_phase(frame)} ({judged[1]})"
+        found.append(_finding("C49", text, coarse, judged))
+    fine = times(SHALLOW_SAMS, NAMED, REST)
+    if len(fine):
+        by_layer = ", ".join(f"{LAYER_TITLES[layer]} {_range(rows)}" for layer, rows in fine.groupby("layer"))
+        what = f"enrichment of {NAMED} over the {REST}, the lowest of SAM at 2b, 3b, 4b: {_by_phase(fine)}"
+        text = f"{what}; by layer: {by_layer}"
+        found.append(_finding("C56", text, fine, [_judge(fine, 1, 1.0)]))
+    return found
+
+
+def contrast_claims(contrasts: pd.DataFrame) -> list[Finding]:
+    """Test maps against each other on the same slices: C47 and C55.
+
+    Parameters
+    ----------
+    contrasts : DataFrame
+        `tables/anatomy_contrasts.csv`, see `lib.anatomy_contrasts.contrast_maps`. Without a map that a claim is about,
+        there is no finding on it.
+
+    Notes
+    -----
+    C55: air is no anatomy, so that a map that marks it has less of the organs among its highest tenth. How much lies
+    outside the body is told, and not judged: the paper says that it happens, not that it happens in every phase.
+    """
+    contrasts = contrasts.assign(**{name: 100 * contrasts[name] for name in ("value", "other", "mean", "low", "high")})
+
+    def pairs(which, measure):
+        first = (contrasts["method"] == which[0]) & (contrasts["layer"] == which[1])
+        return contrasts[first & (contrasts["measure"] == measure)]
+
+    found = []
+    mass, cortex = pairs(GUIDED, "half_mass"), pairs(GUIDED, "kidney cortex")
+    if len(mass) and len(cortex):
+        judged = [_judge(mass, -1, 0.0), _judge(cortex, 1, 0.0)]
+        what = f"voxels that hold half of guided backprop minus those of saliency, points: {_by_phase(mass, -1)}"
+        text = f"{what} ({judged[0]}); cortex in the highest tenth: {_by_phase(cortex)} ({judged[1]})"
+        found.append(_finding("C47", text, mass, judged))
+    organs, outside = pairs(DEEP, NAMED), pairs(DEEP, "outside")
+    if len(organs) and len(outside):
+        level = outside.groupby("phase")["other"].max()
+        air = ", ".join(f"{PHASE_TITLES[phase]} {level[phase]:.0f}" for phase in PHASES if phase in level)
+        what = f"{NAMED} in Grad-CAM's highest tenth, 5b minus the higher of 2b and 3b, points: {_by_phase(organs)}"
+        text = f"{what}; outside the body at 2b or 3b, %: {air}, at 5b at most {outside['value'].max():.0f}"
+        found.append(_finding("C55", text, organs, [_judge(organs, 1, 0.0)]))
+    return found
+
+
+def sign_claims(signs: pd.DataFrame) -> list[Finding]:
+    """Test the signs of the saliency that the paper names: C48.
+
+    Parameters
+    ----------
+    signs : DataFrame
+        `tables/anatomy_sign.csv`, see `lib.anatomy.summarise_signs`.
+
+    Notes
+    -----
+    The rule's phases are here the four cases that the paper names (two tissues of two phases), and all four have to
+    hold: "reproduced" where each interval of the mean signed saliency excludes 0 on the paper's side, "direction only"
+    where each mean lies there, "undecided" where a case was not measured, else "not reproduced".
+    """
+    cases = pd.MultiIndex.from_tuples(EXPECTED_SIGN, names=["phase", "tissue"])
+    rows = signs.set_index(["phase", "tissue"]).reindex(cases)
+    wanted = np.array(list(EXPECTED_SIGN.values()))
+    ends = np.sort(rows[["low", "high"]].mul(wanted, axis=0).to_numpy(), axis=1)
+    as_claimed = pd.DataFrame({"mean": wanted * rows["mean_signed"], "low": ends[:, 0], "high": ends[:, 1]})
+    parts = [
+        f"{PHASE_TITLES[phase]} {tissue} {_patients(row)} ({'high' if sign > 0 else 'low'} wanted)"
+        for (phase, tissue), sign, row in zip(cases, wanted, rows.itertuples(), strict=True)
+    ]
+    slices = rows["n_slices"].groupby(level="phase").max().sum()
+    patients = rows["n_patients"].max()
+    told = f"patients whose score rises where the tissue is brighter: {', '.join(parts)}"
+    judged = verdict(as_claimed, "superiority", direction=1)
+    return [Finding("C48", told, judged, n_slices=_count(slices), n_patients=_count(patients))]
+
+
+def _finding(id_: str, measured: str, rows: pd.DataFrame, parts: list[str]) -> Finding:
+    """Give the weakest verdict; patients are those of the phase with most, for the tables do not say who they are."""
+    phases = rows.groupby("phase")
+    bounds = phases["mean"].mean().mean(), rows["low"].min(), rows["high"].max()
+    counts = int(phases["n_slices"].max().sum()), int(rows["n_patients"].max())
+    return Finding(id_, measured, min(parts, key=WEAKEST_FIRST.index), *bounds, *counts)
+
+
+def _judge(rows: pd.DataFrame, direction: int, reference: float) -> str:
+    """Judge by phase what has to hold of every row."""
+    phases = rows.groupby("phase")
+    last = pd.Series.min if direction > 0 else pd.Series.max
+    bounds = {name: phases[name].agg(lambda values: last(values, skipna=False)) for name in ("mean", "low", "high")}
+    return verdict(pd.DataFrame(bounds), "superiority", direction=direction, reference=reference)
+
+
+def _by_phase(rows: pd.DataFrame, direction: int = 1) -> str:
+    """Tell the row of each phase that is closest to no difference, or furthest on the other side of it."""
+    known = rows.dropna(subset="mean").groupby("phase")["mean"]
+    closest = rows.loc[known.idxmin() if direction > 0 else known.idxmax()].set_index("phase")
+    parts = []
+    for phase in (phase for phase in PHASES if phase in closest.index):
+        row = closest.loc[phase]
+        interval = f"[{row['low']:.1f}, {row['high']:.1f}]" if np.isfinite(row["low"]) else "[one patient]"
+        parts.append(f"{PHASE_TITLES[phase]} {row['mean']:.1f} {interval}")
+    return "; ".join(parts)
+
+
+def _range(rows: pd.DataFrame) -> str:
+    return f"{rows['mean'].min():.1f} to {rows['mean'].max():.1f}"
+
+
+def _patients(row) -> str:
+    return f"{100 * row.positive:.0f} %" if np.isfinite(row.mean_signed) else "not measured"
+
+
+def _count(number: float) -> int:
+    return int(number) if np.isfinite(number) else 0
