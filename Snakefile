@@ -11,9 +11,6 @@ from pathlib import Path
 from lib.provenance import modules_used
 
 
-configfile: "config/quick.yaml"
-
-
 # The notebooks run in the environment that snakemake runs in, wherever it was called from.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -185,7 +182,9 @@ if TISSUES_KNOWN:
             rules.train_network.output,
             **code("13_anatomy_of_maps"),
         output:
-            [f"{RUN}/{file}" for file in ("tables/anatomy.csv", "tables/anatomy_sign.csv", "figures/anatomy.png")],
+            [f"{RUN}/tables/anatomy{table}.csv" for table in ("", "_tissues", "_contrasts", "_sign", "_focus")],
+            f"{RUN}/figures/anatomy.png",
+            f"{RUN}/figures/anatomy_sign.png",
         params:
             parameters=parameters("13_anatomy_of_maps", "cohort", "network", "predictions", "figures", "tables"),
         log:

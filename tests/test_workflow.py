@@ -74,11 +74,17 @@ def test_nothing_runs_twice(finished):
 
 
 def test_editing_the_figures_module_redraws_and_retrains_nothing(finished):
-    os.utime(finished / "lib/figures.py")
-    rules = would_run(finished)
-    assert {"fig1_final_layer_maps", "fig2_masking_specificity", "vote_slices"} <= rules
-    assert not rules & {"prepare_cohort", "train_network", "compute_maps", "mask_voxels"}
-    assert snakemake(finished, "--touch").returncode == 0
+    module = finished / "lib/figures.py"
+    before = module.stat()
+    text = module.read_text()
+    try:
+        module.write_text(text + "# another colour\n")
+        rules = would_run(finished)
+        assert {"fig1_final_layer_maps", "fig2_masking_specificity", "vote_slices"} <= rules
+        assert not rules & {"prepare_cohort", "train_network", "compute_maps", "mask_voxels"}
+    finally:
+        module.write_text(text)
+        os.utime(module, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def test_a_changed_parameter_reruns_what_depends_on_it(finished):
@@ -101,6 +107,12 @@ def test_a_changed_patient_count_reruns_everything(finished):
         assert {"prepare_cohort", "train_network", "mask_voxels", "compare_with_paper"} <= would_run(finished)
     finally:
         config.write_text(text)
+
+
+def test_a_profile_takes_nothing_from_another(finished):
+    planned = snakemake(finished, "--dry-run", "--printshellcmds", "--quiet", "host", profile="paper")
+    told = planned.stdout + planned.stderr
+    assert "02_train_network.py runs/paper" in told and "he_normal" not in told, told
 
 
 def test_own_ct_without_labels_gets_predictions_maps_and_masking(finished, tmp_path):
