@@ -22,7 +22,8 @@ reproduce: setup  ## the same at the paper's size, from nothing: runs/paper (hou
 
 apply: setup  ## run a trained network on your own CT: make apply DICOM=/path/to/folder
 	@test -d "$(DICOM)" || { echo 'Say where your CT is: make apply DICOM=/path/to/folder (found no folder "$(DICOM)").'; exit 2; }
-	snakemake --configfile config/apply.yaml --config dicom="$(abspath $(DICOM))" --forcerun prepare_cohort
+	@test -e runs/quick/networks/top/model.keras || { echo 'There is no trained network yet: make figures first.'; exit 2; }
+	snakemake --configfile config/apply.yaml --config dicom="$$(realpath "$(DICOM)")" --forcerun prepare_cohort
 
 publish: setup  ## copy a run's figures and tables into figures/ and tables/
 	python -m lib.publish runs/$(PROFILE)
@@ -46,5 +47,5 @@ lint: setup
 sync: setup  ## write each notebook's .ipynb from its .py
 	jupytext --quiet --sync notebooks/*.py
 
-report: setup  ## one HTML page with the run's notebooks
+report: setup  ## an HTML page for every notebook of the run
 	jupyter nbconvert --to html runs/$(PROFILE)/notebooks/*.ipynb --output-dir runs/$(PROFILE)/report

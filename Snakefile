@@ -17,7 +17,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 RUN = f"runs/{config['profile']}"
 OWN_CT = config["profile"] == "apply"
-TISSUES_KNOWN = "dicom" not in config  # as in the phantom
+PRIVATE = OWN_CT or "dicom" in config  # somebody's CT, not the phantom
+if OWN_CT and "dicom" not in config:
+    sys.exit("Say where your CT is: make apply DICOM=/path/to/folder")
 NETWORK = config.get("network", f"{RUN}/networks/top")
 PREDICTIONS = f"{RUN}/predictions.parquet" if OWN_CT else f"{NETWORK}/predictions.parquet"
 PATHS = {
@@ -28,6 +30,11 @@ PATHS = {
     "predictions": PREDICTIONS,
     **{name: f"{RUN}/{name}" for name in ("votes", "maps", "masking", "figures", "tables")},
     "run": RUN,
+}
+READINGS = {  # what a notebook takes from the parameters of 06_mask_voxels, so that a run has one reading
+    "05": ("score",),
+    "13": ("score", "fraction", "per_phase", "seed"),
+    **dict.fromkeys(("08", "11", "12", "17"), ("score", "fraction", "within", "fill")),
 }
 EXECUTE = "python -m lib.run_notebook {input.notebook} {log} --parameters {params.parameters:q}"
 
@@ -41,14 +48,15 @@ def code(name):
 def parameters(name, *paths):
     """What the notebook is run with: where its files are, how voxels were masked, and the profile's own parameters."""
     chosen = {path: PATHS[path] for path in paths}
-    if "masking" in paths or "run" in paths:
-        masked = config["parameters"].get("06_mask_voxels", {})
-        chosen |= {name: masked[name] for name in ("within", "score", "fill", "fraction") if name in masked}
+    masked = config["parameters"].get("06_mask_voxels", {})
+    chosen |= {reading: masked[reading] for reading in READINGS.get(name[:2], ()) if reading in masked}
     return json.dumps(chosen | config["parameters"].get(name, {}), sort_keys=True)
 
 
 def executed(name):
-    return f"{RUN}/notebooks/{name}.ipynb"
+    """Where the executed notebook goes; the one that knows the source's paths is private if the source is."""
+    private = "private/" if PRIVATE and name == "01_prepare_cohort" else ""
+    return f"{RUN}/{private}notebooks/{name}.ipynb"
 
 
 rule all:
@@ -56,7 +64,7 @@ rule all:
         f"{RUN}/votes/volumes.parquet",
         expand(f"{RUN}/figures/{{figure}}.png", figure=["fig1", "fig3", "fig4"]),
         f"{RUN}/masking/done.json" if OWN_CT else f"{RUN}/claims.csv",
-        f"{RUN}/tables/organ_baseline.csv" if TISSUES_KNOWN else [],
+        f"{RUN}/tables/organ_baseline.csv" if not PRIVATE else [],
 
 
 rule prepare_cohort:
@@ -66,7 +74,7 @@ rule prepare_cohort:
         f"{RUN}/cohort/slices.parquet",
     params:
         parameters=parameters("01_prepare_cohort", "dicom_folder", "cohort", "private"),
-    threads: workflow.cores
+    threads: 16
     log:
         executed("01_prepare_cohort"),
     shell:
@@ -85,7 +93,7 @@ if not OWN_CT:
             f"{NETWORK}/history.csv",
         params:
             parameters=parameters("02_train_network", "cohort", "network"),
-        threads: workflow.cores
+        threads: 16
         resources:
             gpu=1,
         log:
@@ -138,7 +146,7 @@ rule mask_voxels:
         f"{RUN}/masking/done.json",
     params:
         parameters=parameters("06_mask_voxels", "cohort", "network", "predictions", "masking"),
-    threads: workflow.cores
+    threads: 16
     resources:
         gpu=1,
     log:
@@ -174,7 +182,7 @@ for notebook, (source, made_from, drawn) in FIGURES.items():
             EXECUTE
 
 
-if TISSUES_KNOWN:
+if not PRIVATE:
 
     rule anatomy_of_maps:
         input:
@@ -215,7 +223,7 @@ if not OWN_CT:
             [f"{RUN}/{file}" for _, _, drawn in FIGURES.values() for file in drawn],
             rules.train_network.output,
             rules.vote_slices.output,
-            rules.anatomy_of_maps.output if TISSUES_KNOWN else [],
+            rules.anatomy_of_maps.output if not PRIVATE else [],
             **code("17_compare_with_paper"),
         output:
             f"{RUN}/claims.csv",

@@ -1,6 +1,5 @@
 """Figures of where maps lie in the body, drawn from the tables of 13_anatomy_of_maps; nothing is computed there."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -42,7 +41,7 @@ def draw_anatomy(anatomy: pd.DataFrame) -> Figure:
     phases = [phase for phase in PHASES if phase in set(anatomy["phase"])]
     titles = ["Image", *(_title(*which) for which in maps)]
     with paper_style():
-        figure = plt.figure(figsize=inches(TWO_COLUMNS_MM, 64 + 7.4 * len(titles)))
+        figure = Figure(figsize=inches(TWO_COLUMNS_MM, 64 + 7.4 * len(titles)))
         above, below = figure.subfigures(2, 1, height_ratios=(1, 1.05))
         panels = np.atleast_1d(above.subplots(1, len(phases), sharey=True))
         for panel, phase in zip(panels, phases, strict=True):

@@ -9,6 +9,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn
 from matplotlib.figure import Figure
 
 from lib.display import overlay, scaled, upsample, window
@@ -98,9 +99,10 @@ def save_figure(figure: Figure, path: str | Path, *, limit: int = 1_000_000) -> 
     return [png, pdf]
 
 
-def axes_mm(width: float, height: float, rows: int = 1, columns: int = 1, **keywords):
-    """Return a figure of a size in millimetres, and its panels, as `plt.subplots` does."""
-    return plt.subplots(rows, columns, figsize=inches(width, height), **keywords)
+def axes_mm(width: float, height: float, rows: int = 1, columns: int = 1, *, layout: str | None = None, **keywords):
+    """Return a figure of a size in millimetres, and its panels; unknown to pyplot, so that nothing shows it twice."""
+    figure = Figure(figsize=inches(width, height), layout=layout)
+    return figure, figure.subplots(rows, columns, **keywords)
 
 
 def inches(*millimetres: float) -> tuple[float, ...]:
@@ -203,15 +205,14 @@ def draw_confusions(matrices: Mapping[str, pd.DataFrame]) -> Figure:
         for panel, (title, matrix) in zip(axes[0], matrices.items(), strict=True):
             counts = matrix.loc[list(PHASES), list(PHASES)].to_numpy()
             shares = counts / np.maximum(counts.sum(axis=0), 1)
-            shown = panel.imshow(shares, cmap="Greys", vmin=0, vmax=1)
-            for (row, column), count in np.ndenumerate(counts):
-                colour = "white" if shares[row, column] > 0.5 else "black"
-                panel.text(column, row, f"{count}", ha="center", va="center", color=colour)
-            panel.set_xticks(range(5), names, rotation=30, ha="right", rotation_mode="anchor")
-            panel.set_yticks(range(5), names)
+            seaborn.heatmap(
+                shares, annot=counts, fmt="d", cmap="Greys", vmin=0, vmax=1, cbar=False, square=True, ax=panel
+            )
+            panel.set_xticks(np.arange(5) + 0.5, names, rotation=30, ha="right", rotation_mode="anchor")
+            panel.set_yticks(np.arange(5) + 0.5, names, rotation=0)
             panel.set(xlabel="Labelled phase", ylabel="Predicted phase", title=title)
             panel.spines[:].set_visible(True)
-        figure.colorbar(shown, ax=axes, shrink=0.7, label="Share of the labelled phase")
+        figure.colorbar(axes[0, -1].collections[0], ax=axes, shrink=0.7, label="Share of the labelled phase")
     return figure
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import secrets
 from collections.abc import Collection
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from lib.paper import PHASES
+from lib.provenance import atomic_path, resolve
 
 LABEL_COLUMNS = ("series_uid", "phase", "kidney_bottom_mm", "kidney_top_mm")
 SPLITS = ("train", "val", "test")
@@ -89,6 +91,23 @@ def keyed_hash(key: str, kind: str, name: str) -> str:
 def hashed_id(key: str, kind: str, name: str) -> str:
     """Return the id of a "patient" or a "series" in a cohort: 12 hex digits."""
     return keyed_hash(key, kind, name)[:12]
+
+
+def secret_key(private: str | Path) -> str:
+    """Return the key of somebody's own cohort: random, made once, kept in `<private>/key` (mode 0600).
+
+    Parameters
+    ----------
+    private : path
+        Folder that is never passed on (mode 0700).
+    """
+    file = resolve(private) / "key"
+    if not file.exists():
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with atomic_path(file) as temporary:
+            temporary.touch(mode=0o600)
+            temporary.write_text(secrets.token_hex(16))
+    return file.read_text()
 
 
 def split_of(patient_id: str, key: str) -> str:

@@ -86,42 +86,44 @@ def modules_used(path: Path) -> list[Path]:
     return sorted(file.relative_to(ROOT) for file in found)
 
 
-def begin(folder: str | Path, *, notebook: str, parameters: dict, inputs: tuple = ()) -> Path:
+def begin(folder: str | Path, *, parameters: dict, inputs: tuple = (), code: tuple[str, ...] = ()) -> Path:
     """Return a folder for work that can be interrupted: as it was left, or empty if the work is not the same.
 
     Parameters
     ----------
     folder : path
         Its `.begun.json` says what the work depends on: the parameters, and hashes of inputs and code.
-    notebook : str
-        Name of the notebook that works; its code and the modules of lib that it uses count.
     parameters : dict
         What the work depends on, and nothing that only says where files are.
     inputs : tuple of path
         Files.
+    code : tuple of str
+        Files whose change makes the work another, as patterns against the repository's root.
 
     Raises
     ------
     FileExistsError
         If the folder holds something else: nothing is deleted that was not begun here.
     """
-    folder, script = resolve(folder), ROOT / f"notebooks/{notebook}.py"
-    code = [script, *(ROOT / module for module in modules_used(script))]
+    folder = resolve(folder)
+    files = sorted(file for pattern in code for file in ROOT.glob(pattern))
     facts = {
-        "notebook": notebook,
         "parameters": parameters,
         "inputs": {Path(p).name: file_hash(p) for p in map(resolve, inputs)},
-        "code": {str(p.relative_to(ROOT)): file_hash(p) for p in code},
+        "code": {str(file.relative_to(ROOT)): file_hash(file) for file in files},
     }
     begun = folder / ".begun.json"
     if begun.exists():
-        if json.loads(begun.read_text()) == facts:
+        before = json.loads(begun.read_text())
+        if before == facts:
             return folder
-        shutil.rmtree(folder)
-    elif folder.exists() and any(folder.iterdir()):
-        raise FileExistsError(
-            f"{folder} is not empty and was not made by {notebook}: name another folder, or empty it."
-        )
+        changed = [f"{kind}.{name}" for kind in facts for name in {**facts[kind], **before.get(kind, {})}
+                   if facts[kind].get(name) != before.get(kind, {}).get(name)]  # fmt: skip
+        print(f"{folder} is begun anew: {', '.join(changed)} changed.")
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as old:
+            os.replace(folder, Path(old) / folder.name)
+    elif folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
+        raise FileExistsError(f"{folder} is not empty and was not begun here: name another folder, or empty it.")
     with atomic_path(begun) as temporary:
         temporary.write_text(json.dumps(facts, indent=1) + "\n")
     return folder

@@ -139,7 +139,7 @@ class Augmented(keras.Model):
 
 
 class Slices(keras.utils.PyDataset):
-    """Batches of a cohort's slices with labels and weights, read by a thread while the network trains.
+    """Batches of a cohort's slices with labels and weights.
 
     Parameters
     ----------

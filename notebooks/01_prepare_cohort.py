@@ -27,19 +27,20 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from lib.cohort import Cohort
-from lib.labels import split_of
+from lib.labels import secret_key
 from lib.paper import PHASES
+from lib.phantom.study import PHANTOM_KEY, plan_cohort, write_cohort
 from lib.preparation import prepare_cohort
 from lib.provenance import begin, resolve
 
 # %% tags=["parameters"]
 source: str = "phantom"  # "phantom" writes DICOM into dicom_folder first; "dicom" takes what is there
-dicom_folder: str = "runs/quick/dicom"  # tree of DICOM files
+dicom_folder: str = "runs/mine/dicom"  # tree of DICOM files
 labels: str = ""  # labels.csv; empty: the one in dicom_folder, or none in apply mode
-cohort: str = "runs/quick/cohort"  # where the prepared slices go
-private: str = "runs/quick/private"  # where source paths and the map of ids go (mode 0700)
+cohort: str = "runs/mine/cohort"  # where the prepared slices go
+private: str = "runs/mine/private"  # where source paths and the map of ids go (mode 0700)
 split: str = "train_val_test"  # or "apply": no labels needed, no split
-key: str = "philbrick2018"  # of the keyed hash that decides ids and the split; keep your own secret
+key: str = ""  # decides ids and the split; empty: public for the phantom, else a secret one kept in private
 patients: int = 440  # of the phantom
 slices: int = 3  # a phantom series of the training and validation patients
 test_slices: int = 5  # a phantom series of the test patients, neighbours of each other
@@ -54,35 +55,17 @@ processes: int = 2  # working at the same time
 # ## The phantom, where it is wanted
 #
 # The split is a function of the patient's id, so it is known before the patient is painted. Training and validation
-# series hold a few slices spread over the kidneys; test series hold neighbouring slices, because voting in the paper
-# goes over neighbouring slices.
+# series hold a few slices spread over the kidneys. Test series hold neighbouring slices from the middle of the kidneys,
+# because votes in the paper come from neighbouring slices: five of them here, 23 from end to end there.
 
 # %%
-dicom_folder, cohort = resolve(dicom_folder), resolve(cohort)
+dicom_folder, cohort, private = map(resolve, (dicom_folder, cohort, private))
+key = key or (PHANTOM_KEY if source == "phantom" else secret_key(private))
 if source == "phantom":
-    from lib.phantom.study import write_cohort
-
-    ids = [f"PHANTOM{number:05d}" for number in range(patients)]
-    test = [split_of(patient, key) == "test" for patient in ids]
-    plan = [
-        (patient, test_seed + n if is_test else seed + n, test_slices if is_test else slices, is_test)
-        for n, (patient, is_test) in enumerate(zip(ids, test, strict=True))
-    ]
+    plan = {"slices": slices, "test_slices": test_slices, "seed": seed, "test_seed": test_seed, "key": key}
     look = {"matrix": matrix, "labelling": labelling, "reader_error": reader_error}
-    begin(
-        dicom_folder,
-        notebook="01_prepare_cohort",
-        parameters={
-            "patients": patients,
-            "slices": slices,
-            "test_slices": test_slices,
-            "seed": seed,
-            "test_seed": test_seed,
-            "key": key,
-            **look,
-        },
-    )
-    write_cohort(dicom_folder, plan, processes=processes, **look)
+    begin(dicom_folder, parameters=plan | look | {"patients": patients}, code=("lib/phantom/*.py",))
+    write_cohort(dicom_folder, plan_cohort(patients, **plan), processes=processes, **look)
 elif source != "dicom":
     raise ValueError(f'source must be "phantom" or "dicom", got {source!r}.')
 
@@ -134,11 +117,11 @@ for axis, hu, phase in zip(axes[0], prepared.read_hu(shown), shown.phase, strict
 #
 # The paper standardises with the mean and SD of the training voxels, -23.3 ± 144.1 HU. That can only be a statistic of
 # voxels *inside* the body: with the air around it included, the mean would lie near -500 HU. It is measured here on
-# the training split alone, and travels with the network.
+# the training split alone; that at the network's own image size travels with the network.
 
 # %%
 if split == "train_val_test":
-    standardisation = prepared.standardise(512)
+    standardisation = prepared.standardise(matrix)
     print(f"in-body mean ± SD of the training split: {standardisation.mean:.1f} ± {standardisation.sd:.1f} HU")
     shared = prepared.slices.groupby("patient").split.nunique()
     assert shared.max() == 1, "a patient is in two splits"

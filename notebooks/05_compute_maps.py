@@ -33,7 +33,7 @@ import pandas as pd
 
 from lib.attribution import Attributor
 from lib.cohort import Cohort, Standardisation
-from lib.paper import PHASES
+from lib.paper import LAYERS, PHASES
 from lib.provenance import atomic_path, require, resolve, write_sidecar
 from lib.selection import representative_slices
 
@@ -68,7 +68,7 @@ display(shown[["phase", "patient", "series", "slice", "kidney_position", "probab
 # %%
 images = slices.read(shown, standardisation)
 classes = shown["phase"].map(PHASES.index).to_numpy()
-attributor = Attributor(model, score=score, blur_sigma=blur_sigma)
+attributor = Attributor(model, LAYERS, score=score, blur_sigma=blur_sigma)
 computed = attributor(images, classes)
 pd.DataFrame(
     [

@@ -16,12 +16,13 @@
 # |---|---|
 # | **reads** | `cohort/`, and the network and its predictions of 02_train_network |
 # | **writes** | `masking/part-*.parquet`: a row a slice, map, layer, region and draw |
-# | **takes** | 13 maps x 2 regions x 3 draws and the control: 81 predictions a slice, 0.3 s at 256 x 256 on two cores |
+# | **takes** | 13 maps x 2 regions x 3 draws and two controls: 84 predictions a slice, 0.3 s at 256 x 256 |
 #
 # What the paper leaves open, and how it is read here: all voxels of the image are ranked, air included, by the map's
 # absolute value; a map of low resolution is blown up without interpolation; exactly a tenth of the voxels is
 # overwritten, ties are broken at random; the random values are N(0, 1): they have the training voxels' mean and
-# SD; three draws are averaged. A tenth chosen at random is the control that the paper lacks.
+# SD; three draws are averaged. The control that the paper lacks is as many voxels chosen at random, once anywhere
+# ("random") and once inside the body ("random_body").
 #
 # The work goes by batches, each written when it is done. Interrupted, it goes on after the last one.
 
@@ -78,12 +79,9 @@ chosen.groupby("phase").agg(slices=("slice", "size"), patients=("patient", "nuni
 # ## Masking
 
 # %%
-folder = begin(
-    masking,
-    notebook="06_mask_voxels",
-    inputs=(model_file, predictions),
-    parameters=reading | {"per_phase": per_phase, "batch_size": batch_size},
-)
+code = tuple(f"lib/{module}.py" for module in ("attribution", "gradients", "masking", "voxels", "selection"))
+work = reading | {"per_phase": per_phase, "batch_size": batch_size}
+folder = begin(masking, parameters=work, inputs=(model_file, predictions), code=code)
 model = keras.models.load_model(model_file)
 standardisation = Standardisation.load(resolve(network) / "standardisation.json")
 attributor = Attributor(model, LAYERS, score=score)
@@ -136,7 +134,8 @@ write_sidecar(
 # ## Against the paper
 #
 # Masking the top tenth should lower the probability for every map and phase, and the bottom tenth should not. The
-# control says what any tenth does: only what goes beyond it is the map's merit.
+# controls say what any tenth does, of the image and of the body. To go beyond them is necessary for a map that knows
+# what the network uses, not sufficient: a control scatters its voxels, most maps mark patches.
 
 # %%
 by_region = table.groupby("region", observed=True).relative_probability.mean()

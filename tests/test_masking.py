@@ -140,7 +140,7 @@ def test_cohort_rows_agree_with_masking_one_by_one(network, cohort):
     table = run(network, cohort, draws=2, seed=5)
     attributor = Attributor(network, ["conv1", "conv2"])
     assert tuple(table.columns) == masking.COLUMNS
-    assert len(table) == 6 * 2 * (2 * 7 + 1)
+    assert len(table) == 6 * 2 * (2 * 7 + 2)
     labels = [PHASES.index(phase) for phase in rows["phase"]]
     row = table[(table.slice == 3) & (table.method == "saliency") & (table.region == "top") & (table.draw == 1)].iloc[0]
     rng = np.random.default_rng([5, int("0abd", 16), 3, 1])
@@ -158,10 +158,24 @@ def test_results_do_not_depend_on_how_the_work_is_cut(network, cohort):
     pd.testing.assert_frame_equal(whole, cut, rtol=1e-5)
 
 
-def test_random_control_is_one_row_a_slice_and_draw(network, cohort):
-    control = run(network, cohort).query("method == 'random'")
-    assert set(control.layer) == {"-"} and set(control.region) == {"random"}
-    assert control.groupby(["series", "slice"]).size().eq(3).all()
+def test_random_controls_are_one_row_a_slice_and_draw(network, cohort):
+    for within, methods in (("image", {"random", "random_body"}), ("body", {"random"})):
+        control = run(network, cohort, within=within).query("region == 'random'")
+        assert set(control.layer) == {"-"} and set(control.method) == methods
+        assert control.groupby(["method", "series", "slice"]).size().eq(3).all()
+
+
+def test_random_controls_choose_a_tenth_of_the_image_anywhere_or_in_the_body(cohort, rng):
+    body = cohort[2]
+    keys = np.stack([[rng.permutation(256) for _ in range(200)] for _ in body])
+    versions = masking._versions(masking._controls(body, None, 6), keys, (16, 16), None, (0.1,), ("random",), "nearest")
+    chosen = {"random": np.zeros((16, 16)), "random_body": np.zeros((16, 16))}
+    for (_, method, *_), voxels in versions:
+        assert voxels.sum() == 26
+        chosen[method] += voxels
+    assert chosen["random_body"][~body[0]].sum() == 0
+    np.testing.assert_allclose(chosen["random_body"][body[0]] / 1200, 26 / 120, atol=0.06)
+    np.testing.assert_allclose(chosen["random"] / 1200, 0.1, atol=0.05)
 
 
 def test_overwriting_everything_makes_all_maps_equal(network, cohort):

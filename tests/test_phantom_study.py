@@ -5,9 +5,10 @@ import pandas as pd
 import pydicom
 import pytest
 
+from lib.labels import split_of
 from lib.paper import PHASES
 from lib.phantom.examination import slice_steps
-from lib.phantom.study import write_cohort, write_patient
+from lib.phantom.study import plan_cohort, write_cohort, write_patient
 from lib.phantom.tissues import KIDNEY_TISSUES, Tissue
 
 
@@ -103,3 +104,14 @@ def test_unknown_labelling_is_refused(tmp_path):
         write_patient(tmp_path, "A", seed=1, slices=0, contiguous=False)
     with pytest.raises(ValueError, match="twice"):
         write_cohort(tmp_path, [("A", 1, 2, False), ("A", 2, 2, False)], processes=1)
+
+
+def test_no_two_patients_of_a_plan_have_the_same_seed_and_the_test_seed_moves_test_patients_only():
+    def plan(test_seed):
+        return plan_cohort(1200, slices=3, test_slices=5, seed=2018, test_seed=test_seed, key="philbrick2018")
+
+    one, other = plan(1184), plan(1185)
+    assert len({seed for _, seed, _, _ in one}) == 1200
+    for (patient, seed, slices, test), (_, other_seed, _, _) in zip(one, other, strict=True):
+        assert test == (split_of(patient, "philbrick2018") == "test") and slices == (5 if test else 3)
+        assert (seed != other_seed) == test

@@ -55,23 +55,26 @@ def test_modules_are_followed_through_imports():
     assert "lib/figures.py" not in used
 
 
-def test_interrupted_work_is_kept_only_if_it_is_the_same(tmp_path):
+def test_interrupted_work_is_kept_only_if_it_is_the_same(tmp_path, capsys):
     table = tmp_path / "in.csv"
     table.write_text("a\n")
 
     def again(epochs=3):
-        return begin(tmp_path / "work", notebook="02_train_network", parameters={"epochs": epochs}, inputs=(table,))
+        return begin(tmp_path / "work", parameters={"epochs": epochs}, inputs=(table,), code=("lib/training.py",))
 
-    for change in (lambda: None, lambda: table.write_text("b\n")):
-        change()
-        (again() / "half").write_text("done")
-        assert (again() / "half").exists()
+    (again() / "half").write_text("done")
+    assert (again() / "half").exists()
+    table.write_text("b\n")
+    assert not (again() / "half").exists()
+    assert "inputs.in.csv changed" in capsys.readouterr().out
+    (again() / "half").write_text("done")
     assert not (again(epochs=4) / "half").exists()
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
 def test_a_folder_of_something_else_is_not_emptied(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "scan.dcm").write_text("precious")
-    with pytest.raises(FileExistsError, match="was not made by 01_prepare_cohort"):
-        begin(tmp_path / "mine", notebook="01_prepare_cohort", parameters={})
+    with pytest.raises(FileExistsError, match="was not begun here"):
+        begin(tmp_path / "mine", parameters={})
     assert (tmp_path / "mine" / "scan.dcm").exists()

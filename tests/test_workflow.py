@@ -6,11 +6,15 @@ import subprocess
 import sys
 import time
 
+import nbformat
 import pandas as pd
 import pytest
+from nbclient import NotebookClient
+from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
 from lib.provenance import ROOT
+from lib.run_notebook import declared_parameters, read_notebook
 
 FIGURES = [f"fig{n}" for n in range(1, 7)] + ["s4", "s7"]
 
@@ -115,6 +119,23 @@ def test_a_profile_takes_nothing_from_another(finished):
     assert "02_train_network.py runs/paper" in told and "he_normal" not in told, told
 
 
+@pytest.mark.parametrize("where", [".", "notebooks"])
+def test_run_all_works_from_the_root_and_from_the_notebooks_folder(finished, where, monkeypatch):
+    """The defaults read runs/quick; here that is the smoke run."""
+    monkeypatch.setenv("PYTHONPATH", str(finished))
+    if not (finished / "runs/quick").exists():
+        (finished / "runs/quick").symlink_to("smoke")
+    for name in ("04_vote_slices", "10_fig4_sam_layers"):
+        notebook = nbformat.read(finished / f"notebooks/{name}.ipynb", 4)
+        NotebookClient(notebook, resources={"metadata": {"path": str(finished / where)}}).execute()
+
+
+def test_defaults_write_the_long_stages_elsewhere_than_the_quick_profile():
+    for name, folder in (("01_prepare_cohort", "cohort"), ("02_train_network", "network")):
+        default = declared_parameters(read_notebook(ROOT / f"notebooks/{name}.py"))[folder][1]
+        assert "runs/mine" in default, "Run All would replace what make figures has made"
+
+
 def test_own_ct_without_labels_gets_predictions_maps_and_masking(finished, tmp_path):
     """Pydicom's small CT, a file that is none, and the real slices where they are at hand."""
     shutil.copy(get_testdata_file("CT_small.dcm"), tmp_path)
@@ -133,5 +154,13 @@ def test_own_ct_without_labels_gets_predictions_maps_and_masking(finished, tmp_p
     assert masking.relative_probability.between(0, 600).all()
     assert pd.read_csv(run / "cohort/rejected.csv").reason.str.contains("DICOM").any()
     assert (run / "figures/fig1.png").exists()
-    public = "".join(file.read_text() for file in run.rglob("*.csv") if "private" not in file.parts)
-    assert "CT_small" not in public and "A027284" not in public, "a file name left the private folder"
+    told = [
+        file
+        for kind in ("csv", "json", "ipynb", "md")
+        for file in run.rglob(f"*.{kind}")
+        if "private" not in file.parts
+    ]
+    public = "".join(file.read_text() for file in told)
+    header = dcmread(tmp_path / "CT_small.dcm", stop_before_pixels=True)
+    secrets = (str(tmp_path), "CT_small", header.PatientID, header.SeriesInstanceUID, (run / "private/key").read_text())
+    assert not [secret for secret in secrets if secret in public], "what names the source left the private folder"

@@ -5,10 +5,14 @@ import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
+from lib.labels import split_of
 from lib.phantom.examination import LABELS, Examination
 from lib.provenance import atomic_path, resolve
+
+PHANTOM_KEY = "philbrick2018"  # public: everybody's phantom patients have the same ids and the same split
 
 
 def write_patient(
@@ -67,6 +71,35 @@ def write_patient(
         rows = [row | made_from for row in rows]
         _write_rows(temporary / "truth.csv", rows)
     return rows
+
+
+def plan_cohort(
+    patients: int, *, slices: int, test_slices: int, seed: int, test_seed: int, key: str
+) -> list[tuple[str, int, int, bool]]:
+    """Return the patients of a cohort, as `write_cohort` takes them.
+
+    Parameters
+    ----------
+    patients : int
+    slices, test_slices : int
+        Slices a series: spread over the kidneys for training and validation, neighbours for test patients.
+    seed, test_seed : int
+        Test patients are drawn from a seed of their own.
+    key : str
+        Of the split, as in `lib.labels.split_of`.
+
+    Returns
+    -------
+    list of (patient_id, seed, slices, contiguous)
+        No two patients have the same seed.
+    """
+    plan = []
+    for number in range(patients):
+        patient = f"PHANTOM{number:05d}"
+        test = split_of(patient, key) == "test"
+        entropy = np.random.SeedSequence([test_seed if test else seed, test, number])
+        plan.append((patient, int(entropy.generate_state(1, np.uint64)[0] >> 1), test_slices if test else slices, test))
+    return plan
 
 
 def write_cohort(
