@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +16,7 @@ from tqdm import tqdm
 
 from lib.dicom_headers import PARTS, CTSlice, DicomError, Segmentation, Unusable, lenient, read_header, with_syntax
 from lib.dicom_pixels import hounsfield
+from lib.parallel import in_parallel
 
 SAME_Z = 0.01  # mm: slices closer than this are at the same place
 MANY_FILES = 2000  # from here on processes pay
@@ -101,7 +97,8 @@ def find_series(folder: str | Path, processes: int = 1) -> tuple[list[Series], p
     Parameters
     ----------
     folder : path
-        Any tree: names, suffixes and subfolders of files don't matter. CSV files are passed over.
+        Any tree: names, suffixes and subfolders of files don't matter. CSV files are passed over, and what is hidden:
+        a file, or all in a subfolder, whose name starts with a dot.
     processes : int
         Processes that read headers, in a tree of more than 2000 files.
 
@@ -131,8 +128,8 @@ def read_tree(folder: str | Path, processes: int = 1) -> Tree:
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder: give the one that holds the DICOM files.")
-    files = (p for p in folder.rglob("*") if p.is_file() and p.suffix.lower() != ".csv" and not p.name.startswith("."))
-    names = sorted(str(p.relative_to(folder)) for p in files)
+    files = (p.relative_to(folder) for p in folder.rglob("*") if p.is_file() and p.suffix.lower() != ".csv")
+    names = sorted(str(p) for p in files if not any(part.startswith(".") for part in p.parts))
     blocks = [(str(folder), names[i : i + 64]) for i in range(0, len(names), 64)]
     slices, segmentations, rejected = [], [], []
     with tqdm(total=len(names), desc="headers", unit="file") as bar:
@@ -270,32 +267,3 @@ def read_slices(series: Series, indices: Iterable[int] | None = None) -> Iterato
         except Exception as error:  # decoders raise anything
             raise DicomError(f"{item.path}: pixels cannot be decoded ({type(error).__name__}: {error})") from error
         yield hu
-
-
-def in_parallel(function: Callable, items: list, processes: int) -> Iterator[tuple]:
-    """Yield (item, function(item)) as they are done; in this process where `processes` is 1.
-
-    A worker ends when its parent is gone, however it went.
-    """
-    if processes <= 1 or len(items) <= 1:
-        for item in items:
-            yield item, function(item)
-        return
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(processes, len(items)), context, initializer=_end_with_parent)
-    try:
-        futures = {pool.submit(function, item): item for item in items}
-        for future in as_completed(futures):
-            yield futures.pop(future), future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _end_with_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C: the parent lets the series at work be finished
-
-    def wait() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()

@@ -14,15 +14,14 @@ import zarr
 from tqdm import tqdm
 
 from lib.cohort import Cohort
-from lib.dicom import Series, Tree, in_parallel, read_tree
+from lib.dicom import Series, Tree, read_tree
 from lib.dicom_headers import Segmentation
 from lib.labels import SPLITS, hashed_id, keyed_hash, read_labels, split_of
 from lib.paper import PHASES
+from lib.parallel import in_parallel
 from lib.provenance import atomic_path, resolve
 from lib.segmentation import holds_tissues, kidney_segments, tissue_codes
 from lib.store import FORMAT, Job, store_series
-
-__all__ = ["prepare_cohort", "split_of"]
 
 
 def prepare_cohort(
@@ -42,7 +41,8 @@ def prepare_cohort(
     dicom_folder : path
         Any tree with axial CT, and with DICOM SEG objects where there are some.
     output : path
-        Folder of the cohort. A series that it holds already, from the same files and kidney extent, is kept as it is.
+        Folder of the cohort. A series that it holds already, from the same files and kidney extent, is kept as it is;
+        one that is not usable now, or no longer in `dicom_folder`, is deleted.
     key : str
         Key of the hashes that name patients and series and that split the patients: nobody moves as long as it stays.
         For private data it must be secret.
@@ -79,6 +79,7 @@ def prepare_cohort(
     jobs, refused = _plan(tree, _labels(labels, dicom_folder, tree, split), output, split, key)
     results = _store_all(jobs, output, processes)
     usable = [result for result in results if "reason" not in result]
+    _delete_others(output, usable)
     refused += [result for result in results if "reason" in result]
     rejected = _rejected(tree, refused, key)
     if private is not None:
@@ -199,6 +200,20 @@ def _store_all(jobs: list[Job], output: Path, processes: int) -> list[dict]:
             bar.update()
     shutil.rmtree(output / ".partial", ignore_errors=True)
     return results
+
+
+def _delete_others(output: Path, usable: list[dict]) -> None:
+    """Delete the series that an earlier run stored and this one does not use; until its tables are there, no cohort."""
+    kept = {"slices.zarr": {item["series"] for item in usable}}
+    kept["tissues.zarr"] = {item["series"] for item in usable if item["tissues"]}
+    for group, names in kept.items():
+        others = [path for path in output.glob(f"{group}/*") if path.is_dir() and path.name not in names]
+        if others:
+            (output / "cohort.json").unlink(missing_ok=True)
+        for path in others:
+            shutil.rmtree(path)
+    if not kept["tissues.zarr"]:
+        shutil.rmtree(output / "tissues.zarr", ignore_errors=True)
 
 
 def _tables(usable: list[dict]) -> tuple[pd.DataFrame, pd.DataFrame]:

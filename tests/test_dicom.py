@@ -416,6 +416,16 @@ def test_other_files(tmp_path, write_series):
     }
 
 
+def test_what_a_killed_run_left_hidden_is_no_series(tmp_path, write_series):
+    uid = write_series("P1")
+    write_series("P1", folder=".P1.abc123/P1/1.2.3")
+    write_series("P1", folder="P1/.1.2.4.x/1.2.4")
+    series, rejected = find_series(tmp_path / "dicom")
+    assert [item.uid for item in series] == [uid] and rejected.empty
+    (tmp_path / "dicom").rename(tmp_path / ".dicom")
+    assert [item.uid for item in find_series(tmp_path / ".dicom")[0]] == [uid]  # the folder itself may be hidden
+
+
 def enhanced(images, z, times=1):
     """Return an Enhanced CT dataset: one file, a frame for each image, positions in the functional groups."""
     dataset = ct_dataset(images[0], 0, patient="P", study="1.2", series="1.3", number=1)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -136,6 +137,35 @@ def test_prepared_series_are_kept_and_changed_ones_redone(write_series, tmp_path
     pd.testing.assert_frame_equal(cohort.slices, again.slices)
     with pytest.raises(ValueError, match="prepared with another key"):
         prepare_cohort(tmp_path / "dicom", tmp_path / "cohort", key="another", processes=1)
+
+
+def test_series_of_an_earlier_run_do_not_stay(write_series, write_segmentation, tmp_path):
+    def prepare():
+        return prepare_cohort(tmp_path / "dicom", tmp_path / "cohort", key=KEY, split="apply", processes=1)
+
+    def stored(group):
+        return {path.name for path in (tmp_path / "cohort" / group).glob("*") if path.is_dir()}
+
+    ids = {}
+    for patient in ("P1", "P2", "P3"):
+        uid = write_series(patient, z=(0, 5))
+        ids[patient] = hashed_id(KEY, "series", uid)
+        if patient != "P3":
+            masks = np.stack([(abdomen() == KIDNEY_HU) + 2 * (abdomen() == GAS_HU)] * 2)
+            write_segmentation(tmp_path / "dicom" / patient / uid, masks, ["kidney", "gas"], "LABELMAP")
+    prepare()
+    assert stored("slices.zarr") == set(ids.values()) and stored("tissues.zarr") == {ids["P1"], ids["P2"]}
+    shutil.rmtree(tmp_path / "dicom" / "P1")
+    cohort = prepare()
+    assert stored("slices.zarr") == {ids["P2"], ids["P3"]} == set(cohort.slices["series"])
+    assert stored("tissues.zarr") == {ids["P2"]} and cohort.tissues == {"kidney": 1, "gas": 2}
+    shutil.rmtree(tmp_path / "dicom" / "P2")
+    assert prepare().tissues == {}
+    assert stored("slices.zarr") == {ids["P3"]} and not (tmp_path / "cohort" / "tissues.zarr").exists()
+    shutil.rmtree(tmp_path / "dicom" / "P3")
+    with pytest.raises(ValueError, match="no usable series"):
+        prepare()
+    assert not stored("slices.zarr") and not (tmp_path / "cohort" / "cohort.json").exists()
 
 
 def test_labels_errors_name_line_and_allowed_values(tmp_path):

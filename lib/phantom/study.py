@@ -1,14 +1,14 @@
 """A patient's examination and a cohort of them, written as the DICOM that a hospital would send."""
 
 import csv
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from lib.labels import split_of
+from lib.parallel import in_parallel
 from lib.phantom.examination import LABELS, Examination
 from lib.provenance import atomic_path, resolve
 
@@ -141,18 +141,10 @@ def write_cohort(
     for patient_id, *drawn in patients:
         _check_written(folder / patient_id, _settings(*drawn, **settings))
     waiting = [patient for patient in patients if not (folder / patient[0]).exists()]
-    bar = tqdm(total=len(patients), initial=len(patients) - len(waiting), desc="phantom", unit="patient")
-    with bar:
-        if processes <= 1:
-            for patient in waiting:
-                _write_one(folder, patient, settings)
-                bar.update()
-        elif waiting:
-            context = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(processes, mp_context=context) as pool:
-                for done in as_completed([pool.submit(_write_one, folder, patient, settings) for patient in waiting]):
-                    done.result()
-                    bar.update()
+    done = len(patients) - len(waiting)
+    with tqdm(total=len(patients), initial=done, desc="phantom", unit="patient") as bar:
+        for _ in in_parallel(partial(_write_one, folder, settings), waiting, processes):
+            bar.update()
     rows = []
     for name in names:
         with open(folder / name / "truth.csv", newline="") as file:
@@ -162,7 +154,7 @@ def write_cohort(
     return folder / "labels.csv"
 
 
-def _write_one(folder: Path, patient: tuple[str, int, int, bool], settings: dict) -> None:
+def _write_one(folder: Path, settings: dict, patient: tuple[str, int, int, bool]) -> None:
     patient_id, seed, slices, contiguous = patient
     write_patient(folder, patient_id, seed=seed, slices=slices, contiguous=contiguous, **settings)
 
