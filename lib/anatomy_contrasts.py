@@ -18,11 +18,13 @@ SETS = {  # what the paper names, as groups of `lib.anatomy.GROUPS`
     "kidney and vessels": (*KIDNEY, *VESSELS),
     "muscle and liver": ("muscle", "liver"),
     "bone and muscle": ("bone", "muscle"),
+    "bowel": ("bowel",),
 }
 SETS["rest of the body"] = tuple(name for name in BODY if name not in SETS["kidney and vessels"])
 SETS["rest without bone and muscle"] = tuple(
     name for name in SETS["rest of the body"] if name not in SETS["bone and muscle"]
 )
+SETS["rest without bowel"] = tuple(name for name in SETS["rest of the body"] if name != "bowel")
 AGAINST = (  # which set against which, for every map
     ("kidney and vessels", "rest of the body"),
     ("kidney", "rest of the body"),
@@ -30,6 +32,7 @@ AGAINST = (  # which set against which, for every map
     ("kidney and vessels", "muscle and liver"),
     ("kidney and vessels", "rest without bone and muscle"),
     ("bone and muscle", "rest without bone and muscle"),
+    ("bowel", "rest without bowel"),
 )
 SALIENCY, GUIDED = ("saliency", "input"), ("guided_backprop", "input")
 DEEP, SHALLOW = ("grad_cam", "conv5b"), (("grad_cam", "conv2b"), ("grad_cam", "conv3b"))

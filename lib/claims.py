@@ -71,13 +71,14 @@ def find(
     path : Path
         The stage's file.
     rng : numpy.random.Generator
-        For intervals by resampling patients.
+        For intervals by resampling patients, on predictions; the others have their own.
     reading : dict, optional
         Reading of the masking, see `lib.statistics.read_masking`; the paper's by default.
     """
     folder = path.parent
     if stage == "cohort":
-        return cohort_claims(pd.read_parquet(path))
+        series = folder / "series.csv"
+        return cohort_claims(pd.read_parquet(path), pd.read_csv(series) if series.exists() else None)
     if stage == "network":
         standardisation = json.loads((folder / "standardisation.json").read_text())
         recipe = json.loads(path.read_text())["parameters"]
@@ -87,7 +88,7 @@ def find(
     if stage == "maps":
         return map_claims(read_maps(folder))
     if stage == "masking":
-        return masking_claims(slice_means(read_masking(folder, **(reading or {}))), rng=rng)
+        return masking_claims(slice_means(read_masking(folder, **(reading or {}))))
     return ON_ANATOMY[stage](pd.read_csv(path))
 
 

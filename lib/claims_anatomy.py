@@ -14,6 +14,7 @@ from lib.paper import FINAL_MAPS, LAYER_TITLES, LAYERS, PHASE_TITLES, PHASES
 
 SALIENCY, GUIDED, CAM, GRAD_CAM = FINAL_MAPS
 NAMED, REST, PLAIN_REST = "kidney and vessels", "rest of the body", "rest without bone and muscle"
+BOWEL = ("bowel", "rest without bowel")
 SHALLOW_SAMS = [("sam", layer) for layer in LAYERS[:3]]
 WEAKEST_FIRST = ("not reproduced", "undecided", "direction only", "reproduced")
 
@@ -30,7 +31,8 @@ def tissue_claims(tissues: pd.DataFrame) -> list[Finding]:
     Notes
     -----
     Shares of a map say little, for large organs always win. So a voxel of the tissues that the paper names is held
-    against one of the others: how many times as likely is it to be among the map's highest tenth?
+    against one of the others: how many times as likely is it to be among the map's highest tenth? That saliency marks
+    the digestive tract in the pyelographic phase is told with C46, and not judged.
     """
 
     def times(maps, tissue, against):
@@ -43,7 +45,7 @@ def tissue_claims(tissues: pd.DataFrame) -> list[Finding]:
     if len(seen):
         alone = ", ".join(f"{part} alone {_range(times([SALIENCY], part, REST))}" for part in ("kidney", "vessels"))
         what = f"enrichment of {NAMED} over the {REST}, saliency: {_by_phase(seen)}"
-        text = f"{what}; {alone}; over muscle and liver {_range(less)}"
+        text = f"{what}; {alone}; over muscle and liver {_range(less)}{_bowel(times([SALIENCY], *BOWEL))}"
         found.append(_finding("C46", text, seen, [_judge(seen, 1, 1.0), _judge(less, 1, 1.0)]))
     coarse = times([CAM, GRAD_CAM], NAMED, PLAIN_REST)
     frame = times([CAM, GRAD_CAM], "bone and muscle", PLAIN_REST)
@@ -158,6 +160,12 @@ def _by_phase(rows: pd.DataFrame, direction: int = 1) -> str:
 
 def _range(rows: pd.DataFrame) -> str:
     return f"{rows['mean'].min():.1f} to {rows['mean'].max():.1f}"
+
+
+def _bowel(rows: pd.DataFrame) -> str:
+    """Tell of the digestive tract, which the paper sees in the last phase; it is not judged."""
+    rows = rows[(rows["phase"] == "pyelo") & rows["mean"].notna()]
+    return f"; bowel over the other unnamed tissues: {_by_phase(rows)}" if len(rows) else ""
 
 
 def _patients(row) -> str:

@@ -10,25 +10,26 @@ import pandas as pd
 from lib.inference import Finding
 from lib.paper import PHASE_TITLES, PHASES
 
+PAPER_SIZE = 512  # pixels, to which the paper's shift of 5 refers
+SAME_PLANE_MM = 0.05  # positions are rounded
 RECIPE = {"learning_rate": 1e-4, "decay": "plateau", "factor": 0.316, "patience": 4, "stop_after": 12}
 
 
-def cohort_claims(slices: pd.DataFrame) -> list[Finding]:
+def cohort_claims(slices: pd.DataFrame, series: pd.DataFrame | None = None) -> list[Finding]:
     """Describe the cohort beside the paper's: C1 to C3 and C5 to C7.
 
     Parameters
     ----------
     slices : DataFrame
-        `cohort/slices.parquet`: `patient`, `series`, `phase`, `split`, `kidney_position`. What is not known (phases of
-        an unlabelled cohort, positions where no kidneys were found) is said, and not judged.
+        `cohort/slices.parquet`: `patient`, `series`, `z_mm`, `phase`, `split`. What is not known (phases of an
+        unlabelled cohort, ends of the kidneys) is said, and not judged.
+    series : DataFrame, optional
+        `cohort/series.csv`: `series`, `kidney_bottom_mm`, `kidney_top_mm`.
     """
-    series = slices.drop_duplicates("series")
-    phases = series.groupby("patient")["phase"].nunique()
-    repeated = int(series.dropna(subset="phase").duplicated(["patient", "phase"]).sum())
-    placed = slices["kidney_position"].dropna()
-    inside = placed.between(0, 1).mean()
-    between = f"{100 * inside:.0f} % of the {len(placed)} slices of known place lie between the kidneys' ends"
-    splits = series.groupby("patient")["split"].agg(set)
+    examinations = slices.drop_duplicates("series")
+    phases = examinations.groupby("patient")["phase"].nunique()
+    repeated = int(examinations.dropna(subset="phase").duplicated(["patient", "phase"]).sum())
+    splits = examinations.groupby("patient")["split"].agg(set)
     shared = int((splits.map(len) > 1).sum())
     split = splits[splits.map(len) == 1].map(lambda names: next(iter(names))).value_counts()
     names = ("train", "val", "test", *split.index.difference(["train", "val", "test"]))
@@ -42,12 +43,12 @@ def cohort_claims(slices: pd.DataFrame) -> list[Finding]:
     unique = f"{phases.min()} to {phases.max()}, mean {phases.mean():.1f}, SD {phases.std():.1f}"
     apart = "not reproduced" if shared else "method" if trained else "not tested"
     count = {"n_slices": len(slices), "n_patients": len(phases)}
-    size = f"{len(phases)} patients, {len(series)} examinations, {len(slices)} slices"
+    size = f"{len(phases)} patients, {len(examinations)} examinations, {len(slices)} slices"
     return [
         Finding("C1", size, "not tested", **count),
         Finding("C2", f"phases a patient: {unique}" if labelled.any() else "no labels", "not tested", **count),
         Finding("C3", f"slices: {by_phase}{unlabelled}", known, **count),
-        Finding("C5", between, _method(inside == 1) if len(placed) else "not tested", **count),
+        Finding("C5", *_between_the_ends(slices, series), **count),
         Finding("C6", f"{repeated} labelled examinations repeat a phase", "not tested", **count),
         Finding("C7", f"{parts} patients; {shared} in two splits", apart, **count),
     ]
@@ -73,8 +74,10 @@ def network_claims(network: Path, standardisation: dict, recipe: dict) -> list[F
     output = f"{size >> pools} x {size >> pools} x {convolutions[-1]['filters']}"
     blocks = f"{pools} blocks, {len(convolutions)} convolutions, {size} x {size} in, {output} out"
     changed = {name: recipe.get(name) for name, value in RECIPE.items() if recipe.get(name) != value}
-    turned = f"± {recipe.get('rotation')} degrees, ± {recipe.get('translation')} pixels"
-    same = (recipe.get("rotation"), recipe.get("translation")) == (5.0, 5.0)
+    rotation, translation = (recipe.get(name, np.nan) for name in ("rotation", "translation"))
+    shift = translation * PAPER_SIZE / size
+    turned = f"± {rotation:g} degrees, ± {translation:g} pixels of {size}, that is {shift:g} of {PAPER_SIZE}"
+    same = (rotation, shift) == (5.0, 5.0)
     fields = ", ".join(f"{name} {field}" for name, field in receptive_fields(layers).items())
     expected = {1: 132_181, 3: 132_469}.get(channels)
     return [
@@ -90,6 +93,18 @@ def network_claims(network: Path, standardisation: dict, recipe: dict) -> list[F
         ),
         Finding("C63", f"receptive fields in pixels of {size}: {fields}", "method"),
     ]
+
+
+def _between_the_ends(slices: pd.DataFrame, series: pd.DataFrame | None) -> tuple[str, str]:
+    """Tell how many slices lie between the ends of the kidneys, and judge it."""
+    names = ["kidney_bottom_mm", "kidney_top_mm"]
+    ends = None if series is None else series.set_index("series").reindex(slices["series"])[names].to_numpy()
+    known = np.zeros(len(slices), bool) if ends is None else np.isfinite(ends).all(axis=1)
+    if not known.any():
+        return "the ends of the kidneys are not known", "not tested"
+    z, (bottom, top) = slices["z_mm"].to_numpy()[known], ends[known].T
+    beyond = int(np.count_nonzero((z < bottom - SAME_PLANE_MM) | (z > top + SAME_PLANE_MM)))
+    return f"{beyond} of {len(z)} slices with known ends lie beyond them", _method(not beyond)
 
 
 def read_architecture(path: Path) -> tuple[list[dict], int]:

@@ -78,8 +78,10 @@ display(by_layer.round(3))
 # %% [markdown]
 # ## Against the paper
 #
-# The paper sees anatomy at 5b, less at 4b, and little at 2b and 3b, where the worst maps mark the background (C55).
-# The share of the hottest tenth that lies outside the body is the part of this that needs no truth.
+# The paper sees anatomy at 5b and little at 2b and 3b, where the worst maps mark the background (C55). Of 4b it says
+# two things: in the text it follows anatomy in part, in the caption of Figure 3 it is one of the layers that select
+# nothing. So 4b is shown above and not judged. The share of the hottest tenth that lies outside the body is the part
+# of this that needs no truth.
 
 # %%
 found = pd.DataFrame(map_claims(saved), columns=Finding._fields).set_index("id")

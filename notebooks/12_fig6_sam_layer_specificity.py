@@ -33,7 +33,7 @@ from lib.figures import save_figure
 from lib.inference import Finding
 from lib.paper import LAYERS
 from lib.provenance import atomic_path, require, resolve, write_sidecar
-from lib.statistics import letters, level_tests, paired_tests, read_masking, slice_means
+from lib.statistics import letters, paired_tests, read_masking, slice_means, summarise
 
 # %% tags=["parameters"]
 masking: str = "runs/quick/masking"  # made by 06_mask_voxels
@@ -69,7 +69,7 @@ print(f"{means.drop_duplicates(['series', 'slice']).shape[0]} slices of {means.p
 
 # %%
 sams = [("sam", layer) for layer in LAYERS]
-levels = level_tests(means.query("method == 'sam' and region == 'top'"), 100.0, rng=rng, resamples=resamples)
+levels = summarise(means.query("method == 'sam' and region == 'top'"))
 pairs = paired_tests(means, list(combinations(sams, 2)), rng=rng, resamples=resamples)
 marks = letters(pairs, sams)
 columns = ["mean", "sd", "n_slices", "n_patients", "low", "high", "p_bonferroni", "patient_p", "effect_size"]
@@ -105,6 +105,6 @@ with atomic_path(tables / "fig6_pairs.csv") as file:
 # for a phase to count.
 
 # %%
-found = pd.DataFrame(masking_claims(means, rng=rng), columns=Finding._fields).set_index("id")
+found = pd.DataFrame(masking_claims(means), columns=Finding._fields).set_index("id")
 with pd.option_context("display.max_colwidth", None):
     display(found.loc[["C59"], ["measured", "verdict"]])

@@ -103,9 +103,10 @@ figure = draw_anatomy(anatomy)
 figure
 
 # %% [markdown]
-# Two things to bear in mind. A cell of layer 6 is a 16th of the image wide: whatever it ranks high, vertebra, aorta and
-# muscle share it, so that the enrichment of small vessels in coarse maps is neighbourhood, not vision. And a rectified
-# map that is zero nearly everywhere has no highest tenth: the rest of it falls on the image at random.
+# Two things to bear in mind. A cell of layer 6 is 32 pixels wide, an 8th of an image of 256 and a 16th of one of 512:
+# whatever it ranks high, vertebra, aorta and muscle share it, so that the enrichment of small vessels in coarse maps
+# is neighbourhood, not vision. And a rectified map that is zero nearly everywhere has no highest tenth: the rest of it
+# falls on the image at random.
 #
 # ## Air, and concentration (C47, C55)
 #
@@ -163,18 +164,20 @@ for name, drawn in {"anatomy": figure, "anatomy_sign": figure_of_signs}.items():
 # ## Against the paper
 #
 # - **C46** saliency marks kidney, renal vessels, aorta and vena cava, less muscle and liver: enrichment of kidney and
-#   vessels over the rest of the body, and over muscle and liver;
+#   vessels over the rest of the body, and over muscle and liver; that it marks the bowel in the pyelographic phase is
+#   told and not judged;
 # - **C47** guided backpropagation marks fewer voxels, the cortex more clearly: its half mass and its cortex against
 #   those of saliency;
 # - **C48** unenhanced wants aorta and vena cava dark, CM the cortex bright and the medulla dark: these four signs;
 # - **C49** CAM and Grad-CAM mark kidney, vessels, bone and spinal muscle: kidney and vessels, and bone and muscle (all
 #   of it, not the spinal alone), each over the other tissues;
-# - **C55** Grad-CAM fits anatomy at 5b, hardly at 2b and 3b: its share of kidney and vessels there;
+# - **C55** Grad-CAM fits anatomy at 5b, hardly at 2b and 3b: its share of kidney and vessels there. Of 4b the paper
+#   says both (in the text, in part; in the caption, no), so that it is left out;
 # - **C56** SAM shows kidney and vessels at 2b, 3b and 4b: enrichment over the rest of the body.
 #
 # Reproduced where the interval excludes no difference in four phases of five (C48: all four signs); of several parts
-# the weakest counts. That kidney, vessels and liver are enriched is partly put in where the
-# phantom's reader labels, who goes by them.
+# the weakest counts. That kidney, its cortex, vessels and liver are enriched is partly put in
+# where the phantom's reader labels, who goes by them.
 
 # %%
 findings = [*tissue_claims(tissues), *contrast_claims(contrasts), *sign_claims(signs)]

@@ -39,7 +39,10 @@ def test_enriched_tissues_reproduce_the_paper():
     seen = found["C46"]
     assert (seen.value, seen.low, seen.high, seen.n_slices, seen.n_patients) == (2.0, 1.5, 2.5, 50, 6)
     assert "saliency: Noncon 2.0 [1.5, 2.5]; CM 2.0" in seen.measured
-    assert seen.measured.endswith("kidney alone 2.0 to 2.0, vessels alone 2.0 to 2.0; over muscle and liver 2.0 to 2.0")
+    assert "kidney alone 2.0 to 2.0, vessels alone 2.0 to 2.0; over muscle and liver 2.0 to 2.0;" in seen.measured
+    assert seen.measured.endswith("bowel over the other unnamed tissues: Pyelo 2.0 [1.5, 2.5]")
+    blind = {f.id: f for f in tissue_claims(change(tissues(), 0.5, tissue="bowel"))}["C46"]
+    assert blind.verdict == "reproduced", "the bowel is told and not judged"
 
 
 @pytest.mark.parametrize(
