@@ -23,6 +23,7 @@ from lib.dicom_pixels import missing_pixels
 
 CT_CLASSES = {"1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"}
 SEG_CLASSES = {"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"}
+LAST_SEGMENT = 65535  # segment numbers have 16 bits
 TILT_DEGREES = 10.0  # from axial, by gantry or by patient: read up to here, and noted from half a degree on
 
 # Enhanced (multi-frame) objects: the functional group that holds an attribute.
@@ -269,6 +270,8 @@ def _segmentation(dataset: Dataset, path: str) -> Segmentation:
         number, label = int(item.SegmentNumber), text([item], "SegmentLabel")
         if number == 0:  # the background of a label map
             continue
+        if not 0 < number <= LAST_SEGMENT:
+            raise Unusable(f"a segmentation with segment number {number}, expected 1 to {LAST_SEGMENT}")
         kind = [text([code], "CodeMeaning") for code in item.get("SegmentedPropertyTypeCodeSequence") or []]
         segments[number] = label or " ".join(kind)
         words[number] = " ".join([label, *kind]).lower()

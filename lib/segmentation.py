@@ -15,6 +15,15 @@ from lib.dicom_headers import DicomError, Segmentation, frame_layers, lenient, n
 KIDNEY = re.compile(r"kidney|renal (cortex|medulla|parenchyma)|kidneys")
 NOT_KIDNEY = re.compile(r"cyst|mass|tumou?r|lesion|neoplasm|carcinoma|stone|calculus|vein|artery|vessel|fat|adrenal")
 SAME_PLANE_MM = 0.3
+LAST_CODE = 255  # a code is one byte, 0 is no tissue
+
+
+class SegmentationError(DicomError):
+    """A segmentation that cannot be used: `fault` says why, without naming its file."""
+
+    def __init__(self, path: str, fault: str, detail: str = ""):
+        super().__init__(f"{path}: segmentation cannot be read: {detail or fault}")
+        self.fault = fault
 
 
 def kidney_segments(segmentation: Segmentation) -> list[int]:
@@ -28,7 +37,13 @@ def holds_tissues(segmentation: Segmentation) -> bool:
 
 
 def kidney_extent(segmentation: Segmentation) -> tuple[float, float] | None:
-    """Return z of the lowest and of the highest plane with kidney, mm; None where there is no kidney in it."""
+    """Return z of the lowest and of the highest plane with kidney, mm; None where there is no kidney in it.
+
+    Raises
+    ------
+    SegmentationError
+        If the file cannot be read.
+    """
     wanted = set(kidney_segments(segmentation))
     planes = [z for z, numbers_, mask in _frames(segmentation) if _holds(mask, numbers_, wanted)]
     return (min(planes), max(planes)) if planes else None
@@ -37,22 +52,18 @@ def kidney_extent(segmentation: Segmentation) -> tuple[float, float] | None:
 def tissue_codes(segmentations: Iterable[Segmentation], known: dict[str, int] | None = None) -> dict[str, int]:
     """Give every segment name one code, 1 to 255: its own number where that is free, else the next free one.
 
-    Names in `known` keep their codes.
-
-    Raises
-    ------
-    ValueError
-        If there are more than 255 names.
+    Names in `known` keep their codes as long as a segmentation has them. Once all codes are taken the further names, by
+    number, get none.
     """
-    codes = dict(known or {})
     names = sorted({(number, name) for item in segmentations for number, name in item.segments.items()})
+    present = {name for _, name in names}
+    codes = {name: code for name, code in (known or {}).items() if name in present}
     for number, name in names:
         if name not in codes:
             used = set(codes.values())
-            free = (code for code in (number, *range(1, 256)) if 0 < code < 256 and code not in used)
-            codes[name] = next(free, 0)
-            if not codes[name]:
-                raise ValueError(f"more than 255 different tissues in the segmentations; the next is {name!r}.")
+            free = (code for code in (number, *range(1, LAST_CODE + 1)) if code <= LAST_CODE and code not in used)
+            if code := next(free, None):
+                codes[name] = code
     return codes
 
 
@@ -70,7 +81,7 @@ def read_tissues(
     indices : iterable of int
         Slices of the series.
     codes : dict of str to int
-        From `tissue_codes`.
+        From `tissue_codes`; a segment whose name has no code is left out.
 
     Returns
     -------
@@ -79,15 +90,15 @@ def read_tissues(
 
     Raises
     ------
-    DicomError
-        If the segmentation is on another grid.
+    SegmentationError
+        If the file cannot be read, or is on another grid.
     """
     indices = list(indices)
     z = series.z_mm[indices]
     tissues = np.zeros((len(indices), *series.shape[1:]), np.uint8)
-    table = np.zeros(256, np.uint8)
+    table = np.zeros(max(segmentation.segments) + 2, np.uint8)  # the last for numbers that are no segment's
     for number, name in segmentation.segments.items():
-        table[number] = codes[name]
+        table[number] = codes.get(name, 0)
     first = series.slices[0]
     transpose, flip_rows, flip_columns = first.turn
     for plane, number, mask in _frames(segmentation):
@@ -95,13 +106,12 @@ def read_tissues(
         if abs(z[place] - plane) > SAME_PLANE_MM:
             continue
         if mask.shape != (first.rows, first.columns):
-            raise DicomError(f"segmentation of {mask.shape} pixels, CT of {(first.rows, first.columns)}")
+            ct = (first.rows, first.columns)
+            raise SegmentationError(segmentation.path, f"{mask.shape} pixels on another grid than the CT's {ct}")
         mask = mask.T if transpose else mask
         mask = mask[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
-        if number is None:
-            np.copyto(tissues[place], table[mask], where=mask > 0)
-        else:
-            tissues[place][mask > 0] = table[number]
+        coded = np.take(table, mask if number is None else np.where(mask > 0, number, 0), mode="clip")
+        np.copyto(tissues[place], coded, where=coded > 0)
     return tissues
 
 
@@ -118,9 +128,14 @@ def _frames(segmentation: Segmentation) -> Iterator[tuple[float, int | None, np.
             count = len(dataset.PerFrameFunctionalGroupsSequence)
             geometry = [_plane(dataset, frame, labelmap) for frame in range(count)]
         for (z, number), mask in zip(geometry, iter_pixels(dataset), strict=True):
+            if mask.ndim != 2 or mask.dtype.kind not in "ui":
+                raise DicomError(f"frames of {mask.dtype}, {mask.ndim} axes, not of segment numbers")
             yield z, number, mask
+    except DicomError as error:
+        raise SegmentationError(segmentation.path, str(error)) from error
     except Exception as error:  # a damaged file and its decoder raise anything
-        raise DicomError(f"{segmentation.path}: segmentation cannot be read ({error})") from error
+        name = type(error).__name__
+        raise SegmentationError(segmentation.path, f"damaged ({name})", f"{name}: {error}") from error
 
 
 def _plane(dataset: Dataset, frame: int, labelmap: bool) -> tuple[float, int | None]:

@@ -16,7 +16,7 @@ from lib.body import body_mask
 from lib.dicom import Series, read_slices
 from lib.dicom_headers import DicomError, Segmentation
 from lib.resampling import OUTSIDE
-from lib.segmentation import kidney_extent, read_tissues
+from lib.segmentation import LAST_CODE, SegmentationError, kidney_extent, read_tissues
 
 FORMAT = 2  # raise it when what is stored changes: everything is then prepared again
 SAME_PLANE_MM = 0.05  # positions are rounded
@@ -79,8 +79,12 @@ def store_series(job: Job) -> dict:
             facts = dict(zarr.open_array(final, mode="r").attrs)
             if facts["fingerprint"] == fingerprint:
                 return job.describe(facts)
-        source, extent = _find_extent(job)
+        source, extent, faults = _find_extent(job)
+        notes = [*job.series.notes, *(f"kidney segmentation not read: {error.fault}" for error in faults)]
         if source == "none" and job.split != "apply":
+            if faults:
+                reasons = "; ".join(dict.fromkeys(error.fault for error in faults))
+                return job.refuse(f"kidney extent unknown: DICOM SEG not read: {reasons}", "; ".join(map(str, faults)))
             return job.refuse("no kidney in the DICOM SEG of the study")
         z = job.series.z_mm
         low, high = extent or (-np.inf, np.inf)
@@ -94,15 +98,16 @@ def store_series(job: Job) -> dict:
         return job.refuse("pixels cannot be decoded", str(error))
     if not len(kept):
         return job.refuse("no body on any slice")
-    notes = list(job.series.notes)
     truth = job.tissues is not None
     if truth:
         try:
             tissues = read_tissues(job.tissues, job.series, kept, job.codes)
             _write_tissues(tissues, partial)
-        except DicomError:
+            if dropped := set(job.tissues.segments.values()) - set(job.codes):
+                notes.append(f"{len(dropped)} tissues left out: the cohort's have no more than {LAST_CODE} codes")
+        except SegmentationError as error:
             truth = False
-            notes.append("segmentation of tissues not read: damaged, or on another grid")
+            notes.append(f"segmentation of tissues not read: {error.fault}")
     _, *spacing = job.series.spacing_mm
     gaps = np.diff(z)
     facts = {
@@ -113,7 +118,7 @@ def store_series(job: Job) -> dict:
         "kidney_extent_mm": extent,
         "extent_source": source,
         "tissues": truth,
-        "notes": "; ".join(notes),
+        "notes": "; ".join(dict.fromkeys(notes)),
     }
     zarr.open_array(partial / "slices", mode="r+").attrs.update(facts)
     _replace(partial / "tissues", job.output / "tissues.zarr" / job.id)
@@ -121,13 +126,20 @@ def store_series(job: Job) -> dict:
     return job.describe(facts)
 
 
-def _find_extent(job: Job) -> tuple[str, tuple[float, float] | None]:
+def _find_extent(job: Job) -> tuple[str, tuple[float, float] | None, list[SegmentationError]]:
+    """Return where the kidneys' extent comes from, the extent, and what was wrong with segmentations on the way."""
     if job.extent:
-        return "labels", job.extent
+        return "labels", job.extent, []
+    faults = []
     for segmentation in job.kidneys:
-        if extent := kidney_extent(segmentation):
-            return "seg", extent
-    return "none", None
+        try:
+            extent = kidney_extent(segmentation)
+        except SegmentationError as error:
+            faults.append(error)
+            continue
+        if extent:
+            return "seg", extent, faults
+    return "none", None, faults
 
 
 def _write_slices(series: Series, indices: np.ndarray, path: Path) -> np.ndarray:

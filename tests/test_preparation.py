@@ -8,18 +8,22 @@ import stat
 import subprocess
 import sys
 import time
+from copy import deepcopy
 
 import numpy as np
 import pandas as pd
 import pytest
 import zarr
 from conftest import BODY_HU, GAS_HU, KIDNEY_HU, REAL_CT, abdomen
+from pydicom import DataElement, dcmread
 from pydicom.data import get_testdata_file
 
+from lib.dicom_headers import Segmentation
 from lib.labels import hashed_id, read_labels, split_of
 from lib.paper import PHASES
 from lib.preparation import check_splits, prepare_cohort
 from lib.provenance import ROOT
+from lib.segmentation import tissue_codes
 
 KEY = "a key for tests"
 PATIENTS = {name: [] for name in ("train", "val", "test")}
@@ -137,6 +141,122 @@ def test_prepared_series_are_kept_and_changed_ones_redone(write_series, tmp_path
     pd.testing.assert_frame_equal(cohort.slices, again.slices)
     with pytest.raises(ValueError, match="prepared with another key"):
         prepare_cohort(tmp_path / "dicom", tmp_path / "cohort", key="another", processes=1)
+
+
+def edit_segmentation(path, change):
+    dataset = dcmread(path)
+    change(dataset)
+    dataset.save_as(path)
+
+
+def cut(dataset):
+    dataset.PixelData = dataset.PixelData[: len(dataset.PixelData) // 2]
+
+
+def without_positions(dataset):
+    for frame in dataset.PerFrameFunctionalGroupsSequence:
+        del frame.PlanePositionSequence
+
+
+def test_a_good_ct_is_not_lost_to_a_bad_segmentation(write_series, write_segmentation, tmp_path):
+    z = (-5, 0, 5, 10, 15)
+    kidney = np.stack([abdomen() == KIDNEY_HU] * 5)
+    kidney[[0, 4]] = False
+    rows, ids = [], {}
+    for name, patient, change in (("both", "P1", cut), ("cut", "P2", cut), ("placeless", "P3", without_positions)):
+        uid = write_series(patient, study=f"1.2.{patient[1:]}", z=z)
+        edit_segmentation(write_segmentation(tmp_path / "dicom" / patient / uid, kidney, ["left kidney"]), change)
+        ids[name] = hashed_id(KEY, "series", uid)
+        rows.append(f"{uid},neph")
+        if name == "both":  # the kidneys are also in a good segmentation of a series of the same study
+            other = write_series(patient, study="1.2.1", z=z)
+            write_segmentation(tmp_path / "dicom" / patient / other, kidney, ["right kidney"])
+    write_labels(tmp_path / "dicom", rows, "series_uid,phase")
+    cohort = prepare_cohort(tmp_path / "dicom", tmp_path / "apply", key=KEY, split="apply", processes=1)
+    assert pd.read_csv(tmp_path / "apply" / "rejected.csv").empty
+    series = pd.read_csv(tmp_path / "apply" / "series.csv").set_index("series")
+    found = series.loc[list(ids.values()), ["extent_source", "slices", "notes"]].to_numpy().tolist()
+    unread = "kidney segmentation not read: "
+    assert found[0][:2] == ["seg", 3] and found[0][2].startswith(unread + "damaged (")
+    assert found[1][:2] == ["none", 5] and found[1][2].startswith(unread + "damaged (")
+    assert found[2] == ["none", 5, unread + "frames without position"]
+    assert "dicom" not in " ".join(series["notes"].dropna())  # no paths
+    assert cohort.read_hu(cohort.slices).shape == (3 + 3 + 5 + 5, 96, 96)
+    with pytest.raises(ValueError, match="split is empty: 1 patients"):
+        prepare_cohort(tmp_path / "dicom", tmp_path / "train", key=KEY, private=tmp_path / "private", processes=1)
+    rejected = pd.read_csv(tmp_path / "train" / "rejected.csv").set_index("series")["reason"]
+    assert rejected[ids["cut"]].startswith("kidney extent unknown: DICOM SEG not read: damaged (")
+    assert rejected[ids["placeless"]] == "kidney extent unknown: DICOM SEG not read: frames without position"
+    assert ids["both"] not in rejected.index
+    private = pd.read_csv(tmp_path / "private" / "rejected_files.csv")["reason"]
+    assert private.str.contains("seg-left kidney-BINARY.dcm: segmentation cannot be read").sum() == 2
+
+
+@pytest.mark.parametrize("kind", ["BINARY", "LABELMAP"])
+def test_segment_numbers_of_16_bits(write_series, write_segmentation, tmp_path, kind):
+    def renumber(dataset):
+        dataset.SegmentSequence[-1].SegmentNumber = 300
+        for frame in dataset.PerFrameFunctionalGroupsSequence:
+            if "SegmentIdentificationSequence" in frame:
+                item = frame.SegmentIdentificationSequence[0]
+                item.ReferencedSegmentNumber = {2: 300}.get(item.ReferencedSegmentNumber, item.ReferencedSegmentNumber)
+        if kind == "LABELMAP":
+            pixels = dataset.pixel_array.astype("<u2")
+            pixels[pixels == 2] = 300
+            pixels[0, 0, 0] = 65535  # no segment's number
+            dataset.BitsAllocated = dataset.BitsStored = 16
+            dataset.HighBit, dataset.PixelData = 15, pixels.tobytes()
+
+    uid = write_series("P1")
+    masks = np.stack([(abdomen() == KIDNEY_HU) + 2 * (abdomen() == GAS_HU)] * 3)
+    edit_segmentation(write_segmentation(tmp_path / "dicom" / "P1" / uid, masks, ["kidney", "gas"], kind), renumber)
+    cohort = prepare_cohort(tmp_path / "dicom", tmp_path / "cohort", key=KEY, split="apply", processes=1)
+    assert cohort.tissues == {"kidney": 1, "gas": 2}
+    np.testing.assert_array_equal(cohort.read_tissues(cohort.slices), masks)
+
+
+def test_where_codes_run_out_tissues_are_left_out(write_series, write_segmentation, tmp_path):
+    def many(dataset):
+        for number in range(3, 301):
+            item = deepcopy(dataset.SegmentSequence[1])
+            item.SegmentNumber, item.SegmentLabel = number, f"tissue {number}"
+            dataset.SegmentSequence.append(item)
+        gas = [frame.SegmentIdentificationSequence[0] for frame in dataset.PerFrameFunctionalGroupsSequence]
+        for item in gas:
+            if item.ReferencedSegmentNumber == 2:
+                item.ReferencedSegmentNumber = 299
+
+    uid = write_series("P1")
+    masks = np.stack([(abdomen() == KIDNEY_HU) + 2 * (abdomen() == GAS_HU)] * 3)
+    edit_segmentation(write_segmentation(tmp_path / "dicom" / "P1" / uid, masks, ["kidney", "gas"]), many)
+    cohort = prepare_cohort(tmp_path / "dicom", tmp_path / "cohort", key=KEY, split="apply", processes=1)
+    assert sorted(cohort.tissues.values()) == list(range(1, 256)) and "tissue 256" not in cohort.tissues
+    notes = pd.read_csv(tmp_path / "cohort" / "series.csv")["notes"]
+    assert notes.tolist() == ["45 tissues left out: the cohort's have no more than 255 codes"]
+    np.testing.assert_array_equal(cohort.read_tissues(cohort.slices), masks == 1)
+
+
+def test_names_keep_their_codes_while_they_are_there():
+    def segmentation(segments):
+        return Segmentation("", "", "", "", segments, {})
+
+    first = tissue_codes([segmentation({1: "a", 300: "b"}), segmentation({1: "c"})])
+    assert first == {"a": 1, "c": 2, "b": 3}
+    assert tissue_codes([segmentation({1: "b", 2: "d"})], first) == {"b": 3, "d": 2}
+
+
+def test_a_segment_number_that_cannot_be_is_a_reason(write_series, write_segmentation, tmp_path):
+    uid = write_series("P1")
+    path = write_segmentation(tmp_path / "dicom" / "P1" / uid, np.stack([abdomen() == KIDNEY_HU] * 3), ["kidney"])
+
+    def change(dataset):
+        dataset.SegmentSequence[0]["SegmentNumber"] = DataElement("SegmentNumber", "UL", 70000)
+
+    edit_segmentation(path, change)
+    cohort = prepare_cohort(tmp_path / "dicom", tmp_path / "cohort", key=KEY, split="apply", processes=1)
+    assert len(cohort.slices) == 3
+    rejected = pd.read_csv(tmp_path / "cohort" / "rejected.csv")
+    assert rejected["reason"].tolist() == ["a segmentation with segment number 70000, expected 1 to 65535"]
 
 
 def test_series_of_an_earlier_run_do_not_stay(write_series, write_segmentation, tmp_path):
