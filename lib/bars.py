@@ -12,6 +12,10 @@ from lib.figures import TWO_COLUMNS_MM, axes_mm, inches, paper_style
 from lib.paper import LAYER_TITLES, METHOD_TITLES, PHASE_TITLES, PHASES
 
 LEVEL_LABEL = "Relative probability (%)"
+CONTROLS = {  # method: label, colour, line
+    "random": ("random 10 %", "#cc3311", "solid"),
+    "random_body": ("random 10 %, all in the body", "#ee7733", (0, (2, 1))),
+}
 MARK_BOX = {"facecolor": "white", "edgecolor": "none", "pad": 0.3}
 
 
@@ -60,20 +64,18 @@ def draw_specificity(levels: pd.DataFrame, letters: pd.DataFrame, maps: Sequence
     maps : sequence of (method, layer)
         In the order of the panels.
     control : DataFrame
-        `phase`, `mean`: as many voxels masked at random; may be empty.
+        `phase`, `mean`, `method`: as many voxels masked at random, anywhere in the image ("random") or in the body
+        ("random_body"); may be empty.
     """
     with paper_style():
         figure = plt.figure(figsize=inches(TWO_COLUMNS_MM, 128))
         above, below = figure.subfigures(2, 1, height_ratios=(1.05, 1))
         panels = np.atleast_1d(above.subplots(1, len(maps), sharey=True))
-        random = control.set_index("phase")["mean"].reindex(PHASES).astype(float)
         for panel, (method, layer) in zip(panels, maps, strict=True):
             bars = [_bars(levels, method, layer, region) for region in ("top", "bottom")]
             labels, colours = ["top 10 %", "bottom 10 %"], ["black", "white"]
             _phase_bars(panel, bars, labels=labels, colours=colours, marks=[_stars(bar) for bar in bars])
-            if random.notna().any():
-                at = np.arange(len(PHASES))
-                panel.hlines(random, at - 0.45, at + 0.45, color="#cc3311", linewidth=1, label="random 10 %")
+            _draw_controls(panel, control)
             panel.set_title(METHOD_TITLES[method])
             panel.tick_params(axis="x", rotation=50)
         _fit_height(*panels)
@@ -96,7 +98,7 @@ def draw_layer_comparison(levels: pd.DataFrame, pairs: pd.DataFrame, layers: Seq
     Parameters
     ----------
     levels : DataFrame
-        As for :func:`draw_specificity`.
+        As for :func:`draw_specificity`, without `p_bonferroni`.
     pairs : DataFrame
         `phase`, `layer`, `p_bonferroni` of SAM against Grad-CAM.
     layers : sequence of str
@@ -135,6 +137,15 @@ def draw_layers(levels: pd.DataFrame, letters: pd.DataFrame, layers: Sequence[st
         panel.set_ylabel(f"{LEVEL_LABEL},\ntop 10 % masked")
         _legend(figure, panel)
     return figure
+
+
+def _draw_controls(panel, control: pd.DataFrame) -> None:
+    """Draw what as many random voxels cost as a line over each phase."""
+    at = np.arange(len(PHASES))
+    for method, (label, colour, line) in CONTROLS.items():
+        level = control[control["method"] == method].set_index("phase")["mean"].reindex(PHASES).astype(float)
+        if level.notna().any():
+            panel.hlines(level, at - 0.45, at + 0.45, color=colour, linewidth=1.2, linestyle=line, label=label)
 
 
 def _bars(table: pd.DataFrame, method: str, layer: str, region: str) -> pd.DataFrame:

@@ -208,7 +208,10 @@ def test_map_figure():
 
 @baseline
 def test_specificity_figure():
-    control = pd.DataFrame({"phase": PHASES, "mean": 95.0})
+    control = pd.concat(
+        pd.DataFrame({"phase": PHASES, "method": method, "mean": mean})
+        for method, mean in (("random", 95.0), ("random_body", 70.0))
+    )
     return draw_specificity(example_levels(), example_letters(FINAL_MAPS), FINAL_MAPS, control=control)
 
 
