@@ -126,7 +126,7 @@ def draw_layer_comparison(levels: pd.DataFrame, pairs: pd.DataFrame, layers: Seq
 
 
 def draw_layers(levels: pd.DataFrame, letters: pd.DataFrame, layers: Sequence[str], method: str = "sam") -> Figure:
-    """Draw Fig 6: one map by layer and phase, with letters; tables as for :func:`draw_specificity`."""
+    """Draw Fig 6: one map by layer and phase, with letters; levels as for :func:`draw_layer_comparison`."""
     with paper_style():
         figure, panel = axes_mm(TWO_COLUMNS_MM, 66)
         bars = [_bars(levels, method, layer, "top") for layer in layers]
