@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.collections import LineCollection
@@ -68,7 +67,7 @@ def draw_specificity(levels: pd.DataFrame, letters: pd.DataFrame, maps: Sequence
         ("random_body"); may be empty.
     """
     with paper_style():
-        figure = plt.figure(figsize=inches(TWO_COLUMNS_MM, 128))
+        figure = Figure(figsize=inches(TWO_COLUMNS_MM, 128))
         above, below = figure.subfigures(2, 1, height_ratios=(1.05, 1))
         panels = np.atleast_1d(above.subplots(1, len(maps), sharey=True))
         for panel, (method, layer) in zip(panels, maps, strict=True):
