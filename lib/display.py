@@ -2,7 +2,9 @@
 
 import numpy as np
 from matplotlib import colormaps
-from scipy import ndimage, stats
+from scipy import stats
+
+from lib.voxels import upsample as upsample
 
 HIDDEN = 0.025  # lowest share of a map that is not shown
 
@@ -26,34 +28,6 @@ def to_range(values: np.ndarray) -> np.ndarray:
     values = _finite(values)
     span = values.max() - values.min()
     return (values - values.min()) / span if span > 0 else np.zeros_like(values)
-
-
-def upsample(values: np.ndarray, shape: tuple[int, int], how: str = "nearest") -> np.ndarray:
-    """Return a map (h, w) at the resolution of the image (H, W), which is a multiple of it.
-
-    Parameters
-    ----------
-    values : array (h, w)
-        Map at its layer's resolution.
-    shape : (int, int)
-        Of the image.
-    how : {"nearest", "bilinear"}
-        "nearest" repeats each value over its block of voxels; "bilinear" interpolates between the blocks' centres.
-
-    Raises
-    ------
-    ValueError
-        If `shape` is no multiple of the map's shape, or `how` is unknown.
-    """
-    values = np.asarray(values, dtype=float)
-    if values.ndim != 2 or shape[0] % values.shape[0] or shape[1] % values.shape[1]:
-        raise ValueError(f"a map of shape {values.shape} does not divide an image of shape {tuple(shape)}.")
-    factors = (shape[0] // values.shape[0], shape[1] // values.shape[1])
-    if how == "nearest":
-        return np.kron(values, np.ones(factors))
-    if how == "bilinear":
-        return ndimage.zoom(values, factors, order=1, mode="nearest", grid_mode=True)
-    raise ValueError(f"how is {how!r}; expected 'nearest' or 'bilinear'.")
 
 
 def scaled(values: np.ndarray, display: str) -> np.ndarray:

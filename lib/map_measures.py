@@ -3,8 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from lib.display import rank_order, upsample
+from lib.display import rank_order
 from lib.paper import LAYERS
+from lib.voxels import upsample
 
 ORDER = {"saliency": 0, "guided_backprop": 1, "cam": 2, "grad_cam": 3, "sam": 4, "hires_cam": 5, "layer_cam": 6}
 

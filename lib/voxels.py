@@ -11,7 +11,8 @@ def upsample(maps: np.ndarray, shape: tuple[int, int], interpolation: str = "nea
 
     Parameters
     ----------
-    maps : float array, (n, H', W')
+    maps : array, (..., H', W')
+        One map or several.
     shape : (int, int)
         Height and width in voxels.
     interpolation : {"nearest", "bilinear"}
@@ -20,11 +21,16 @@ def upsample(maps: np.ndarray, shape: tuple[int, int], interpolation: str = "nea
 
     Returns
     -------
-    float array, (n, H, W)
+    array, (..., H, W)
+
+    Raises
+    ------
+    ValueError
+        If `interpolation` is unknown.
     """
     if interpolation not in ("nearest", "bilinear"):
         raise ValueError(f"interpolation={interpolation!r} is not known: choose nearest or bilinear.")
-    for axis, size in zip((1, 2), shape, strict=True):
+    for axis, size in zip((-2, -1), shape, strict=True):
         cells = maps.shape[axis]
         if cells == size:
             continue
@@ -33,7 +39,7 @@ def upsample(maps: np.ndarray, shape: tuple[int, int], interpolation: str = "nea
             continue
         position = np.clip((np.arange(size) + 0.5) * cells / size - 0.5, 0, cells - 1)
         low = np.minimum(position.astype(int), max(cells - 2, 0))
-        share = np.expand_dims((position - low).astype(maps.dtype), (0, 3 - axis))
+        share = (position - low).astype(np.result_type(maps, np.float32)).reshape(-1, *[1] * (-1 - axis))
         high = np.take(maps, np.minimum(low + 1, cells - 1), axis=axis)
         maps = np.take(maps, low, axis=axis) * (1 - share) + high * share
     return maps

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.text import Text
 
 from lib.bars import draw_bars, draw_layer_comparison, draw_layers, draw_specificity
-from lib.display import overlay, rank_order, scaled, to_range, upsample, window
+from lib.display import overlay, rank_order, scaled, to_range, window
 from lib.figures import (
     STYLE,
     MapRow,
@@ -89,14 +89,6 @@ def test_display_of_each_kind():
     np.testing.assert_allclose(scaled(signed, "range"), [[0, 0.8], [1, 0.5]])
     slices = np.stack([np.zeros((2, 2)), signed, np.ones((2, 2))], axis=-1)
     np.testing.assert_allclose(scaled(slices, "range"), scaled(signed, "range"))
-
-
-def test_upsampling_repeats_or_interpolates_between_centres():
-    coarse = np.array([[0.0, 1.0], [2.0, 3.0]])
-    np.testing.assert_array_equal(upsample(coarse, (4, 4)), np.repeat(np.repeat(coarse, 2, 0), 2, 1))
-    fine = upsample(coarse, (4, 4), "bilinear")
-    np.testing.assert_allclose(fine[0], [0, 0.25, 0.75, 1])
-    np.testing.assert_allclose(fine[:, 0], [0, 0.5, 1.5, 2])
 
 
 def test_lowest_part_of_a_map_is_not_shown():
@@ -188,10 +180,6 @@ def test_maps_of_series_are_titled_by_series(tmp_path):
 def test_bad_input(tmp_path):
     with pytest.raises(ValueError, match=r"has no cm/sam/conv2b; it has \['cm/cam/conv6'"):
         draw_maps(example_maps(phases=("cm",)), [map_row("sam", "conv2b")])
-    with pytest.raises(ValueError, match="does not divide an image of shape"):
-        upsample(np.ones((3, 3)), (64, 64))
-    with pytest.raises(ValueError, match="expected 'nearest' or 'bilinear'"):
-        upsample(np.ones((2, 2)), (4, 4), "cubic")
     with pytest.raises(ValueError, match="holds 1 values that are NaN"):
         rank_order(np.array([1.0, np.nan]))
     with pytest.raises(ValueError, match="expected 'magnitude rank'"):

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from keras import layers as kl
+from scipy import ndimage
 
 from lib import masking, voxels
 from lib.attribution import Attributor
@@ -60,6 +61,21 @@ def test_bilinear_upsampling_is_half_pixel_centred():
     found = upsample(ramp, (8, 8), "bilinear")
     np.testing.assert_allclose(found[0, 0], [0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3])
     np.testing.assert_allclose(upsample(np.ones((1, 1, 1)), (5, 5), "bilinear"), 1)
+
+
+def test_one_map_is_upsampled_as_each_of_several(rng):
+    coarse = np.array([[0, 1], [2, 3]])
+    np.testing.assert_array_equal(upsample(coarse, (4, 4)), np.repeat(np.repeat(coarse, 2, 0), 2, 1))
+    fine = upsample(coarse, (4, 4), "bilinear")
+    np.testing.assert_allclose(fine[0], [0, 0.25, 0.75, 1])
+    np.testing.assert_allclose(fine[:, 0], [0, 0.5, 1.5, 2])
+    maps = rng.standard_normal((2, 3, 4, 3)).astype("float32")
+    for how in ("nearest", "bilinear"):
+        several = upsample(maps, (8, 9), how)
+        assert several.dtype == "float32"
+        np.testing.assert_array_equal(several[1, 2], upsample(maps[1, 2], (8, 9), how))
+    oracle = ndimage.zoom(maps[0, 0], (2, 3), order=1, mode="nearest", grid_mode=True)
+    np.testing.assert_allclose(upsample(maps[0, 0], (8, 9), "bilinear"), oracle, atol=1e-6)
 
 
 def test_overwriting_changes_the_chosen_voxels_only(rng):
@@ -170,9 +186,9 @@ def test_random_controls_choose_a_tenth_of_the_image_anywhere_or_in_the_body(coh
     keys = np.stack([[rng.permutation(256) for _ in range(200)] for _ in body])
     versions = masking._versions(masking._controls(body, None, 6), keys, (16, 16), None, (0.1,), ("random",), "nearest")
     chosen = {"random": np.zeros((16, 16)), "random_body": np.zeros((16, 16))}
-    for (_, method, *_), voxels in versions:
-        assert voxels.sum() == 26
-        chosen[method] += voxels
+    for (_, method, *_), mask in versions:
+        assert mask.sum() == 26
+        chosen[method] += mask
     assert chosen["random_body"][~body[0]].sum() == 0
     np.testing.assert_allclose(chosen["random_body"][body[0]] / 1200, 26 / 120, atol=0.06)
     np.testing.assert_allclose(chosen["random"] / 1200, 0.1, atol=0.05)
