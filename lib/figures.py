@@ -12,9 +12,10 @@ import pandas as pd
 import seaborn
 from matplotlib.figure import Figure
 
-from lib.display import overlay, scaled, upsample, window
+from lib.display import overlay, scaled, window
 from lib.paper import METHOD_TITLES, PHASE_TITLES, PHASES
 from lib.provenance import atomic_path, resolve
+from lib.voxels import upsample
 
 STYLE = str(Path(__file__).with_name("paper.mplstyle"))
 ONE_COLUMN_MM, TWO_COLUMNS_MM = 86.0, 178.0
