@@ -4,7 +4,6 @@ import numpy as np
 from matplotlib import colormaps
 from scipy import stats
 
-
 HIDDEN = 0.025  # lowest share of a map that is not shown
 
 
