@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -222,6 +223,18 @@ def flops_forward(size: int) -> int:
     return sum(2 * int(np.prod(layer.output.shape[1:3])) * int(np.prod(layer.kernel.shape)) for layer in layers)
 
 
+def own_peak() -> float:
+    """Return this process's peak resident memory in MiB.
+
+    Linux keeps the parent's peak in `ru_maxrss` of a new process; VmHWM starts anew with the program.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
 def peak_memory(library: str, maps: str, size: int, batch: int) -> float:
     """Return the peak resident memory in MiB of a process of its own that makes these maps five times."""
     job = ["--sizes", str(size), "--batches", str(batch), "--memory", library, maps]
@@ -276,7 +289,7 @@ def main() -> None:
         functions, _ = contenders(chosen.sizes[0], peers=chosen.memory[0] in PEERS)
         for _ in range(5):
             functions[tuple(chosen.memory)](images, 1)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        print(own_peak())
         return
     table = pd.concat(measure_grid(chosen.sizes, chosen.batches, chosen.layers, chosen.repeats), ignore_index=True)
     print(table.to_string()) if chosen.output is None else table.to_csv(chosen.output, index=False)

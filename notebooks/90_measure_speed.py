@@ -16,7 +16,7 @@
 # |---|---|
 # | **reads** | nothing: the paper's network with random weights, random images |
 # | **writes** | `speed.csv` and a figure |
-# | **takes** | about 10 minutes on two CPU cores with both peers, 3 without |
+# | **takes** | about 7 minutes on two CPU cores with tf-keras-vis and captum, 3 without |
 #
 # All contenders are called in turn in one process, round after round, and each round's times are divided by that
 # round's plain gradient, so that a machine that is busy for a while is busy for all. The other backends:
