@@ -37,8 +37,7 @@ test-oracles: setup  ## compare the maps with other libraries (installs torch, c
 
 test-backends: setup  ## run the engine's tests on JAX and torch
 	$(BIN)/pip install --quiet -e ".[jax,oracles]"
-	KERAS_BACKEND=jax pytest -m "not oracles" tests/test_attribution.py
-	KERAS_BACKEND=torch pytest -m "not oracles" tests/test_attribution.py
+	pytest -m backends
 
 lint: setup
 	ruff check .

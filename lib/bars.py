@@ -12,8 +12,8 @@ from lib.paper import LAYER_TITLES, METHOD_TITLES, PHASE_TITLES, PHASES
 
 LEVEL_LABEL = "Relative probability (%)"
 CONTROLS = {  # method: label, colour, line
-    "random": ("random 10 %", "#cc3311", "solid"),
-    "random_body": ("random 10 %, all in the body", "#ee7733", (0, (2, 1))),
+    "random": ("random {}", "#cc3311", "solid"),
+    "random_body": ("random {}, all in the body", "#ee7733", (0, (2, 1))),
 }
 MARK_BOX = {"facecolor": "white", "edgecolor": "none", "pad": 0.3}
 
@@ -51,7 +51,9 @@ def draw_bars(panel, means, sds, *, labels, colours, groups, marks=None, width: 
     panel.axhline(100, color="0.6", linewidth=0.5, linestyle=":", zorder=0)
 
 
-def draw_specificity(levels: pd.DataFrame, letters: pd.DataFrame, maps: Sequence, *, control: pd.DataFrame) -> Figure:
+def draw_specificity(
+    levels: pd.DataFrame, letters: pd.DataFrame, maps: Sequence, *, control: pd.DataFrame, fraction: float = 0.1
+) -> Figure:
     """Draw Fig 2: masking by map and phase (A), and the maps beside each other (B).
 
     Parameters
@@ -65,16 +67,19 @@ def draw_specificity(levels: pd.DataFrame, letters: pd.DataFrame, maps: Sequence
     control : DataFrame
         `phase`, `mean`, `method`: as many voxels masked at random, anywhere in the image ("random") or in the body
         ("random_body"); may be empty.
+    fraction : float
+        Of the voxels that was masked.
     """
+    part = f"{100 * fraction:g} %"
     with paper_style():
         figure = Figure(figsize=inches(TWO_COLUMNS_MM, 128))
         above, below = figure.subfigures(2, 1, height_ratios=(1.05, 1))
         panels = np.atleast_1d(above.subplots(1, len(maps), sharey=True))
         for panel, (method, layer) in zip(panels, maps, strict=True):
             bars = [_bars(levels, method, layer, region) for region in ("top", "bottom")]
-            labels, colours = ["top 10 %", "bottom 10 %"], ["black", "white"]
+            labels, colours = [f"top {part}", f"bottom {part}"], ["black", "white"]
             _phase_bars(panel, bars, labels=labels, colours=colours, marks=[_stars(bar) for bar in bars])
-            _draw_controls(panel, control)
+            _draw_controls(panel, control, part)
             panel.set_title(METHOD_TITLES[method])
             panel.tick_params(axis="x", rotation=50)
         _fit_height(*panels)
@@ -86,12 +91,14 @@ def draw_specificity(levels: pd.DataFrame, letters: pd.DataFrame, maps: Sequence
         names = [METHOD_TITLES[method] for method, _ in maps]
         _phase_bars(panel, bars, labels=names, colours=_shades(len(maps)), marks=marks, counts=True)
         _fit_height(panel)
-        panel.set_ylabel(f"{LEVEL_LABEL},\ntop 10 % masked")
+        panel.set_ylabel(f"{LEVEL_LABEL},\ntop {part} masked")
         _legend(below, panel, "B")
     return figure
 
 
-def draw_layer_comparison(levels: pd.DataFrame, pairs: pd.DataFrame, layers: Sequence[str]) -> Figure:
+def draw_layer_comparison(
+    levels: pd.DataFrame, pairs: pd.DataFrame, layers: Sequence[str], *, fraction: float = 0.1
+) -> Figure:
     """Draw Fig 5: SAM (black) beside Grad-CAM (white) by layer, one panel a phase.
 
     Parameters
@@ -102,6 +109,8 @@ def draw_layer_comparison(levels: pd.DataFrame, pairs: pd.DataFrame, layers: Seq
         `phase`, `layer`, `p_bonferroni` of SAM against Grad-CAM.
     layers : sequence of str
         From shallow to deep.
+    fraction : float
+        Of the voxels that was masked.
     """
     with paper_style():
         figure, axes = axes_mm(TWO_COLUMNS_MM, 62, 1, len(PHASES), sharey=True)
@@ -119,13 +128,15 @@ def draw_layer_comparison(levels: pd.DataFrame, pairs: pd.DataFrame, layers: Seq
             panel.set_title(f"{PHASE_TITLES[phase]}\n{_count(bars[0].iloc[:1])}")
             panel.set_xlabel("Layer")
         _fit_height(*axes)
-        axes[0].set_ylabel(f"{LEVEL_LABEL},\ntop 10 % masked")
+        axes[0].set_ylabel(f"{LEVEL_LABEL},\ntop {100 * fraction:g} % masked")
         _legend(figure, axes[0])
     return figure
 
 
-def draw_layers(levels: pd.DataFrame, letters: pd.DataFrame, layers: Sequence[str], method: str = "sam") -> Figure:
-    """Draw Fig 6: one map by layer and phase, with letters; levels as for :func:`draw_layer_comparison`."""
+def draw_layers(
+    levels: pd.DataFrame, letters: pd.DataFrame, layers: Sequence[str], method: str = "sam", *, fraction: float = 0.1
+) -> Figure:
+    """Draw Fig 6: one map by layer and phase, with letters; arguments as for :func:`draw_layer_comparison`."""
     with paper_style():
         figure, panel = axes_mm(TWO_COLUMNS_MM, 66)
         bars = [_bars(levels, method, layer, "top") for layer in layers]
@@ -133,18 +144,20 @@ def draw_layers(levels: pd.DataFrame, letters: pd.DataFrame, layers: Sequence[st
         names = [f"layer {LAYER_TITLES[layer]}" for layer in layers]
         _phase_bars(panel, bars, labels=names, colours=_shades(len(layers)), marks=marks, counts=True)
         _fit_height(panel)
-        panel.set_ylabel(f"{LEVEL_LABEL},\ntop 10 % masked")
+        panel.set_ylabel(f"{LEVEL_LABEL},\ntop {100 * fraction:g} % masked")
         _legend(figure, panel)
     return figure
 
 
-def _draw_controls(panel, control: pd.DataFrame) -> None:
+def _draw_controls(panel, control: pd.DataFrame, part: str) -> None:
     """Draw what as many random voxels cost as a line over each phase."""
     at = np.arange(len(PHASES))
     for method, (label, colour, line) in CONTROLS.items():
         level = control[control["method"] == method].set_index("phase")["mean"].reindex(PHASES).astype(float)
         if level.notna().any():
-            panel.hlines(level, at - 0.45, at + 0.45, color=colour, linewidth=1.2, linestyle=line, label=label)
+            panel.hlines(
+                level, at - 0.45, at + 0.45, color=colour, linewidth=1.2, linestyle=line, label=label.format(part)
+            )
 
 
 def _bars(table: pd.DataFrame, method: str, layer: str, region: str) -> pd.DataFrame:

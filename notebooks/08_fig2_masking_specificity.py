@@ -95,7 +95,7 @@ display(pairs.set_index(["method", "other_method", "phase"])[[*columns, "effect_
 # saliency, guided backpropagation, CAM. Lines: as many voxels at random.
 
 # %%
-figure = draw_specificity(levels, marks, FINAL_MAPS, control=control)
+figure = draw_specificity(levels, marks, FINAL_MAPS, control=control, fraction=fraction)
 figure
 
 # %% [markdown]

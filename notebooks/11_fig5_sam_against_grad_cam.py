@@ -79,7 +79,7 @@ display(pairs.set_index(["layer", "phase"])[columns].round(3))
 # Bars are means over slices, whiskers one SD. \* SAM differs from Grad-CAM (p < .05 after Bonferroni).
 
 # %%
-figure = draw_layer_comparison(levels, pairs, LAYERS)
+figure = draw_layer_comparison(levels, pairs, LAYERS, fraction=fraction)
 figure
 
 # %% [markdown]

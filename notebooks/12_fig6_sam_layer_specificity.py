@@ -82,7 +82,7 @@ display(pairs.set_index(["layer", "other_layer", "phase"])[columns].round(3))
 # Bonferroni).
 
 # %%
-figure = draw_layers(levels, marks, LAYERS)
+figure = draw_layers(levels, marks, LAYERS, fraction=fraction)
 figure
 
 # %% [markdown]
