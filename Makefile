@@ -20,10 +20,11 @@ figures: setup  ## run every notebook on the embedded quick profile: runs/quick
 reproduce: setup  ## the same at the paper's size, from nothing: runs/paper (hours)
 	snakemake --configfile config/paper.yaml
 
-apply: setup  ## run a trained network on your own CT: make apply DICOM=/path/to/folder
+RUN ?= apply
+apply: setup  ## a trained network on your own CT: make apply DICOM=/path/to/folder [RUN=name, for runs/name]
 	@test -d "$(DICOM)" || { echo 'Say where your CT is: make apply DICOM=/path/to/folder (found no folder "$(DICOM)").'; exit 2; }
 	@test -e runs/quick/networks/top/model.keras || { echo 'There is no trained network yet: make figures first.'; exit 2; }
-	snakemake --configfile config/apply.yaml --config dicom="$$(realpath "$(DICOM)")" --forcerun prepare_cohort
+	snakemake --configfile config/apply.yaml --config run="$(RUN)" dicom="$$(realpath "$(DICOM)")" --forcerun prepare_cohort
 
 publish: setup  ## copy a run's figures and tables into figures/ and tables/
 	python -m lib.publish runs/$(PROFILE)

@@ -13,9 +13,8 @@ from lib.provenance import modules_used
 
 # The notebooks run in the environment that snakemake runs in, wherever it was called from.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-RUN = f"runs/{config['profile']}"
+RUN = f"runs/{config.get('run', config['profile'])}"
 OWN_CT = config["profile"] == "apply"
 PRIVATE = OWN_CT or "dicom" in config  # somebody's CT, not the phantom
 if OWN_CT and "dicom" not in config:
@@ -57,6 +56,10 @@ def executed(name):
     """Where the executed notebook goes; the one that knows the source's paths is private if the source is."""
     private = "private/" if PRIVATE and name == "01_prepare_cohort" else ""
     return f"{RUN}/{private}notebooks/{name}.ipynb"
+
+
+onsuccess:
+    print(f"Done: {RUN}/figures, {RUN}/tables, {RUN}/{'votes/series.csv' if OWN_CT else 'claims.csv'}")
 
 
 rule all:

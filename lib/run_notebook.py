@@ -117,6 +117,7 @@ def run_notebook(notebook: nbformat.NotebookNode, executed: Path, parameters: di
     notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
     executed.parent.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("TQDM_MININTERVAL", "10")  # seconds between two states of a progress bar
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors of TensorFlow that matter come as exceptions
     start = time.monotonic()
     pm.execute_notebook(
         notebook,
@@ -149,6 +150,7 @@ def main(arguments: list[str] | None = None) -> int:
             for name, (kind, default, text) in declared_parameters(notebook).items():
                 print(f"{name}: {kind} = {default}  # {text}")
             return 0
+        print(f"{stem}: started", flush=True)
         seconds = run_notebook(notebook, executed, options.parameters | parse_values(notebook, options.pairs))
     except PapermillExecutionError as error:
         print(f"{stem} failed: {error.ename}: {error.evalue}\nThe executed notebook is {executed}", file=sys.stderr)

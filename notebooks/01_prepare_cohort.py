@@ -94,9 +94,10 @@ counts = counted.agg(slices=("slice", "size"), series=("series", "nunique"), pat
 display(counts.reindex(PHASES, level="phase"))
 
 # %%
-phases_of_a_patient = series.groupby("patient").phase.nunique()
-print(f"phases a patient: {phases_of_a_patient.mean():.1f} ± {phases_of_a_patient.std():.1f} (the paper: 2 ± 1)")
-print(f"examinations a patient: {len(series) / series.patient.nunique():.2f} (the paper: 3253 / 1102 = 2.95)")
+if series.phase.notna().any():
+    phases_of_a_patient = series.groupby("patient").phase.nunique()
+    print(f"phases a patient: {phases_of_a_patient.mean():.1f} ± {phases_of_a_patient.std():.1f} (the paper: 2 ± 1)")
+    print(f"examinations a patient: {len(series) / people:.2f} (the paper: 3253 / 1102 = 2.95)")
 
 # %% [markdown]
 # A mid-kidney slice of each phase, at the window of an abdominal reading (level 40 HU, width 400 HU). Outside the body

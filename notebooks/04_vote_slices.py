@@ -15,7 +15,7 @@
 # | | |
 # |---|---|
 # | **reads** | `predictions.parquet` and `history.csv` of 02_train_network |
-# | **writes** | `votes/volumes.parquet`; `tables/`: `table1_*`, `table2`, `headline`, `voting_rules`; `figures/s4` |
+# | **writes** | `votes/volumes.parquet`, all rules, and `votes/series.csv`, the chosen; Tables 1 and 2; `figures/s4` |
 # | **takes** | seconds |
 #
 # A cohort prepared with `split="apply"` (somebody's own CT) has no predictions yet: the network makes them here. Where
@@ -80,6 +80,10 @@ volumes = {name: vote_volumes(slices, name) for name in RULES}
 chosen = volumes[rule]
 with atomic_path(resolve(votes) / "volumes.parquet") as file:
     pd.concat([table.assign(rule=name) for name, table in volumes.items()], ignore_index=True).to_parquet(file)
+with atomic_path(resolve(votes) / "series.csv") as file:
+    chosen.to_csv(file, index=False)
+if not labelled:
+    print(chosen[["series", "slices", "winner"]].rename(columns={"winner": "predicted phase"}).to_string(index=False))
 display(chosen.head(10))
 
 # %% [markdown]
@@ -192,5 +196,5 @@ display(pd.concat([published("headline").set_index("scheme"), pd.DataFrame(decod
 
 # %%
 audit = audit_published()
-print(f"{audit.agrees.sum()} of {len(audit)} cells agree")
+print(f"{audit.agrees.sum()} of {len(audit)} cells of the paper's Table 2 agree with its Table 1")
 display(audit[~audit.agrees].round(3))
