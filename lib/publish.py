@@ -12,6 +12,7 @@ from pathlib import Path
 from lib.provenance import ROOT, atomic_path, commit, file_hash, resolve
 
 KINDS = {"figures": ("*.png",), "tables": ("*.csv", "*.md")}
+REAL = "_beside_real"  # figures of real slices beside phantoms
 FILE_LIMIT, TOTAL_LIMIT = 1_000_000, 15_000_000
 
 
@@ -34,16 +35,22 @@ def publish(run: str | Path, destination: Path = ROOT) -> list[Path]:
     ------
     FileNotFoundError
         If the run is not finished.
+    PermissionError
+        If the run is of somebody's CT, not of the phantom.
     ValueError
         If a file has more than 1 MB or all of them more than 15 MB; nothing is copied then.
     """
     run = resolve(run)
     if not (run / "claims.csv").exists():
         raise FileNotFoundError(f"{run}/claims.csv is missing: finish the run first, with `make figures`.")
+    if (run / "private" / "key").exists():
+        raise PermissionError(f"{run} was made from somebody's CT: its figures show patients and are not published here.")
     chosen = {kind: sorted(f for p in patterns for f in (run / kind).glob(p)) for kind, patterns in KINDS.items()}
+    chosen["figures"] = [file for file in chosen["figures"] if not file.stem.endswith(REAL)]
     chosen["tables"].append(run / "claims.csv")
     sizes = {file: file.stat().st_size for files in chosen.values() for file in files}
-    large = [f"{file.name}: {size / 1e6:.1f} MB" for file, size in sizes.items() if size > FILE_LIMIT]
+    large = [f"{file.name}: {size / 1e6:.1f} MB" for file, size in sizes.items() if size > REAL = "_beside_real"  # figures of real slices beside phantoms
+FILE_LIMIT]
     if large or sum(sizes.values()) > TOTAL_LIMIT:
         raise ValueError(f"Too large to publish ({sum(sizes.values()) / 1e6:.1f} MB in all): {', '.join(large)}")
     written = []
@@ -65,7 +72,7 @@ def main() -> int:
     parser.add_argument("run", help="folder of a finished run, such as runs/quick")
     try:
         written = publish(parser.parse_args().run)
-    except (FileNotFoundError, ValueError) as error:
+    except (FileNotFoundError, PermissionError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
     print(f"{len(written)} files in figures/ and tables/")

@@ -35,3 +35,12 @@ def test_an_unfinished_run_and_a_large_file_are_refused_and_nothing_is_lost(run,
     with pytest.raises(FileNotFoundError, match="finish the run first"):
         publish(run, tmp_path)
     assert (tmp_path / "figures/fig1.png").exists()
+
+
+def test_no_patient_is_published(run, tmp_path):
+    (run / "figures/phantom_beside_real.png").write_text("real slices")
+    assert "phantom_beside_real.png" not in {file.name for file in publish(run, tmp_path)}
+    (run / "private").mkdir()
+    (run / "private/key").write_text("secret")
+    with pytest.raises(PermissionError, match="somebody's CT"):
+        publish(run, tmp_path)
