@@ -44,13 +44,12 @@ def publish(run: str | Path, destination: Path = ROOT) -> list[Path]:
     if not (run / "claims.csv").exists():
         raise FileNotFoundError(f"{run}/claims.csv is missing: finish the run first, with `make figures`.")
     if (run / "private" / "key").exists():
-        raise PermissionError(f"{run} was made from somebody's CT: its figures show patients and are not published here.")
+        raise PermissionError(f"{run} was made from somebody's CT: its figures show patients and stay unpublished.")
     chosen = {kind: sorted(f for p in patterns for f in (run / kind).glob(p)) for kind, patterns in KINDS.items()}
     chosen["figures"] = [file for file in chosen["figures"] if not file.stem.endswith(REAL)]
     chosen["tables"].append(run / "claims.csv")
     sizes = {file: file.stat().st_size for files in chosen.values() for file in files}
-    large = [f"{file.name}: {size / 1e6:.1f} MB" for file, size in sizes.items() if size > REAL = "_beside_real"  # figures of real slices beside phantoms
-FILE_LIMIT]
+    large = [f"{file.name}: {size / 1e6:.1f} MB" for file, size in sizes.items() if size > FILE_LIMIT]
     if large or sum(sizes.values()) > TOTAL_LIMIT:
         raise ValueError(f"Too large to publish ({sum(sizes.values()) / 1e6:.1f} MB in all): {', '.join(large)}")
     written = []
