@@ -194,7 +194,7 @@ def draw_training_and_roc(history: pd.DataFrame, roc: pd.DataFrame, table2: pd.D
             panel.set(xlim=(-0.01, 1), ylim=(0, 1.01), xlabel="False-positive rate", ylabel="True-positive rate")
             panel.set_title(title)
             panel.set_box_aspect(1)
-            panel.legend(title="Phase against all, AUC", loc="lower right", frameon=True, framealpha=0.8, edgecolor="none")
+            panel.legend(title="Phase against all, AUC", loc="lower right", frameon=True, edgecolor="none")
     return figure
 
 
