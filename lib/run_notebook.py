@@ -7,12 +7,14 @@ of another type. The executed notebook is kept when a cell fails.
 """
 
 import argparse
+import contextlib
 import io
 import json
 import os
 import re
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import jupytext
@@ -80,6 +82,19 @@ class Console(io.TextIOBase):
         return len(text)
 
 
+@contextlib.contextmanager
+def kernel_log(path: Path) -> Iterator[None]:
+    """Send what processes started here write to their standard error to a file; cell output is not touched."""
+    before = os.dup(2)
+    try:
+        with path.open("w") as log:
+            os.dup2(log.fileno(), 2)
+            yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+
+
 def read_notebook(path: Path) -> nbformat.NotebookNode:
     """Read a notebook, .ipynb or its paired script.
 
@@ -102,7 +117,8 @@ def run_notebook(notebook: nbformat.NotebookNode, executed: Path, parameters: di
     notebook : NotebookNode
         As `read_notebook` returns it.
     executed : Path
-        Where the executed notebook goes, after a failure too, with its traceback.
+        Where the executed notebook goes, after a failure too, with its traceback. What the kernel itself has to say,
+        TensorFlow's start-up messages among it, lies beside it with the suffix .log.
     parameters : dict
         Values for names of the parameters cell.
 
@@ -119,17 +135,18 @@ def run_notebook(notebook: nbformat.NotebookNode, executed: Path, parameters: di
     os.environ.setdefault("TQDM_MININTERVAL", "10")  # seconds between two states of a progress bar
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors of TensorFlow that matter come as exceptions
     start = time.monotonic()
-    pm.execute_notebook(
-        notebook,
-        str(executed),
-        parameters,
-        cwd=str(ROOT),
-        kernel_name="python3",
-        progress_bar=False,
-        stdout_file=Console(),
-        stderr_file=Console(),
-        extra_arguments=["--IPKernelApp.log_level=50"],
-    )
+    with kernel_log(executed.with_suffix(".log")):
+        pm.execute_notebook(
+            notebook,
+            str(executed),
+            parameters,
+            cwd=str(ROOT),
+            kernel_name="python3",
+            progress_bar=False,
+            stdout_file=Console(),
+            stderr_file=Console(),
+            extra_arguments=["--IPKernelApp.log_level=50"],
+        )
     return time.monotonic() - start
 
 
