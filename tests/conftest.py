@@ -1,5 +1,6 @@
 """Small synthetic DICOM: an elliptical abdomen with two kidneys on a table."""
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 REAL_CT = Path(__file__).resolve().parents[2] / "shared" / "real_ct"
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job: its children could not be interrupted
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 KIDNEY_HU, BODY_HU, TABLE_HU, GAS_HU = 150, 40, 300, -900
 
 
