@@ -11,8 +11,8 @@ from lib.phantom.vessels import Vessels
 
 # Depth of the liver (mm) along its span from the back of the right flank to the front: two lobes and a fissure.
 _LIVER_PROFILE = (
-    [0, 0.01, 0.04, 0.1, 0.22, 0.4, 0.55, 0.66, 0.70, 0.74, 0.86, 0.94, 0.98, 1],
-    [0, 12, 26, 44, 66, 82, 77, 68, 56, 58, 41, 23, 11, 0],
+    [0, 0.01, 0.04, 0.1, 0.22, 0.4, 0.55, 0.66, 0.70, 0.74, 0.80, 0.86, 0.92, 0.97, 1],
+    [0, 12, 26, 44, 66, 82, 77, 68, 56, 55, 45, 33, 21, 10, 0],
 )
 
 
@@ -29,7 +29,7 @@ class Abdomen:
         self.spleen_size = float(np.clip(rng.normal(1.0, 0.15), 0.7, 1.4))
         self.gallbladder = rng.random() < 0.82
         self.gallbladder_z, self.gallbladder_r = rng.normal(-5, 10), rng.uniform(9, 15)
-        self.liver_vessels = _draw_liver_vessels(rng)
+        self.liver_vessels = draw_liver_vessels(rng)
         self.bowel = Bowel(rng, trunk, vessels)
         self.pancreas_z = float(vessels.join[2] + rng.normal(8, 4))
         self.pancreas_size = rng.uniform(0.85, 1.15)
@@ -125,28 +125,23 @@ class Abdomen:
             self._paint_gallbladder(canvas, z, first, last, size)
 
     def _paint_liver_vessels(self, canvas: Canvas, z: float, first: float, last: float, size: float) -> None:
-        """Paint branches that run from the hilum outward, most of them cut across."""
-        seen = np.abs(z - self.liver_vessels[:, 2]) < self.liver_vessels[:, 3]
-        along, deep, height, reach, radius, length, turn = self.liver_vessels[seen].T
-        along, deep = np.append(along, 0.60), np.append(deep, 0.95)  # the hilum comes last
-        points = self._wall_point(z, first + (last - first) * along, 2 + deep * self._liver_depth(z, along, size))
-        centres, hilum = points[:-1], points[-1]
-        course = (hilum - centres) / np.maximum(np.hypot(*(hilum - centres).T), 1.0)[:, None]
-        c, s = np.cos(turn), np.sin(turn)
-        course = np.stack([c * course[:, 0] - s * course[:, 1], s * course[:, 0] + c * course[:, 1]], axis=1)
-        edge = 0.9 * self._liver_depth(z, along[:-1], size) * np.minimum(deep[:-1], 1 - deep[:-1])
-        half = radius * np.sqrt(1 - ((z - height) / reach) ** 2)
-        length = np.minimum(length, edge)
-        taper = np.linspace(0.6, 1, 7)
-        for k, centre in enumerate(centres):
-            code = Tissue.HEPATIC_VEIN if k % 2 else Tissue.PORTAL_VEIN
-            if length[k] < 1.3 * half[k]:
-                canvas.ellipse(*centre, half[k], half[k], code)
-                continue
-            step = length[k] * course[k]
-            bow = 0.25 * turn[k] * np.array([-step[1], step[0]])
-            path = smooth_open(np.stack([centre - step, centre + bow, centre + step]), 7)
-            canvas.polygon(ribbon(path, half[k] * taper), code)
+        """Paint the pieces of the two trees that lie within a radius of height z."""
+        start, stop, radius, code = self.liver_vessels
+        rise = stop[:, 2] - start[:, 2]
+        rise = np.where(np.abs(rise) < 1e-3, 1e-3, rise)
+        enter, leave = (z - radius - start[:, 2]) / rise, (z + radius - start[:, 2]) / rise
+        enter, leave = np.clip(np.minimum(enter, leave), 0, 1), np.clip(np.maximum(enter, leave), 0, 1)
+        seen = np.flatnonzero(leave > enter)
+        along = np.stack([enter, 0.5 * (enter + leave), leave], axis=1)[seen, :, None]
+        place = (start[seen, None] + along * (stop - start)[seen, None]).reshape(-1, 3)
+        angle = first + (last - first) * place[:, 0]
+        depth = 0.7 + place[:, 1] * self._liver_depth(z, place[:, 0], size)
+        paths = self._wall_point(z, angle, depth).reshape(-1, 3, 2)
+        for path, r, paint in zip(paths, radius[seen], code[seen], strict=True):
+            if np.hypot(*(path[2] - path[0])) < r:
+                canvas.ellipse(*path[1], r, r, paint)
+            else:
+                canvas.polygon(ribbon(path, r * np.array([0.8, 1.0, 0.8])), paint)
 
     def _paint_gallbladder(self, canvas: Canvas, z: float, first: float, last: float, size: float) -> None:
         u = (z - self.gallbladder_z) / (self.gallbladder_r * 2)
@@ -186,9 +181,42 @@ class Abdomen:
                 )
 
 
-def _draw_liver_vessels(rng: np.random.Generator, n: int = 170) -> np.ndarray:
-    """Draw pieces of vessels: place along the liver, depth, height, reach in z, radius, half length (mm), turn."""
-    radius = np.clip(rng.lognormal(np.log(1.6), 0.42, n), 0.8, 4.2)
-    length = np.where(rng.random(n) < 0.45, 0.0, np.clip(rng.lognormal(np.log(5), 0.6, n), 0, 16))
-    place = rng.uniform((0.04, 0.12, -70, 4), (0.96, 0.92, 110, 9), (n, 4))
-    return np.column_stack([place, radius, length, rng.normal(0, 0.45, n)])
+def draw_liver_vessels(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Draw the portal and the hepatic veins, two trees that fork from the hilum and from below the diaphragm.
+
+    Returns
+    -------
+    start, stop : float array (n, 3)
+        Ends of each piece: share of the liver's span, share of its depth, height in mm.
+    radius : float array (n,), mm
+    code : int array (n,)
+    """
+    span, depth = 250.0, 70.0  # mm that the shares stand for
+    hilum, cava = np.array([0.60 * span, 0.92 * depth, 52.0]), np.array([0.44 * span, 0.95 * depth, 105.0])
+    trunks = [
+        (hilum, direction, 40.0, caliber, Tissue.PORTAL_VEIN)
+        for direction, caliber in (((-1, -0.5, -0.5), 4.0), ((-0.9, -0.5, 0.7), 3.6), ((-0.7, -0.2, -1.0), 3.4),
+                                   ((1, -0.4, 0.1), 3.4), ((0.4, -0.6, -0.8), 2.4))
+    ] + [
+        (cava, direction, 42.0, caliber, Tissue.HEPATIC_VEIN)
+        for direction, caliber in (((-0.8, -0.4, -0.8), 4.0), ((-0.2, -0.6, -0.9), 3.8), ((0.9, -0.3, -0.6), 3.6))
+    ]  # fmt: skip
+    pieces = []
+    while trunks:
+        here, direction, length, radius, code = trunks.pop()
+        heading = np.asarray(direction, float) + rng.normal(0, 0.15, 3)
+        for _ in range(2):  # a branch bends once
+            heading = heading / np.hypot.reduce(heading) + rng.normal(0, 0.16, 3)
+            there = here + 0.5 * length * rng.uniform(0.8, 1.2) * heading
+            pieces.append((*here, *there, radius, code))
+            here, radius = there, 0.95 * radius
+        inside = 0.05 * span < here[0] < 0.95 * span and 0.10 * depth < here[1] < 0.97 * depth
+        if not inside or radius < 0.9:
+            continue
+        aside = rng.normal(0, 1, 3)
+        share = rng.uniform(0.35, 0.65)
+        for turn, part in ((0.55 * aside, share), (-0.75 * aside, 1 - share)):  # radius cubed is shared (Murray)
+            trunks.append((here, heading + turn, 0.82 * length, radius * part ** (1 / 3), code))
+    table = np.array(pieces)
+    scale = (span, depth, 1.0)
+    return table[:, :3] / scale, table[:, 3:6] / scale, table[:, 6], table[:, 7].astype(int)

@@ -1,86 +1,152 @@
-"""The gut: stomach, duodenum, small bowel and colon, loops that fill the front of the abdomen."""
+"""The gut: stomach, duodenum, small bowel and colon, which fill the front of the abdomen."""
 
 import numpy as np
 
 from lib.phantom.body import Trunk
-from lib.phantom.canvas import Canvas, Wobble, grow, unit_circle
+from lib.phantom.canvas import Canvas, Wobble, grow, smooth_open, unit_circle
 from lib.phantom.tissues import CHYME, Tissue
 from lib.phantom.vessels import Vessels
 
 _CIRCLE = unit_circle(44)
 _POLAR = np.arctan2(_CIRCLE[:, 1], _CIRCLE[:, 0])
+_STEP = 2.8  # mm between neighbouring spheres of a tube
+COLLAPSED = Tissue.BOWEL_WALL  # a filling: none
 
 
-class Loop:
-    """A piece of hollow gut: a bent ellipsoid with a wall and a filling.
+class Gut:
+    """A stretch of gut: spheres along a path, each with a filling; a plane cuts discs that merge into its section.
+
+    Parameters
+    ----------
+    stations : float array (k, 3)
+        Points that the path runs through, mm.
+    radius : float array (k,)
+        Outer radius at the stations, mm; half of it where the gut is collapsed.
+    filling : sequence of int (k,)
+        Paint code from each station to the next; `COLLAPSED` for none.
+    gas : float array (k,)
+        Share of the height, from the front, that gas fills, from each station to the next.
+    wall : float
+        Thickness of the wall, mm.
+    folds : float
+        Depth of the folds relative to the radius: of the mucosa from sphere to sphere.
+    haustra : float
+        Depth of the sacculations of the colon relative to the radius.
+    specks : float array (m, 4), optional
+        Gas in stool: place along the path (0 to 1), x and y within the lumen (-1 to 1), relative radius.
+    """
+
+    def __init__(self, stations, radius, filling, gas, wall, folds=0.0, haustra=0.0, specks=()):
+        count = len(stations)
+        fine = smooth_open(stations, 12 * count)
+        travelled = np.append(0, np.cumsum(np.hypot.reduce(np.diff(fine, axis=0), axis=1)))
+        n = max(int(travelled[-1] / _STEP), 2)
+        along = np.linspace(0, travelled[-1], n)
+        self.path = np.stack([np.interp(along, travelled, axis) for axis in fine.T], axis=1)
+        place = np.interp(along, travelled, np.linspace(0, count - 1, len(fine)))  # in stations
+        station = place.astype(int)
+        self.filling = np.asarray(filling)[station]
+        empty = self.filling == COLLAPSED
+        width = np.interp(place, np.arange(count), radius)
+        width = np.convolve(np.pad(width * np.where(empty, 0.55, 1.0), 3, "edge"), np.full(7, 1 / 7), "valid")
+        self.radius = width * (1 - haustra * np.abs(np.cos(np.pi * along / 26)) ** 4)
+        self.lumen = np.where(empty, 0.0, np.maximum(self.radius - wall, 0.0))
+        self.lumen[::2] *= 1 - folds
+        self.gas = np.asarray(gas, float)[station] * ~empty
+        self.pockets = np.append(0, np.flatnonzero(np.diff(self.gas)) + 1)  # where the gas changes
+        self.specks = [(int(s * (n - 1)), x, y, size) for s, x, y, size in specks]
+
+    def section(self, z: float, extra: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+        """Return which spheres the plane at height z cuts, int (n,), and the radii of the discs, mm."""
+        square = (self.radius + extra) ** 2 - (self.path[:, 2] - z) ** 2
+        cut = np.flatnonzero(square > 1.0)
+        return cut, np.sqrt(square[cut])
+
+    def paint_outside(self, canvas: Canvas, z: float, code: int, extra: float = 0.0) -> None:
+        """Paint the whole section at height z with one code: the wall, or with `extra` mm the fat round it."""
+        for k, half in zip(*self.section(z, extra), strict=True):
+            canvas.ellipse(*self.path[k, :2], half, half, code)
+
+    def paint_inside(self, canvas: Canvas, z: float) -> None:
+        """Paint the filling at height z."""
+        square = self.lumen**2 - (self.path[:, 2] - z) ** 2
+        cut = np.flatnonzero(square > 1.0)
+        half = np.sqrt(square[cut])
+        for k, r in zip(cut, half, strict=True):
+            canvas.ellipse(*self.path[k, :2], r, r, self.filling[k])
+        for k, x, y, size in self.specks:
+            if square[k] > 4.0 and self.filling[k] == Tissue.STOOL:
+                reach = np.sqrt(square[k])
+                canvas.ellipse(*(self.path[k, :2] + 0.7 * reach * np.array([x, y])), size * reach, 0.8 * size * reach,
+                               Tissue.BOWEL_GAS)  # fmt: skip
+        if (self.gas[cut] > 0).any():
+            level = self._levels(canvas.down)
+            for k, r in zip(cut, half, strict=True):
+                if self.gas[k] > 0:
+                    paint_gas(canvas, self.path[k, :2] + _CIRCLE * (r + 0.2), level[k])
+
+    def _levels(self, down: np.ndarray) -> np.ndarray:
+        """Return the height of the fluid along the path, mm toward `down`: one as far as a pocket of gas reaches."""
+        depth = self.path[:, :2] @ down
+        front = np.minimum.reduceat(depth - self.lumen, self.pockets)
+        back = np.maximum.reduceat(depth + self.lumen, self.pockets)
+        level = front + self.gas[self.pockets] * (back - front)
+        return np.repeat(level, np.diff(np.append(self.pockets, len(depth))))
+
+
+def paint_gas(canvas: Canvas, contour: np.ndarray, level: float) -> None:
+    """Paint gas in the part of a contour, float (n, 2), that is higher than a level: gravity keeps it flat."""
+    depth = contour @ canvas.down
+    if depth.min() < level:
+        canvas.polygon(contour - np.maximum(depth - level, 0)[:, None] * canvas.down, Tissue.BOWEL_GAS)
+
+
+class Sac:
+    """A wide part of the gut, the stomach's: a bent ellipsoid.
 
     Parameters
     ----------
     rng : numpy.random.Generator
-    centre : tuple of float
-        x, y, z in mm.
-    half : tuple of float
-        Semi-axes along its course, across it, and in z, mm.
+    centre, half : tuple of float
+        Centre x, y, z, and semi-axes along its course, across it, and in z, mm.
     angle : float
         Course within the plane, radians.
     filling : Tissue
     wall : float
         Thickness of the wall, mm.
     gas : float
-        Share of the depth, from the front, that is filled by gas; 0 for none.
-    folds : float
-        Height of the mucosal folds relative to the radius.
+        Share of the height that gas fills.
     """
 
-    def __init__(self, rng, centre, half, angle, filling, wall, gas=0.0, folds=0.0, halo=1.3):
+    def __init__(self, rng, centre, half, angle, filling, wall, gas):
         self.centre, self.half, self.angle = np.asarray(centre, float), half, angle
-        self.z = float(centre[2])
-        self.filling, self.wall, self.gas, self.folds, self.halo = filling, wall, gas, folds, halo
+        self.filling, self.wall, self.gas = filling, wall, gas
         self.wobble = Wobble(rng, 0.055, (2, 3, 4, 5, 6), drift=0.05)
+        self.rugae = Wobble(rng, 0.03, (9, 11, 13, 16), drift=0.25)
         self.bend = float(np.clip(rng.normal(0, 0.28), -0.5, 0.5))
         self.lean = rng.normal(0, 0.35, 2)
-        self.crypts = Wobble(rng, folds, (9, 11, 13, 16), drift=0.25) if folds else None
-        self.specks = rng.uniform((-0.75, -0.75, 0.05), (0.75, 0.75, 0.16), (16, 3)) if filling == Tissue.STOOL else ()
-
-    def outline(self, z: float) -> np.ndarray | None:
-        """Return the outer contour at height z, or None where the loop is not there."""
-        u = (z - self.z) / self.half[2]
-        if not -0.98 < u < 0.98:
-            return None
-        size = (1 - abs(u) ** 2.4) ** 0.5
-        shape = (
-            _CIRCLE
-            * self.wobble(_POLAR, z)[:, None]
-            * (self.half[0] * (0.45 + 0.55 * size) * size**0.5, self.half[1] * size)
-        )
-        shape[:, 1] += self.bend * (shape[:, 0] ** 2 / self.half[0] - self.half[0] * 0.3)
-        c, s = np.cos(self.angle), np.sin(self.angle)
-        return shape @ np.array([[c, s], [-s, c]]) + self.centre[:2] + self.lean * (z - self.centre[2])
 
     def paint(self, canvas: Canvas, z: float) -> None:
         """Paint fat plane, wall and filling at height z."""
-        outline = self.outline(z)
-        if outline is None:
+        u = (z - self.centre[2]) / self.half[2]
+        if not -0.98 < u < 0.98:
             return
-        canvas.polygon(grow(outline, self.halo), Tissue.VISCERAL_FAT)
+        size = (1 - abs(u) ** 2.4) ** 0.5
+        axes = self.half[0] * (0.45 + 0.55 * size) * size**0.5, self.half[1] * size
+        shape = _CIRCLE * self.wobble(_POLAR, z)[:, None] * axes
+        shape[:, 1] += self.bend * (shape[:, 0] ** 2 / self.half[0] - self.half[0] * 0.3)
+        c, s = np.cos(self.angle), np.sin(self.angle)
+        outline = shape @ np.array([[c, s], [-s, c]]) + self.centre[:2] + self.lean * (z - self.centre[2])
+        canvas.polygon(grow(outline, 2.2), Tissue.VISCERAL_FAT)
         canvas.polygon(outline, Tissue.BOWEL_WALL)
         lumen = grow(outline, -self.wall)
-        if np.ptp(lumen[:, 0]) < 3 or np.ptp(lumen[:, 1]) < 3 or self.filling == Tissue.BOWEL_WALL:
+        if np.ptp(lumen[:, 0]) < 3 or np.ptp(lumen[:, 1]) < 3:
             return
         middle = lumen.mean(0)
-        if self.crypts is not None:
-            lumen = middle + (lumen - middle) * np.minimum(self.crypts(_POLAR, z), 1.12)[:, None]
+        lumen = middle + (lumen - middle) * np.minimum(self.rugae(_POLAR, z), 1.12)[:, None]
         canvas.polygon(lumen, self.filling)
-        for x, y, size in self.specks:  # gas in stool
-            radius = size * self.half[1]
-            at = middle + (x, y) * (lumen.max(0) - lumen.min(0)) * 0.42
-            drift = 0.35 * np.array([np.sin(9 * x + z / 3), np.cos(8 * y + z / 4)]) * radius
-            canvas.ellipse(*(at + drift), radius, 0.8 * radius, Tissue.BOWEL_GAS)
-        if self.gas > 0:  # gas lies in front, with a level
-            level = lumen[:, 1].min() + self.gas * np.ptp(lumen[:, 1])
-            above = lumen.copy()
-            above[:, 1] = np.minimum(above[:, 1], level)
-            canvas.polygon(above, Tissue.BOWEL_GAS)
+        depth = lumen @ canvas.down
+        paint_gas(canvas, lumen, depth.min() + self.gas * np.ptp(depth))
 
 
 class Bowel:
@@ -103,100 +169,122 @@ class Bowel:
         self.width = trunk.half_width - trunk.fat_side - trunk.wall
         self.depth = trunk.front - trunk.fat_front
         self.oral = rng.random() < 0.3
-        self.small = self._small_bowel(rng)
-        self.large = self._colon(rng) + self._stomach(rng)
-        self.branches = vessels.mesenteric_branches(rng, np.array([self.width, self.depth]))
-        self.duodenum = self._duodenum(rng, vessels)
+        places = self._places(rng)
+        self.small = [*self._small_bowel(rng, places), self._duodenum(rng, vessels)]
+        self.colon = self._colon(rng)
+        self.stomach = self._stomach(rng)
+        self.branches = vessels.mesenteric_branches(rng, places)
 
     def paint_small(self, canvas: Canvas, z: float) -> None:
-        """Paint mesenteric vessels, small bowel and duodenum at height z."""
-        for piece in (*self.branches, *self.small, *self.duodenum):
-            piece.paint(canvas, z)
+        """Paint mesenteric vessels, small bowel and duodenum at height z; loops that touch share a wall."""
+        for branch in self.branches:
+            branch.paint(canvas, z)
+        self._paint(canvas, z, self.small, halo=0.8)
 
     def paint_large(self, canvas: Canvas, z: float) -> None:
         """Paint colon and stomach at height z."""
-        for loop in self.large:
-            loop.paint(canvas, z)
+        self._paint(canvas, z, self.colon, halo=2.0)
+        for sac in self.stomach:
+            sac.paint(canvas, z)
 
-    def _small_bowel(self, rng: np.random.Generator) -> list[Loop]:
-        """Place loops on a jittered grid in space; a fat belly has them further apart."""
-        loops, width, depth, middle = [], self.width, self.depth, self.trunk.centre_y
-        step = rng.uniform(26, 30) + 7 * self.trunk.fat_in_belly
-        places = np.stack(
-            np.meshgrid(np.arange(-width, width, step), np.arange(-depth, -18, 0.9 * step), np.arange(-110, 40, 22)), -1
-        )
-        for at in places.reshape(-1, 3) + rng.normal(0, 5, (places.size // 3, 3)):
-            edge = (abs(at[0]) / (width - 8)) ** 2.2 + (abs(at[1] - middle) / (depth + middle - 6)) ** 2.2
-            before_spine, before_kidney = at[1] > -48 and abs(at[0]) < 42, at[1] > -40 and abs(at[0]) > 36
-            if edge > 0.90 or before_spine or before_kidney:
-                continue
-            radius, kind = rng.uniform(10, 14), rng.random()
-            if kind < 0.30:
-                filling = Tissue.BOWEL_WALL  # collapsed
-            elif self.oral and kind < 0.8:
-                filling = Tissue.ORAL_CONTRAST
-            else:
-                filling = CHYME[int(rng.integers(len(CHYME)))]
-            loop = Loop(
-                rng,
-                at,
-                (radius * rng.uniform(1.1, 2.0), radius, rng.uniform(17, 24)),
-                rng.uniform(0, np.pi),
-                filling,
-                wall=rng.uniform(1.5, 2.6),
-                gas=rng.uniform(0.15, 0.5) if kind > 0.92 else 0.0,
-                folds=0.13 if at[0] > 0 else 0.0,  # jejunum on the left
-                halo=rng.uniform(0.3, 1.7),
-            )
-            loops.append(loop)
-        return [loops[k] for k in rng.permutation(len(loops))]
+    @staticmethod
+    def _paint(canvas: Canvas, z: float, stretches: list[Gut], halo: float) -> None:
+        for stretch in stretches:
+            stretch.paint_outside(canvas, z, Tissue.VISCERAL_FAT, halo)
+        for stretch in stretches:
+            stretch.paint_outside(canvas, z, Tissue.BOWEL_WALL)
+        for stretch in stretches:
+            stretch.paint_inside(canvas, z)
 
-    def _colon(self, rng: np.random.Generator) -> list[Loop]:
+    def _places(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw the places of the small bowel, float (n, 3): evenly spread in its room, wider apart in a fat belly."""
         width, depth, middle = self.width, self.depth, self.trunk.centre_y
-        pieces = []  # centre, half axes, course
-        for z in np.arange(-110, 50, 17):
-            wander, size = rng.normal(0, 3, 4), rng.uniform((14, 11), (21, 17))
-            if z < 25:  # ascending
-                at = (-(width - 24) + wander[0], -22 + wander[1] - 0.2 * max(z, 0), z)
-                pieces.append((at, (size[0] * 1.1, size[0], 15), 1.4))
-            at = (width - 20 + wander[2], -14 + wander[3] - 0.5 * max(z, 0), z)
-            pieces.append((at, (size[1] * 1.1, size[1], 15), 1.2))
-        level = rng.normal(-12, 22)
-        for x in np.linspace(-width * 0.62, width * 0.66, 7):  # transverse, hanging down in the middle
-            sag = 26 * (1 - (x / width) ** 2)
+        step = rng.uniform(23, 26) + 5 * self.trunk.fat_in_belly
+        grid = np.meshgrid(np.arange(-width, width, step), np.arange(-depth, -18, 0.9 * step), np.arange(-115, 45, 23))
+        places = np.stack(grid, -1).reshape(-1, 3)
+        places = places + rng.normal(0, 6, places.shape)
+        x, y = np.abs(places[:, 0]), places[:, 1]
+        edge = (x / (width - 6)) ** 2.2 + (np.abs(y - middle) / (depth + middle - 4)) ** 2.2
+        return places[(edge < 0.88) & ~((y > -48) & (x < 42)) & ~((y > -40) & (x > 36))]
+
+    def _small_bowel(self, rng: np.random.Generator, places: np.ndarray) -> list[Gut]:
+        stretches = []
+        for walk in walks(places, np.array([20.0, -45.0, 20.0])):
+            count, kind = len(walk), runs(rng, len(walk), 0.35)
+            filling = np.asarray(CHYME)[(kind * 997).astype(int) % len(CHYME)]
+            filling[kind < 0.8 * self.oral] = Tissue.ORAL_CONTRAST
+            filling[kind < 0.30] = COLLAPSED
+            gas = np.where(kind > 0.92, 0.15 + 4 * (kind - 0.92), 0.0)
+            jejunum = 0.22 if places[walk, 0].mean() > -10 else 0.05
+            stretches.append(
+                Gut(places[walk], rng.uniform(11, 14.5, count), filling, gas, rng.uniform(1.6, 2.4), folds=jejunum)
+            )
+        return stretches
+
+    def _colon(self, rng: np.random.Generator) -> list[Gut]:
+        """Draw it from the caecum to the sigmoid: up the right flank, across the front, down the left flank."""
+        width, depth, middle = self.width, self.depth, self.trunk.centre_y
+        level, sag = rng.normal(-8, 20), rng.uniform(12, 40)
+        right = [(-(width - 24), -22 - 0.2 * max(z, 0), z) for z in np.arange(-125, 24, 21)]
+        across = []
+        for x in np.linspace(-width * 0.66, width * 0.70, 9):  # hangs down in the middle
             front = middle - (depth + middle) * np.sqrt(max(1 - (abs(x) / width) ** 2.2, 0.05))
-            size = rng.uniform(15, 20)
-            at = (x, front + size + 6 + rng.normal(0, 2), level - sag + rng.normal(0, 3))
-            pieces.append((at, (size * 1.35, size, rng.uniform(18, 24)), rng.normal(0, 0.2)))
-        return [self._colon_piece(rng, *piece) for piece in pieces]
+            rise = 22 * (x / width) + 34 * max(x / width, 0) ** 3
+            across.append((x, front + rng.uniform(21, 29), level + rise - sag * (1 - (x / width) ** 2)))
+        left = [(width - 20, -14 - 0.5 * max(z, 0), z) for z in np.arange(46, -126, -21)]
+        stations = np.array([*right, *across, *left])
+        stations = stations + rng.normal(0, 3.5, stations.shape)
+        n, parts = len(stations), (len(right), len(across), len(left))
+        radius = np.repeat([20.0, 19.0, 14.5], parts) * rng.lognormal(0, 0.10) * rng.lognormal(0, 0.07, n)
+        kind = runs(rng, n, 0.45)
+        filling = np.where(kind > 0.82, COLLAPSED, Tissue.STOOL)
+        gas = np.where(kind < 0.35, 0.55 + kind, np.where(kind < 0.55, kind - 0.2, 0.0))
+        specks = rng.uniform((0, -0.8, -0.8, 0.06), (1, 0.8, 0.8, 0.20), (900, 4))
+        return [Gut(stations, radius, filling, gas, 2.0, haustra=0.22, specks=specks)]
 
-    def _colon_piece(self, rng: np.random.Generator, at: tuple, half: tuple, angle: float) -> Loop:
-        kind = rng.random()
-        if kind > 0.8:  # collapsed
-            return Loop(rng, at, (half[0] * 0.6, half[1] * 0.6, half[2]), angle, Tissue.BOWEL_WALL, wall=3.0, halo=2.0)
-        gas = rng.uniform(-0.3, 0.4) if kind < 0.45 else rng.uniform(0.5, 0.95)
-        return Loop(rng, at, half, angle, Tissue.STOOL, wall=2.0, gas=gas if gas > 0.12 else 0.0, halo=2.0)
-
-    def _stomach(self, rng: np.random.Generator) -> list[Loop]:
+    def _stomach(self, rng: np.random.Generator) -> list[Sac]:
         filling = Tissue.ORAL_CONTRAST if self.oral else Tissue.BOWEL_FLUID
         front, z = -self.depth * 0.62, rng.normal(48, 9)
-        half = (rng.uniform(38, 52), rng.uniform(24, 32), 46)
-        at = (self.width * 0.36, front, z + 12)
-        body = Loop(rng, at, half, 0.35, filling, wall=4.5, gas=rng.uniform(0.2, 0.5), folds=0.03, halo=2.2)
-        gas = rng.uniform(0.12, 0.3)
-        antrum = Loop(
-            rng, (-8, front - 2, z - 18), (34, 17, 22), -0.15, filling, wall=5.5, gas=gas, folds=0.03, halo=2.2
-        )
-        return [antrum, body]
+        half = (rng.uniform(38, 54), rng.uniform(25, 36), 48)
+        body = Sac(rng, (self.width * 0.36, front, z + 12), half, 0.35, filling, 4.5, rng.uniform(0.1, 0.5))
+        behind = (self.width * 0.48, 0.55 * front, z + 40)
+        fundus = Sac(rng, behind, (rng.uniform(30, 42), rng.uniform(26, 36), 42), 0.9, filling, 4.5, 0.0)
+        antrum = Sac(rng, (-8, front - 2, z - 18), (34, 17, 22), -0.15, filling, 5.5, rng.uniform(0.1, 0.3))
+        return [antrum, fundus, body]
 
-    def _duodenum(self, rng: np.random.Generator, vessels: Vessels) -> list[Loop]:
-        """Place the descending part right of the pancreatic head, and the third part between aorta and artery."""
-        level = vessels.join[2] - rng.uniform(38, 52)
-        loops = []
-        for z in np.arange(level, vessels.join[2] + 30, 16):
-            at, gas = (-47 + rng.normal(0, 2), vessels.join[1] + 6, z), float(rng.choice([0, 0, 0.35]))
-            loops.append(Loop(rng, at, (13, 11, 15), 1.3, Tissue.BOWEL_FLUID, wall=2.8, gas=gas, folds=0.06))
-        at = (-12, vessels.aorta_centre(level)[1] - vessels.aorta_radius - 8, level)
-        across = Loop(rng, at, (34, 8, 11), 0.0, Tissue.BOWEL_FLUID, wall=2.6, folds=0.06)
-        across.bend, across.lean = 0.05, np.zeros(2)
-        return [*loops, across]
+    def _duodenum(self, rng: np.random.Generator, vessels: Vessels) -> Gut:
+        """Draw it down the right of the pancreatic head, then across between aorta and mesenteric artery."""
+        low, top = vessels.join[2] - rng.uniform(38, 52), vessels.join[2] + 30
+        depth, front = vessels.join[1] + 6, vessels.aorta_centre(low)[1] - vessels.aorta_radius - 8
+        down = [(-47 + rng.normal(0, 2), depth, z) for z in np.linspace(top, low + 8, 5)]
+        stations = [*down, (-36, 0.5 * (depth + front), low), (-12, front, low), (14, front - 1, low + 5),
+                    (26, front - 8, low + 18)]  # fmt: skip
+        radius = np.append(np.full(5, 11.5), [10.0, 8.0, 8.5, 10.0]) * rng.lognormal(0, 0.08)
+        kind = runs(rng, 9, 0.5)
+        filling = np.where(kind < 0.25, COLLAPSED, Tissue.BOWEL_FLUID)
+        gas = np.where((kind > 0.75) & (np.arange(9) < 5), 0.35, 0.0)
+        return Gut(stations, radius, filling, gas, 2.4, folds=0.10)
+
+
+def walks(places: np.ndarray, start: np.ndarray, reach: float = 46.0) -> list[np.ndarray]:
+    """Return walks from neighbour to neighbour that visit every place once, each an int array of at least three."""
+    free, here = np.ones(len(places), bool), start
+    walks, walk = [], []
+    while free.any():
+        # Loops lie in sheets: a step along the body's axis costs more than one in the plane.
+        far = np.hypot.reduce((places - here) * (1, 1, 1.25), axis=1) + np.where(free, 0, np.inf)
+        k = int(far.argmin())
+        if walk and far[k] > reach:
+            walks.append(np.array(walk))
+            walk = []
+        walk.append(k)
+        free[k], here = False, places[k]
+    walks.append(np.array(walk))
+    return [walk for walk in walks if len(walk) >= 3]
+
+
+def runs(rng: np.random.Generator, n: int, change: float) -> np.ndarray:
+    """Return n uniform numbers of which each repeats the one before it but for a probability of change, float (n,)."""
+    fresh = rng.random(n) < change
+    fresh[:1] = True
+    return rng.random(n)[np.maximum.accumulate(np.where(fresh, np.arange(n), 0))]

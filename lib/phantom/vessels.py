@@ -204,33 +204,28 @@ class Vessels:
             ureter.paint(canvas, z, 1.0, Tissue.MUSCLE)
             ureter.paint(canvas, z)
 
-    def mesenteric_branches(self, rng: np.random.Generator, reach: np.ndarray, n: int = 54) -> list[Tube]:
-        """Draw branches that fan out from the mesenteric root into the gut.
+    def mesenteric_branches(self, rng: np.random.Generator, places: np.ndarray, n: int = 90) -> list[Tube]:
+        """Draw branches that run from the mesenteric root to the small bowel, in pairs of artery and vein.
 
         Parameters
         ----------
         rng : numpy.random.Generator
-        reach : float array (2,)
-            Half of the width and of the depth of the space before the spine, mm.
+        places : float array (k, 3)
+            Of the bowel, mm.
         n : int
-            Number of pairs of artery and vein.
+            Number of pairs.
         """
         tubes = []
-        for _ in range(n):
-            z = rng.uniform(-90, 25)
-            angle = rng.uniform(-0.12, np.pi + 0.12)
-            start = np.array([self.join[0] + 6 * np.cos(angle), self.join[1] - 6 * np.sin(angle), z])
-            far = rng.uniform(0.35, 0.80)
-            end = np.array(
-                [
-                    self.join[0] + reach[0] * far * np.cos(angle),
-                    self.join[1] - reach[1] * far * np.sin(angle),
-                    z - rng.uniform(-6, 18),
-                ]
-            )
-            mid = 0.5 * (start + end) + rng.normal(0, 5, 3)
-            tubes.append(Tube([start, mid, end], [1.9, 1.5, 0.9], Tissue.PORTAL_VEIN, 24))
-            tubes.append(
-                Tube([start + (3, 1, 1), mid + (2.5, 2, 1), end + (2, 2, 0)], [1.3, 1.1, 0.7], Tissue.ARTERY, 24)
-            )
+        for end in places[rng.permutation(len(places))[:n]]:
+            # They leave the trunk higher than they arrive and arch on their way.
+            z = 0.55 * end[2] + 0.45 * self.join[2] + rng.normal(0, 6)
+            down = np.clip((self.join[2] - z) / 100, 0, 1)
+            start = np.array([self.join[0] - 8 * down, self.join[1] - 5 * down, z])
+            middle = 0.5 * (start + end) + rng.normal(0, 6, 3)
+            stop = start + 0.9 * (end - start)
+            caliber = rng.uniform(0.85, 1.25)
+            tubes.append(Tube([start, middle, stop], np.array([2.3, 1.8, 1.2]) * caliber, Tissue.PORTAL_VEIN, 30))
+            beside = np.array([3.4, 1.2, 2.0]) * rng.choice([-1, 1], 3)
+            path = [start + (3, 1, 1), middle + beside, stop + 0.6 * beside]
+            tubes.append(Tube(path, np.array([1.5, 1.25, 0.9]) * caliber, Tissue.ARTERY, 30))
         return tubes

@@ -1,0 +1,149 @@
+"""Gut and the liver's vessels: tubes that continue, levels that are flat, calibers that obey Murray."""
+
+import numpy as np
+import pytest
+
+from lib.phantom.abdomen import draw_liver_vessels
+from lib.phantom.anatomy import Anatomy
+from lib.phantom.bowel import COLLAPSED, Gut, paint_gas, runs, walks
+from lib.phantom.canvas import Canvas, Grid, unit_circle
+from lib.phantom.physiology import draw_subject
+from lib.phantom.tissues import Tissue
+
+GRID = Grid(240, 0.5, -60.0, -60.0)
+
+
+def tube(stations, filling=Tissue.BOWEL_FLUID, gas=0.0, **more):
+    n = len(stations)
+    return Gut(stations, np.full(n, 12.0), [filling] * n, np.full(n, gas), 2.0, **more)
+
+
+def painted(gut, z=0.0):
+    canvas = Canvas(GRID)
+    gut.paint_outside(canvas, z, Tissue.BOWEL_WALL)
+    gut.paint_inside(canvas, z)
+    return canvas.samples()
+
+
+def area(samples, *tissues):
+    return np.isin(samples, tissues).sum() * 0.25**2
+
+
+@pytest.fixture(scope="module")
+def anatomies():
+    drawn = []
+    for seed in range(8):
+        rng = np.random.default_rng([seed, 7])
+        drawn.append(Anatomy(rng, draw_subject(rng)))
+    return drawn
+
+
+def test_a_tube_across_the_plane_is_a_disc_and_along_it_a_band():
+    across = painted(tube([(0, 0, -60), (0, 0, 0), (0, 0, 60)]))
+    assert area(across, Tissue.BOWEL_WALL, Tissue.BOWEL_FLUID) == pytest.approx(np.pi * 12**2, rel=0.05)
+    assert area(across, Tissue.BOWEL_FLUID) == pytest.approx(np.pi * 10**2, rel=0.05)
+    along = painted(tube([(-30, 0, 0), (0, 0, 0), (30, 0, 0)]))
+    assert area(along, Tissue.BOWEL_WALL, Tissue.BOWEL_FLUID) == pytest.approx(60 * 24 + np.pi * 12**2, rel=0.05)
+    assert not painted(tube([(-30, 0, 0), (30, 0, 0)]), z=12.5).any()
+
+
+def test_collapsed_gut_is_thinner_and_has_no_lumen():
+    samples = painted(tube([(-30, 0, 0), (0, 0, 0), (30, 0, 0)], COLLAPSED))
+    assert set(np.unique(samples)) == {0, Tissue.BOWEL_WALL}
+    assert area(samples, Tissue.BOWEL_WALL) < 0.7 * (60 * 24 + np.pi * 12**2)
+
+
+def test_haustra_narrow_the_colon_and_folds_its_lumen_only():
+    stations = [(0, 0, -60), (0, 0, 0), (0, 0, 60)]
+    plain, haustra, folds = tube(stations), tube(stations, haustra=0.25), tube(stations, folds=0.2)
+    assert haustra.radius.min() == pytest.approx(9.0, abs=0.1) and haustra.radius.max() == pytest.approx(12, abs=0.1)
+    np.testing.assert_array_equal(folds.radius, plain.radius)
+    np.testing.assert_allclose(folds.lumen[::2], 0.8 * plain.lumen[::2])
+    np.testing.assert_allclose(folds.lumen[1::2], plain.lumen[1::2])
+
+
+@pytest.mark.parametrize("turn", [0.0, 0.15, -0.1])
+def test_gas_lies_in_front_of_a_level_that_gravity_keeps_flat(turn):
+    gut = tube([(-30, 4, 0), (0, 0, 0), (30, 4, 0)], gas=0.4)
+    canvas = Canvas(GRID)
+    canvas.down = np.array([np.sin(turn), np.cos(turn)])  # gravity as a rolled patient has it
+    gut.paint_outside(canvas, 0.0, Tissue.BOWEL_WALL)
+    gut.paint_inside(canvas, 0.0)
+    rows, columns = np.nonzero(canvas.samples() == Tissue.BOWEL_GAS)
+    wet_rows, wet_columns = np.nonzero(canvas.samples() == Tissue.BOWEL_FLUID)
+    depth, wet = (
+        (np.stack([c, r], axis=1) * 0.25 - 60) @ canvas.down for r, c in ((rows, columns), (wet_rows, wet_columns))
+    )
+    assert len(depth) > 500 and len(wet) > 500
+    assert depth.max() <= wet.min() + 0.75, "no gas below fluid, along the whole loop"
+
+
+def test_gas_fills_nothing_of_what_lies_below_its_level():
+    canvas = Canvas(GRID)
+    paint_gas(canvas, unit_circle(60) * 10, -11.0)
+    assert not canvas.samples().any()
+    paint_gas(canvas, unit_circle(60) * 10, 0.0)
+    assert area(canvas.samples(), Tissue.BOWEL_GAS) == pytest.approx(0.5 * np.pi * 100, rel=0.06)
+
+
+def test_walks_visit_every_place_at_most_once_in_short_steps():
+    places = np.random.default_rng(0).uniform(-80, 80, (150, 3))
+    found = walks(places, np.zeros(3))
+    every = np.concatenate(found)
+    assert len(set(every)) == len(every) > 130
+    for walk in found:
+        steps = np.diff(places[walk], axis=0) * (1, 1, 1.25)
+        assert np.hypot.reduce(steps, axis=1).max() <= 46.0 + 1e-9
+
+
+def test_runs_are_uniform_numbers_that_last():
+    values = runs(np.random.default_rng(1), 20000, 0.25)
+    assert np.mean(np.diff(values) == 0) == pytest.approx(0.75, abs=0.02)
+    assert values.mean() == pytest.approx(0.5, abs=0.02) and values.std() == pytest.approx(12**-0.5, abs=0.02)
+
+
+def test_the_colon_is_one_piece_and_the_bowel_fills_the_front(anatomies):
+    shares = []
+    for anatomy in anatomies:
+        bowel = anatomy.abdomen.bowel
+        assert len(bowel.colon) == 1
+        assert np.hypot.reduce(np.diff(bowel.colon[0].path, axis=0), axis=1).max() < 2.9
+        canvas = Canvas(Grid(256, 1.7, -218.0, anatomy.trunk.centre_y - 218))
+        bowel.paint_small(canvas, -20.0)
+        bowel.paint_large(canvas, -20.0)
+        mine = np.isin(canvas.samples(), [Tissue.VISCERAL_FAT, Tissue.OUTSIDE, Tissue.ARTERY, Tissue.PORTAL_VEIN])
+        room = 2 * bowel.width * (anatomy.trunk.centre_y + bowel.depth)
+        shares.append((~mine).sum() * 0.85**2 / room)
+    assert 0.25 < np.mean(shares) < 0.75 and min(shares) > 0.12
+
+
+def test_gas_levels_are_flat_in_the_image_of_a_rolled_patient(anatomies):
+    widest = 0
+    for anatomy in anatomies:
+        sac = anatomy.abdomen.bowel.stomach[-1]
+        samples = anatomy.paint(Grid(512, 0.85, -218.0, anatomy.trunk.centre_y - 218, 1), float(sac.centre[2]))
+        gas = samples == Tissue.BOWEL_GAS
+        fluid = np.isin(samples, [Tissue.BOWEL_FLUID, Tissue.ORAL_CONTRAST])
+        border = gas[:-1] & fluid[1:]
+        rows = np.nonzero(border)[0]
+        if len(rows) > 20:
+            widest = max(widest, np.bincount(rows).max())
+            assert np.bincount(rows).max() > 0.3 * len(rows)
+    assert widest > 25
+
+
+def test_the_liver_s_vessels_fork_from_two_trunks_and_share_their_caliber_by_murray_s_law():
+    start, stop, radius, code = draw_liver_vessels(np.random.default_rng(3))
+    assert set(code) == {Tissue.PORTAL_VEIN, Tissue.HEPATIC_VEIN}
+    joined = 0
+    for k in range(len(start)):
+        children = np.flatnonzero((start == stop[k]).all(axis=1))
+        if len(children) == 2:
+            joined += 1
+            assert (code[children] == code[k]).all()
+            assert (radius[children] ** 3).sum() == pytest.approx((0.95 * radius[k]) ** 3, rel=1e-9)
+        else:
+            assert len(children) in (0, 1)
+    assert joined > 50
+    roots = {tuple(point) for point in start} - {tuple(point) for point in stop}
+    assert len(roots) == 2
