@@ -202,7 +202,8 @@ def draw_confusions(matrices: Mapping[str, pd.DataFrame]) -> Figure:
     """Draw confusion matrices, rows predicted and columns labelled, shaded by the share of the labelled phase."""
     names = [PHASE_TITLES[phase] for phase in PHASES]
     with paper_style():
-        figure, axes = axes_mm(TWO_COLUMNS_MM, 78, 1, len(matrices), squeeze=False, layout="compressed")
+        height = 3 + (TWO_COLUMNS_MM - 22) / len(matrices)  # that of square panels with their labels
+        figure, axes = axes_mm(TWO_COLUMNS_MM, height, 1, len(matrices), squeeze=False, layout="compressed")
         for panel, (title, matrix) in zip(axes[0], matrices.items(), strict=True):
             counts = matrix.loc[list(PHASES), list(PHASES)].to_numpy()
             shares = counts / np.maximum(counts.sum(axis=0), 1)
