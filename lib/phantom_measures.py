@@ -212,7 +212,7 @@ def mean_frequency(spectrum: pd.DataFrame) -> float:
 
 
 def kidney_masks(anatomy: Anatomy, pixel_mm: float = 1.5, step_mm: float = 3.0) -> tuple[np.ndarray, np.ndarray]:
-    """Paint each kidney of a patient alone, with its sinus and without cysts and tumours.
+    """Paint each kidney of a patient alone, rolled as the patient lies, with its sinus and without cysts and tumours.
 
     Parameters
     ----------
@@ -233,7 +233,7 @@ def kidney_masks(anatomy: Anatomy, pixel_mm: float = 1.5, step_mm: float = 3.0) 
     for kidney in anatomy.kidneys:
         masks = []
         for z in planes:
-            canvas = Canvas(grid)
+            canvas = Canvas(grid, pose=anatomy.pose)
             kidney.paint(canvas, z)
             masks.append(ndimage.binary_fill_holes(np.isin(canvas.samples(), wanted)))
         stacks.append(np.stack(masks))

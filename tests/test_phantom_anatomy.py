@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from lib.phantom.anatomy import TISSUE_OF_PAINT, Anatomy
-from lib.phantom.canvas import Canvas, Grid, Wave, Wobble, grow, ribbon, smooth_closed, unit_circle
+from lib.phantom.canvas import Canvas, Grid, Pose, Wave, Wobble, grow, ribbon, smooth_closed, unit_circle
 from lib.phantom.kidneys import Kidney, draw_kidneys
 from lib.phantom.physiology import draw_subject
-from lib.phantom.tissues import KIDNEY_TISSUES, PAINT_TISSUE, Tissue
+from lib.phantom.tissues import BLANKET, KIDNEY_TISSUES, PAINT_TISSUE, TABLE, Tissue
+from lib.phantom_measures import kidney_masks, literature, measure_mask
 
 ANGLES = np.linspace(-np.pi, np.pi, 72, endpoint=False)
 
@@ -21,6 +22,15 @@ def polygon_area(points):
 def kidneys():
     rng = np.random.default_rng(5)
     return [draw_kidneys(rng, (draw_subject(rng).height_m / 1.72) ** 0.6) for _ in range(250)]
+
+
+@pytest.fixture(scope="module")
+def patients():
+    drawn = []
+    for seed in range(60):
+        rng = np.random.default_rng([seed, 3])
+        drawn.append(Anatomy(rng, draw_subject(rng)))
+    return drawn
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +49,29 @@ def test_painted_areas_are_those_of_the_shapes():
         rows, columns = np.nonzero(canvas.samples() == 7)
         centre = np.array([columns.mean() + 0.5, rows.mean() + 0.5]) * 0.4 - 100
         np.testing.assert_allclose(centre, at, atol=0.06)
+
+
+def test_a_rolled_patient_turns_about_the_spine_and_the_table_stays():
+    grid, pose = Grid(200, 1.0, -100.0, -100.0), Pose(np.radians(9), 6.0)
+    for code, at in ((Tissue.LIVER, pose.place((50.0, -20.0))), (TABLE, (50.0, -20.0)), (BLANKET, (50.0, -20.0))):
+        canvas = Canvas(grid, pose=pose)
+        canvas.ellipse(50.0, -20.0, 20.0, 8.0, code)
+        rows, columns = np.nonzero(canvas.samples() == code)
+        points = np.stack([columns, rows], axis=1) * 0.5 + 0.25 - 100
+        np.testing.assert_allclose(points.mean(axis=0), at, atol=0.3)
+        x, y = np.linalg.eigh(np.cov(points.T))[1][:, 1]
+        assert np.degrees(np.arctan(y / x)) == pytest.approx(9 if code == Tissue.LIVER else 0, abs=1)
+    assert pose.place((50.0, 0.0))[1] == pytest.approx(50 * np.sin(np.radians(9)) - 6)  # the left side goes down
+    points = np.random.default_rng(0).normal(0, 80, (9, 2))
+    np.testing.assert_allclose(pose.undo(pose.place(points)), points)
+
+
+def test_down_is_down_in_the_image():
+    grid = Grid(64, 1.0, 0.0, 0.0)
+    np.testing.assert_array_equal(Canvas(grid).down, [0.0, 1.0])
+    pose = Pose(np.radians(-7), 3.0)
+    down = Canvas(grid, pose=pose).down
+    np.testing.assert_allclose(pose.place((11.0, -40.0) + 5 * down) - pose.place((11.0, -40.0)), [0, 5], atol=1e-12)
 
 
 def test_grow_moves_a_circle_by_its_distance_whichever_way_it_runs():
@@ -67,21 +100,83 @@ def test_waves_have_the_asked_spread_and_wobbles_the_mean_of_one():
     assert Wobble(rng, 0.05)(ANGLES, 3.0).mean() == pytest.approx(1.0, abs=1e-9)
 
 
-def test_kidney_size_tilt_and_place_follow_the_measured_distributions(kidneys):
-    # KiTS23 lesion-free kidneys and Glodny 2009; mean and tolerance, then SD range.
+def mask_of(kidney, pixel=2.0, step=3.0):
+    """Fill the kidney's outline plane by plane; bool (z, y, x)."""
+    planes = []
+    for z in np.arange(kidney.bottom - step, kidney.top + step, step):
+        canvas, h = Canvas(Grid(64, pixel, kidney.x - 64, kidney.y - 64, 1)), (z - kidney.z) / kidney.half_height
+        if abs(h) < 1:
+            canvas.polygon(kidney.place(h, kidney.radius(h, ANGLES), ANGLES), 1)
+        planes.append(canvas.samples() == 1)
+    return np.stack(planes)
+
+
+def test_a_tilted_ellipsoid_has_the_sections_of_the_closed_form():
+    kidney = Kidney(np.random.default_rng(0), 1, (70.0, 0.0, 0.0))
+    a, b, t = 58.0, 30.0, np.radians(27)
+    kidney.half_length, kidney.half_width, kidney.half_depth, kidney.tilt = a, b, b, np.array([0.0, t])
+    kidney._lean()
+    h = np.sqrt((a * np.cos(t)) ** 2 + (b * np.sin(t)) ** 2)
+    assert kidney.half_height == pytest.approx(h)
+    assert np.linalg.norm(kidney.rise) == pytest.approx((a**2 - b**2) * np.sin(t) * np.cos(t) / h)
+    np.testing.assert_allclose(np.linalg.svd(kidney.stretch)[1], [a / h, 1.0])
+    upper, lower = (kidney.place(height, np.zeros(1), np.zeros(1))[0] for height in (0.8, -0.8))
+    np.testing.assert_allclose(upper - lower, [0, 1.6 * np.linalg.norm(kidney.rise)], atol=1e-9)  # upper pole behind
+
+
+def test_the_drawn_length_and_tilt_are_those_of_the_mask(kidneys):
+    length, tilt = [], []
+    for kidney in [k for pair in kidneys[:30] for k in pair]:
+        found = measure_mask(mask_of(kidney), (3.0, 2.0, 2.0))
+        length.append(found["long axis"] / (2 * kidney.half_length))
+        drawn = np.degrees(np.arctan(np.hypot(*np.tan(kidney.tilt))))
+        tilt.append(found["tilt of the long axis"] - drawn)
+    assert np.mean(length) == pytest.approx(1, abs=0.03) and np.std(length) < 0.02
+    assert abs(np.mean(tilt)) < 3 and np.std(tilt) < 3
+
+
+def test_single_kidneys_measure_as_in_patients(kidneys):
+    measured = [measure_mask(mask_of(k), (3.0, 2.0, 2.0)) for pair in kidneys[:150] for k in pair]
+    for row in literature("kidney_geometry").itertuples():
+        if row.quantity not in measured[0]:
+            continue
+        values = np.array([one[row.quantity] for one in measured])
+        allowed = 3 if row.unit == "degree" else 0.06 * row.mean
+        assert values.mean() == pytest.approx(row.mean, abs=allowed), row.quantity
+        assert 0.75 < values.std() / row.sd < 1.25, row.quantity
     each = [k for pair in kidneys for k in pair]
-    extent = np.array([k.top - k.bottom for k in each])
-    assert extent.mean() == pytest.approx(110, abs=4) and 8 < extent.std() < 15
-    both = np.array([max(a.top, b.top) - min(a.bottom, b.bottom) for a, b in kidneys])
-    assert both.mean() == pytest.approx(133, abs=6) and 15 < both.std() < 24
-    apart = np.array([left.x - right.x for right, left in kidneys])
-    assert apart.mean() == pytest.approx(149, abs=4) and 15 < apart.std() < 22
-    lower = np.array([left.z - right.z for right, left in kidneys])
-    assert lower.mean() == pytest.approx(6, abs=3) and 17 < lower.std() < 26
-    tilt = np.degrees(np.arctan(np.array([np.hypot(k.lean_x, k.lean_y) for k in each])))
-    assert tilt.mean() == pytest.approx(27, abs=4)
     assert np.mean([k.cortex for k in each]) == pytest.approx(6.6, abs=0.3)
     assert np.mean([k.parenchyma for k in each]) == pytest.approx(15.6, abs=0.5)
+
+
+def test_pairs_of_kidneys_lie_as_in_patients(kidneys, patients):
+    both = np.array([max(a.top, b.top) - min(a.bottom, b.bottom) for a, b in kidneys])
+    assert both.mean() == pytest.approx(133, rel=0.06) and 16 < both.std() < 27
+    lower = np.array([left.z - right.z for right, left in kidneys])
+    assert lower.mean() == pytest.approx(6, abs=4) and 16 < lower.std() < 26
+    places = np.array([[one.pose.place((k.x, k.y)) for k in one.kidneys] for one in patients])
+    apart, depth = (places[:, 1] - places[:, 0]).T
+    assert apart.mean() == pytest.approx(149, rel=0.05) and 15 < apart.std() < 25
+    assert abs(depth.mean()) < 5 and 12 < depth.std() < 22  # of 60 patients
+
+
+def test_kidneys_lie_beside_muscle_and_bone_and_not_in_them(patients):
+    shares = []
+    for anatomy in patients[:15]:
+        grid, inside = Grid(200, 2.0, -200.0, anatomy.trunk.centre_y - 200, 1), np.zeros(2)
+        for z in np.arange(anatomy.kidney_extent[0] + 3, anatomy.kidney_extent[1], 10):
+            canvas, kidneys = Canvas(grid), Canvas(grid)
+            anatomy.trunk.paint_frame(canvas, z)
+            anatomy.trunk.paint_wall(canvas, z)
+            anatomy.trunk.paint_back(canvas, z)
+            for kidney in anatomy.kidneys:
+                h = (z - kidney.z) / kidney.half_height
+                if abs(h) < 1:
+                    kidneys.polygon(kidney.place(h, kidney.radius(h, ANGLES), ANGLES), 1)
+            mask = kidneys.samples() == 1
+            inside += mask.sum(), (mask & (canvas.samples() != Tissue.VISCERAL_FAT)).sum()
+        shares.append(inside[1] / inside[0])
+    assert np.mean(shares) < 0.04 and np.max(shares) < 0.12
 
 
 def test_kidney_sections_have_the_measured_area_and_volume(kidneys):
@@ -114,6 +209,33 @@ def test_nothing_of_a_kidney_lies_beyond_its_extent(kidneys):
                 canvas = Canvas(Grid(64, 3.0, kidney.x - 96, kidney.y - 96))
                 kidney.paint(canvas, z)
                 assert not np.isin(canvas.samples(), KIDNEY_TISSUES).any()
+
+
+def test_patients_are_rolled_a_little_and_lie_on_the_table(patients):
+    rolls = np.degrees([anatomy.pose.roll for anatomy in patients])
+    assert abs(rolls.mean()) < 1.5 and 3 < rolls.std() < 5.2 and np.abs(rolls).max() <= 10
+    grid = Grid(256, 2.0, -256.0, -256.0)
+    for anatomy in [one for one in patients if not one.trunk.arms][:12]:
+        away = Canvas(grid, pose=Pose(lift=1e4))
+        anatomy.trunk.paint_frame(away, 0.0)
+        table = np.isin(away.samples(), (TABLE, BLANKET))
+        assert table.sum() > 500
+        for pose in (anatomy.pose, anatomy._lie(np.radians(10)), anatomy._lie(np.radians(-10))):
+            for z in (-40.0, 20.0):
+                canvas = Canvas(grid, pose=pose)
+                anatomy.trunk.paint_frame(canvas, z)
+                np.testing.assert_array_equal(np.isin(canvas.samples(), (TABLE, BLANKET)), table)  # nothing covers it
+
+
+def test_masks_of_kidneys_are_rolled_as_the_patient(patient):
+    depth, roll = {}, np.radians(8)
+    for sign in (-1, 0, 1):
+        patient.pose, drawn = Pose(sign * roll), patient.pose
+        right, left = (np.argwhere(mask)[:, 1].mean() * 2 for mask in kidney_masks(patient, 2.0, 6.0))
+        patient.pose, depth[sign] = drawn, left - right
+    apart = patient.kidneys[1].x - patient.kidneys[0].x
+    assert depth[1] - depth[-1] == pytest.approx(2 * apart * np.sin(roll), rel=0.1)
+    assert depth[1] > depth[0] > depth[-1]
 
 
 def test_every_tissue_is_painted_and_every_paint_is_a_tissue():

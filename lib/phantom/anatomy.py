@@ -1,10 +1,11 @@
 """One patient's anatomy: everything drawn once, then painted at any height."""
 
 import numpy as np
+from scipy import ndimage
 
 from lib.phantom.abdomen import Abdomen
 from lib.phantom.body import Trunk
-from lib.phantom.canvas import Canvas, Grid
+from lib.phantom.canvas import Canvas, Grid, Pose
 from lib.phantom.kidneys import draw_kidneys
 from lib.phantom.kinetics import Subject
 from lib.phantom.tissues import PAINT_TISSUE, PAINTS, Tissue
@@ -31,8 +32,46 @@ class Anatomy:
         self.trunk = Trunk(rng, subject)
         room = self.trunk.half_width - self.trunk.fat_side - self.trunk.wall
         self.kidneys = draw_kidneys(rng, (subject.height_m / 1.72) ** 0.6, room)
+        self._settle_kidneys()
         self.vessels = Vessels(rng, subject, self.kidneys)
         self.abdomen = Abdomen(rng, self.trunk, self.vessels)
+        self.pose = self._lie(np.radians(np.clip(rng.normal(0, 4), -10, 10)))
+
+    def _settle_kidneys(self) -> None:
+        """Move kidneys out of bone, wall and muscle, which yields by 5 mm, into the fat beside the spine."""
+        grid = Grid(128, 3.0, -192.0, self.trunk.centre_y - 192.0, oversample=1)
+        heights = np.arange(-105, 106, 15)
+        ways = []  # from every sample to the nearest one that holds fat, mm
+        for z in heights:
+            canvas = Canvas(grid)
+            self.trunk.paint_frame(canvas, z)
+            self.trunk.paint_wall(canvas, z)
+            self.trunk.paint_back(canvas, z)
+            occupied = canvas.samples() != Tissue.VISCERAL_FAT
+            nearest = ndimage.distance_transform_edt(occupied, return_distances=False, return_indices=True)
+            ways.append((nearest - np.indices(occupied.shape))[::-1] * grid.pixel_mm)
+        ways = np.stack(ways)
+        for kidney in self.kidneys:
+            for step in range(30):
+                outline, z = kidney.surface()
+                plane = np.clip(np.rint((z - heights[0]) / 15).astype(int), 0, len(heights) - 1)
+                column, row = ((outline - (grid.left_mm, grid.top_mm)) / grid.pixel_mm).astype(int).T
+                way = ways[plane, :, row, column]
+                deep = np.hypot(*way.T) > 5
+                if deep.mean() < 0.04:
+                    break
+                kidney.x, kidney.y = (kidney.x, kidney.y - 0.1 * step) + 0.8 * way[deep].mean(axis=0)
+
+    def _lie(self, roll: float) -> Pose:
+        """Return the pose with a roll (radians), lifted as far as the skin would dip into table or blanket."""
+        grid = Grid(450, 1.0, -225.0, -150.0, oversample=1)
+        away = Canvas(grid, pose=Pose(lift=1e4))  # the body is out of sight
+        self.trunk.paint_frame(away, 0.0)
+        table = np.where((away.samples() > 0).any(axis=0), (away.samples() > 0).argmax(axis=0), grid.matrix)
+        skin = np.concatenate([self.trunk.contours(z)[0] for z in range(-100, 101, 10)])
+        x, y = Pose(roll).place(skin).T
+        column = np.clip(np.floor(x - grid.left_mm).astype(int), 0, grid.matrix - 1)
+        return Pose(roll, max(float((y - grid.top_mm - table[column]).max()) + 1.0, 0.0))
 
     @property
     def kidney_extent(self) -> tuple[float, float]:
@@ -55,7 +94,7 @@ class Anatomy:
         uint8 array (matrix * oversample, matrix * oversample)
             Paint codes (`lib.phantom.tissues`).
         """
-        canvas = Canvas(grid)
+        canvas = Canvas(grid, pose=self.pose)
         self.trunk.paint_frame(canvas, z)
         self.abdomen.paint(canvas, z - breath)
         self.trunk.paint_wall(canvas, z)

@@ -7,6 +7,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy.interpolate import CubicSpline
 
+from lib.phantom.tissues import BLANKET, TABLE
+
+_STILL = (TABLE, BLANKET)  # paint that does not move with the patient
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -31,44 +35,85 @@ class Grid:
     oversample: int = 2
 
 
-class Canvas:
-    """A map of paint codes of one axial plane; later shapes cover earlier ones, as in painting."""
+@dataclass(frozen=True)
+class Pose:
+    """How a patient lies on the table.
 
-    def __init__(self, grid: Grid, fill: int = 0):
+    Attributes
+    ----------
+    roll : float
+        Turn about the axis of the spine, x = y = 0, radians; positive: the left side goes down.
+    lift : float
+        How far the body lies higher than without a roll, mm.
+    """
+
+    roll: float = 0.0
+    lift: float = 0.0
+
+    @property
+    def turn(self) -> np.ndarray:
+        """Return the matrix that turns points, float (n, 2) @ (2, 2)."""
+        c, s = np.cos(self.roll), np.sin(self.roll)
+        return np.array([[c, s], [-s, c]])
+
+    def place(self, points: np.ndarray) -> np.ndarray:
+        """Return where points of the body lie in the scanner, float (n, 2) or (2,), mm."""
+        return np.asarray(points, float) @ self.turn - (0.0, self.lift)
+
+    def undo(self, points: np.ndarray) -> np.ndarray:
+        """Return which points of the body lie at points of the scanner, float (n, 2) or (2,), mm."""
+        return (np.asarray(points, float) - (0.0, -self.lift)) @ self.turn.T
+
+
+class Canvas:
+    """A map of paint codes of one axial plane; later shapes cover earlier ones, as in painting.
+
+    Parameters
+    ----------
+    grid : Grid
+        Of the scanner.
+    fill : int
+        Paint of the empty plane.
+    pose : Pose
+        How the patient lies: shapes are given in coordinates of the body, except table and blanket.
+
+    Attributes
+    ----------
+    down : float array (2,)
+        Where gravity pulls, a unit vector in coordinates of the body.
+    """
+
+    def __init__(self, grid: Grid, fill: int = 0, pose: Pose = Pose()):
         self.grid = grid
         self.size = grid.matrix * grid.oversample
         self.scale = grid.oversample / grid.pixel_mm
-        self._open(Image.new("L", (self.size, self.size), int(fill)))
+        self.rolled = pose.roll != 0.0
+        self.down = np.array([np.sin(pose.roll), np.cos(pose.roll)])
+        corner = np.array([grid.left_mm, grid.top_mm])
+        self._still = self.scale * np.eye(2), -self.scale * corner
+        self._moved = self.scale * pose.turn, self.scale * (pose.place((0.0, 0.0)) - corner)
+        self.image = Image.new("L", (self.size, self.size), int(fill))
+        self._draw = ImageDraw.Draw(self.image)
 
-    def _open(self, image: Image.Image) -> None:
-        self.image = image
-        self._draw = ImageDraw.Draw(image)
-
-    def copy(self) -> "Canvas":
-        """Return an independent copy."""
-        twin = object.__new__(Canvas)
-        twin.grid, twin.size, twin.scale = self.grid, self.size, self.scale
-        twin._open(self.image.copy())
-        return twin
-
-    def _pixels(self, points: np.ndarray) -> list[float]:
+    def _pixels(self, points: np.ndarray, code: int) -> np.ndarray:
         # Pillow paints every sample that a contour touches: a shape's radius grows by a quarter to half of a sample.
-        points = np.asarray(points, np.float64) - (self.grid.left_mm, self.grid.top_mm)
-        return (points * self.scale).ravel().tolist()
+        turn, shift = self._still if code in _STILL else self._moved
+        return (np.asarray(points, np.float64) @ turn + shift).ravel()
 
     def polygon(self, points: np.ndarray, code: int) -> None:
         """Fill the closed contour `points`, float (n, 2) in mm, with a paint code."""
-        self._draw.polygon(self._pixels(points), fill=int(code))
+        self._draw.polygon(self._pixels(points, code).tolist(), fill=int(code))
 
     def line(self, points: np.ndarray, width_mm: float, code: int) -> None:
         """Draw an open line of a given width in mm."""
-        self._draw.line(self._pixels(points), fill=int(code), width=max(1, round(width_mm * self.scale)), joint="curve")
+        width = max(1, round(width_mm * self.scale))
+        self._draw.line(self._pixels(points, code).tolist(), fill=int(code), width=width, joint="curve")
 
     def ellipse(self, x: float, y: float, a: float, b: float, code: int, angle: float = 0.0) -> None:
         """Fill an ellipse of semi-axes `a`, `b` in mm, turned by `angle` in radians."""
-        if angle == 0.0:
-            box = self._pixels(np.array([[x - a, y - b], [x + a, y + b]]))
-            self._draw.ellipse(box, fill=int(code))
+        if a == b or (angle == 0.0 and not self.rolled):
+            middle, half = self._pixels(np.array([x, y]), code), self.scale * np.array([a, b])
+            self._draw.ellipse([*(middle - half), *(middle + half)], fill=int(code))
             return
         circle = unit_circle(28)
         turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])

@@ -6,7 +6,7 @@ from lib.phantom.canvas import Canvas, Wobble, grow, ribbon, smooth_open, unit_c
 from lib.phantom.tissues import FASCIA, TUMOUR_NECROSIS, Tissue
 
 _ANGLES = np.arange(72) * (2 * np.pi / 72) - np.pi  # from the hilum, in the plane of the section
-_COS, _SIN = np.cos(_ANGLES), np.sin(_ANGLES)
+MEAN_TILT = (13.0, 21.5)  # of the long axis in the coronal and the sagittal plane, degrees
 
 
 class Kidney:
@@ -20,9 +20,18 @@ class Kidney:
     centre : tuple of float
         x, y, z of its centre, mm.
     size : float
-        Factor on the mean length of 110 mm and the mean widths.
+        Factor on the mean length and widths.
     girth : float
         Factor on the widths alone.
+    tilt : tuple of float
+        Mean tilt of the long axis in the coronal and in the sagittal plane, degrees: lower pole lateral and anterior.
+
+    Attributes
+    ----------
+    half_length, half_width, half_depth : float
+        Semi-axes of the ellipsoid that it is but for notch and waves, mm: along the kidney, from hilum to back, across.
+    half_height : float
+        Half of its extent in z, mm.
 
     Notes
     -----
@@ -37,18 +46,14 @@ class Kidney:
         centre: tuple[float, float, float],
         size: float = 1.0,
         girth: float = 1.0,
+        tilt: tuple[float, float] = MEAN_TILT,
     ):
         self.side = side
         self.x, self.y, self.z = centre
-        tilt = np.radians([rng.normal(14, 7), rng.normal(21, 9)])
-        self.lean_x, self.lean_y = np.tan(
-            np.clip(tilt, np.radians(-5), np.radians(38))
-        )  # lower pole lateral and anterior
-        length = float(np.clip(rng.normal(118, 9.0), 94, 143)) * size
-        across = np.hypot(self.lean_x, self.lean_y)
-        self.half_height = length / 2 / np.hypot(1, across * 0.72)
-        self.half_width = float(np.clip(rng.normal(34.8, 2.8), 27, 43)) * size * girth
-        self.half_depth = float(np.clip(rng.normal(28.5, 2.4), 22, 36)) * size * girth
+        self.half_length = float(np.clip(rng.normal(60.2, 4.6), 47, 74)) * size
+        self.half_width = float(np.clip(rng.normal(34.4, 2.2), 27, 43)) * size * girth
+        self.half_depth = float(np.clip(rng.normal(26.0, 1.9), 20.5, 33)) * size * girth
+        self.tilt = np.radians(np.clip(rng.normal(tilt, (6, 8)), -10, 48))
         self.turn = np.radians(rng.normal(38, 9))  # the hilum looks this far forward of the midline
         self.cortex = float(np.clip(rng.normal(6.6, 1.0), 4.4, 9.0))
         self.parenchyma = float(np.clip(rng.normal(15.4, 1.8), 11.5, 19.5))
@@ -59,8 +64,36 @@ class Kidney:
         self.extrarenal = rng.uniform(0.35, 1.05)
         self._draw_pyramids(rng)
         self.masses = _draw_masses(rng)
+        self._lean()
         self.fat = rng.uniform(0, 2 * np.pi, 3)
         self.strands = rng.uniform((-1, 0), (1, 1), (6, 2))
+
+    def _lean(self) -> None:
+        """Tilt the upright ellipsoid: its horizontal sections are ellipses round a leaning line.
+
+        Notes
+        -----
+        With C the sum of a^2 u u^T over semi-axes a and their directions u, in coordinates z, toward the hilum, across,
+        the Cholesky factor of C takes the unit sphere to the ellipsoid and every horizontal plane to a horizontal one:
+        its first column holds half the height and the lean of the centres, the rest is the section at half height.
+        """
+        toward, across = self._frame()
+        coronal, sagittal = np.tan(self.tilt)
+        rise = np.array([-self.side * coronal, sagittal])  # of the upper pole, per mm of height
+        along = np.array([1.0, rise @ toward, rise @ across])
+        along /= np.linalg.norm(along)
+        front = np.array([0.0, 1.0, 0.0]) - along[1] * along
+        front /= np.linalg.norm(front)
+        axes = np.stack([along, front, np.cross(along, front)], axis=1)
+        axes *= (self.half_length, self.half_width, self.half_depth)
+        factor = np.linalg.cholesky(axes @ axes.T)
+        self.half_height, self.rise = float(factor[0, 0]), factor[1:, 0]
+        self.stretch = factor[1:, 1:] / (self.half_width, self.half_depth)
+
+    def _frame(self) -> np.ndarray:
+        """Return unit vectors in the plane, toward the hilum and across, float (2, 2)."""
+        toward = np.array([-self.side * np.cos(self.turn), -np.sin(self.turn)])
+        return np.stack([toward, np.array([-toward[1], toward[0]]) * self.side])
 
     def _draw_pyramids(self, rng: np.random.Generator) -> None:
         pyramids = []  # angle from the hilum, height, half angle, half height
@@ -86,22 +119,27 @@ class Kidney:
 
     def hilum(self) -> np.ndarray:
         """Return the point where vessels enter, float (3,)."""
-        toward = np.array([-self.side * np.cos(self.turn), -np.sin(self.turn)])
-        return np.array([self.x, self.y, self.z]) + np.append(toward * self.half_width * 0.72, 0)
+        return np.array([self.x, self.y, self.z]) + np.append(self._frame()[0] * self.half_width * 0.72, 0)
 
     def place(self, h: float, radius: np.ndarray, angle: np.ndarray) -> np.ndarray:
-        """Return points of the section at relative height h in [-1, 1] given in polar coordinates, float (n, 2)."""
-        rise = h * self.half_height
-        toward = np.array([-self.side * np.cos(self.turn), -np.sin(self.turn)])
-        across = np.array([-toward[1], toward[0]]) * self.side
-        centre = np.array([self.x - self.side * self.lean_x * rise, self.y + self.lean_y * rise])
+        """Return points of the section at relative height h in [-1, 1] given in polar coordinates, float (n, 2).
+
+        The coordinates are those of the upright kidney: the tilt moves and stretches its section.
+        """
+        section = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1) @ self.stretch.T + h * self.rise
         # The kidney curves round its hilum: its poles lean toward it.
-        centre = centre + toward * self.half_width * 0.16 * (h * h - 0.3)
-        return centre + (radius * np.cos(angle))[:, None] * toward + (radius * np.sin(angle))[:, None] * across
+        section[:, 0] += self.half_width * 0.16 * (h * h - 0.3)
+        return section @ self._frame() + (self.x, self.y)
+
+    def surface(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return points all over the surface, float (n, 2), and their heights, float (n,), mm."""
+        heights = np.linspace(-0.9, 0.9, 9)
+        points = np.concatenate([self.place(h, self.radius(h, _ANGLES), _ANGLES) for h in heights])
+        return points, np.repeat(self.z + heights * self.half_height, len(_ANGLES))
 
     def radius(self, h: float, angle: np.ndarray) -> np.ndarray:
         """Return the distance of the surface from the section's centre, mm."""
-        shrink = max(1 - abs(h) ** 2.05, 0.0) ** 0.5
+        shrink = max(1 - abs(h) ** 1.55, 0.0) ** 0.5
         base = 1 / np.sqrt((np.cos(angle) / self.half_width) ** 2 + (np.sin(angle) / self.half_depth) ** 2)
         notch = self.notch * np.exp(-((h / 0.48) ** 4)) * np.exp(-((angle / 0.50) ** 2))
         return base * shrink * self.wobble(angle, h * self.half_height) * (1 - notch)
@@ -240,7 +278,7 @@ def _draw_masses(rng: np.random.Generator) -> list[tuple]:
 
 
 def draw_kidneys(rng: np.random.Generator, size: float = 1.0, room: float = 140.0) -> tuple[Kidney, Kidney]:
-    """Draw the right and the left kidney: 149 +- 20 mm apart, the right one lower on average.
+    """Draw the right and the left kidney, the right one lower on average.
 
     Parameters
     ----------
@@ -248,23 +286,22 @@ def draw_kidneys(rng: np.random.Generator, size: float = 1.0, room: float = 140.
     size : float
         Factor on their lengths, from the patient's height.
     room : float
-        Half of the width of the belly, mm: kidneys lie further apart in a wide one, and inside it.
+        Half of the width of the belly, mm: kidneys lie further apart in a wide one.
 
     Notes
     -----
-    Both kidneys of a patient are large or small, and plump or slender, together; now and then one lies far lower than
-    the other, which gives the extent of both its long tail (133 +- 22 mm).
+    Both kidneys of a patient are large or small, plump or slender, upright or tilted together. Now and then one lies
+    far lower than the other, which gives the extent of both its long tail (133 +- 22 mm), and then further forward, on
+    the slope of the psoas. They are drawn closer together than in patients (149 +- 20 mm): `Anatomy` moves them out of
+    the muscles beside the spine.
     """
     size = size * float(np.clip(rng.normal(1.0, 0.06), 0.84, 1.17))
     girth = float(np.clip(rng.lognormal(0.0, 0.06), 0.85, 1.18))
-    apart = float(np.clip(rng.normal(149, 18.5), 116, 198)) * (room / 140) ** 0.4
-    lower = float(np.clip(6 + 18.5 * rng.standard_t(5), -55, 67))
+    apart = float(np.clip(rng.normal(140, 21), 104, 198)) * (room / 140) ** 0.4
+    lower = float(np.clip(6.5 + 19 * rng.standard_t(5), -60, 78))
     middle = rng.normal(0, 5)
-    depth = -6 + np.minimum(rng.normal(0, 8, 2), 8)  # behind them lies the wall
-    right = Kidney(rng, -1, (-apart / 2, depth[0], middle - lower / 2), size, girth)
-    left = Kidney(rng, 1, (apart / 2, depth[1], middle + lower / 2), size, girth)
-    for kidney in (right, left):  # the lower pole stays inside the flank, the upper one before the back
-        beyond = abs(kidney.x) + 0.45 * kidney.lean_x * kidney.half_height + 0.85 * kidney.half_width - room
-        kidney.x -= kidney.side * max(beyond, 0.0)
-        kidney.y -= max(kidney.y + 0.5 * kidney.lean_y * kidney.half_height + 0.8 * kidney.half_depth - 30, 0.0)
+    tilt = rng.normal(MEAN_TILT, (5, 7))
+    depth = -4 + rng.normal(0, 11, 2) + 0.25 * np.array([-lower, lower]) / 2
+    right = Kidney(rng, -1, (-apart / 2, depth[0], middle - lower / 2), size, girth, tilt)
+    left = Kidney(rng, 1, (apart / 2, depth[1], middle + lower / 2), size, girth, tilt)
     return right, left
