@@ -1,11 +1,13 @@
 """Iodine kinetics against conservation laws, a general solver, and published enhancement."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
 from lib.phantom.kinetics import ORGANS, Enhancement, Injection, Subject, system
-from lib.phantom.physiology import Physiology
+from lib.phantom.physiology import FIXED_VOLUMES, Physiology, draw_injection, draw_subject
 from lib.phantom.reader import draw_scan_time
 from lib.phantom.tissues import Tissue
 
@@ -88,6 +90,13 @@ def test_low_cardiac_output_gives_a_later_and_higher_aortic_peak():
     assert 4 < when[0] - when[2] < 14
 
 
+def test_the_pancreas_peaks_before_the_spleen_and_fades_sooner():
+    model = Enhancement(TYPICAL, INJECTION)
+    pancreas, spleen = (model.at([36, 64, 103], organ) for organ in ("pancreas", "spleen"))
+    assert pancreas[0] > pancreas[1] > pancreas[2] > 0
+    assert pancreas[1] / pancreas[0] < spleen[1] / spleen[0] - 0.1
+
+
 def test_the_same_iodine_enhances_a_heavier_patient_less():
     model = [Enhancement(Subject(weight_kg=w)) for w in (55, 70, 90, 110)]
     for organ, time in (("aorta", 45), ("liver", 70)):
@@ -106,16 +115,28 @@ def test_renal_enhancement_after_the_bolus_trigger_as_measured_by_goshima():
     assert abs(times[cortex.argmax()] - trigger - 25) <= 6
     gap = np.interp(trigger + np.array([10, 20, 30, 45, 60]), times, cortex - medulla)
     assert (gap[1:3] > 110).all() and (gap[1:3] < 145).all()
-    assert gap[3] < 60 and gap[4] < 30
+    assert gap[3] < 30 and gap[4] < 30
     assert medulla[times > trigger + 55][0] > 100
+
+
+def test_renal_enhancement_under_goshimas_own_protocol():
+    # The rise is slower than theirs (+195 HU in the cortex after 10 s) and the cortex peaks higher (217 HU).
+    times = np.arange(5, 100, 0.25)
+    model = Enhancement(Subject("M", 60, 1.65, 62.0, 1.0, 0.87), Injection(37.2, 300.0, 4.0))
+    aorta, cortex, medulla = (model.at(times, organ) for organ in ("aorta", "cortex", "medulla"))
+    after = times - times[np.argmax(aorta > 50)]
+    assert 240 <= np.interp(10, after, aorta) <= 288
+    assert 195 <= np.interp(20, after, cortex) <= 217
+    assert cortex.max() < 250 and abs(after[cortex.argmax()] - 25) <= 6
+    gap = np.interp([10, 20, 30, 45, 60], after, cortex - medulla)
+    assert (gap[:3] >= 110).all() and (gap[:3] <= 140).all() and (gap[3:] < 30).all()
+    assert np.interp(55, after, medulla) == pytest.approx(145, abs=18)
 
 
 @pytest.mark.parametrize("tissue", PUBLISHED, ids=lambda t: t.name.lower())
 def test_mean_hu_of_every_tissue_and_phase(measured, tissue):
     for phase, expected in zip(PHASES_WITH_IODINE, PUBLISHED[tissue], strict=True):
         tolerance = 12 + 0.12 * expected
-        if (tissue, phase) == (Tissue.HEPATIC_VEIN, "cm"):
-            tolerance = 32  # a chain of well-mixed vessels lets a little blood through early
         assert abs(measured[phase][:, tissue].mean() - expected) < tolerance, (tissue.name, phase, expected)
 
 
@@ -128,17 +149,45 @@ def test_unenhanced_hu(measured):
 
 
 def test_spread_between_patients_is_that_of_patients(measured):
-    assert 35 < measured["cm"][:, Tissue.AORTA].std() < 70
+    assert 45 < measured["cm"][:, Tissue.AORTA].std() < 65
+    assert 20 < measured["cm-neph"][:, Tissue.AORTA].std() < 32
     assert 25 < measured["cm"][:, Tissue.RENAL_CORTEX].std() < 50
-    assert 12 < measured["neph"][:, Tissue.RENAL_CORTEX].std() < 28
+    for tissue in (Tissue.RENAL_CORTEX, Tissue.RENAL_MEDULLA):
+        assert 18 < measured["cm-neph"][:, tissue].std() < 33 and 18 < measured["neph"][:, tissue].std() < 33
+    for tissue in (Tissue.AORTA, Tissue.VENA_CAVA, Tissue.PORTAL_VEIN):
+        assert 12 < measured["neph"][:, tissue].std() < 24 and 10 < measured["pyelo"][:, tissue].std() < 24
+
+
+def test_more_blood_or_more_extracellular_space_dilutes_the_iodine():
+    normal = Enhancement(TYPICAL, INJECTION)
+    for change in ({"blood_factor": 1.2}, {"space_factor": 1.3}):
+        model = Enhancement(replace(TYPICAL, **change), INJECTION)
+        assert (model.at([100, 300], "aorta") < 0.98 * normal.at([100, 300], "aorta")).all()
+
+
+def test_some_hospitals_give_iodine_by_weight_and_some_one_volume_to_all():
+    rng = np.random.default_rng(4)
+    subjects = [draw_subject(rng) for _ in range(400)]
+    injections = [draw_injection(rng, subject) for subject in subjects]
+    fixed = {volume * concentration / 1000 for volume, concentration in FIXED_VOLUMES}
+    stocked = np.array([min(abs(i.iodine_g - g) for g in fixed) < 1e-9 for i in injections])
+    assert 0.4 < stocked.mean() < 0.6
+    weight, iodine = np.array([s.weight_kg for s in subjects]), np.array([i.iodine_g for i in injections])
+    np.testing.assert_allclose(iodine[~stocked], np.clip(0.47 * weight[~stocked], 28, 43))
+    assert abs(np.corrcoef(weight[stocked], iodine[stocked])[0, 1]) < 0.2
+    assert all(1.9 < i.rate < 7 and 21.99 < i.duration < 38.01 for i in injections)
 
 
 def test_urine_opacifies_late_and_densely(measured, patients):
     urine = measured["pyelo"][:, Tissue.URINE]
     assert 600 < np.median(urine) < 1300 and urine.max() <= 3071
     assert np.median(measured["neph"][:, Tissue.URINE]) < 15
-    assert all(110 <= p.urine_onset <= 200 for p in patients)
-    assert patients[0].urine(None) == patients[0].urine(patients[0].urine_onset - 1) == 0
+    onset = np.array([p.urine_onset for p in patients])
+    assert onset.min() >= 110 and onset.max() <= 200 and 0.05 < (onset < 118).mean() < 0.4
+    for patient in patients[:20]:
+        assert patient.urine(None) == patient.urine(patient.urine_onset - 1) == 0
+        rise = [patient.urine(patient.urine_onset + s) for s in (5, 20, 60, 200)]
+        assert (np.diff(rise) > 0).all() and rise[0] < 60
 
 
 def test_tissues_without_blood_do_not_tell_the_phase(patients):

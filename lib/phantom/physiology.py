@@ -18,14 +18,16 @@ from lib.phantom.tissues import (
 )
 
 URINE_CEILING = 3071.0
+# Contrast that some hospitals give whatever the weight: mL, mg I/mL.
+FIXED_VOLUMES = ((100.0, 350.0), (100.0, 370.0), (120.0, 300.0), (120.0, 350.0), (150.0, 300.0))
 # Unenhanced HU at 120 kVp: mean and SD between patients.
 _BASELINE = {
-    Tissue.OUTSIDE: (-1000, 0), Tissue.SKIN: (20, 8), Tissue.SUBCUTANEOUS_FAT: (-105, 6), Tissue.MUSCLE: (50, 5),
+    Tissue.OUTSIDE: (-1000, 0), Tissue.SKIN: (20, 8), Tissue.SUBCUTANEOUS_FAT: (-105, 6), Tissue.MUSCLE: (51, 5),
     Tissue.CORTICAL_BONE: (720, 90), Tissue.DISC: (80, 12), Tissue.SPINAL_CANAL: (-20, 12), THECAL_SAC: (20, 7),
     Tissue.VISCERAL_FAT: (-100, 7), Tissue.SINUS_FAT: (-98, 8), Tissue.RENAL_CORTEX: (31, 3.5),
     Tissue.RENAL_CYST: (8, 5), Tissue.LIVER: (56, 8), Tissue.GALLBLADDER: (12, 7), Tissue.SPLEEN: (46, 5),
-    Tissue.PANCREAS: (40, 6), Tissue.BOWEL_WALL: (36, 4), Tissue.BOWEL_FLUID: (18, 7), Tissue.BOWEL_GAS: (-930, 15),
-    Tissue.STOOL: (10, 15), Tissue.CALCIFICATION: (650, 120), Tissue.ADRENAL: (18, 8), Tissue.URINE: (5, 4),
+    Tissue.PANCREAS: (42, 6), Tissue.BOWEL_WALL: (36, 4), Tissue.BOWEL_FLUID: (18, 7), Tissue.BOWEL_GAS: (-930, 15),
+    Tissue.STOOL: (10, 15), Tissue.CALCIFICATION: (650, 120), Tissue.ADRENAL: (18, 8), Tissue.URINE: (5, 6),
     TABLE: (-250, 120), BLANKET: (-880, 30), FASCIA: (-10, 12), INTRAMUSCULAR_FAT: (-55, 10), RIB_MARROW: (150, 45),
     TUMOUR_NECROSIS: (22, 6),
 }  # fmt: skip
@@ -59,16 +61,15 @@ class Physiology:
         self.oral_contrast = float(rng.uniform(150, 400))
         self.tumour_vascularity = float(rng.uniform(0.35, 0.9))
         renal = self.subject.renal_factor
-        self.urine_onset = float(np.clip(rng.normal(150, 15) + 25 * (1 / renal - 1), 112, 200))
+        self.urine_onset = float(np.clip(110 + rng.gamma(2, 10) + 25 * (1 / renal - 1), 110, 200))
         self.urine_rise = float(rng.uniform(45, 90))
-        self.urine_plateau = float(np.exp(rng.normal(np.log(1250), 0.45)) * renal)
+        self.urine_plateau = float(np.exp(rng.normal(np.log(1100), 0.45)) * renal)
 
     def urine(self, time: float | None) -> float:
-        """Return the enhancement of urine in the calyces, HU; it arrives at `urine_onset` and rises as a logistic."""
+        """Return the enhancement of urine in the calyces, HU: none until `urine_onset`, then slowly and faster."""
         if time is None or time < self.urine_onset:
             return 0.0
-        half = self.urine_rise / 2
-        rise = np.tanh((time - self.urine_onset) / half / 2) ** 1.5
+        rise = np.tanh((time - self.urine_onset) / self.urine_rise) ** 2
         return float(self.urine_plateau * rise)
 
     def hounsfield(self, time: float | None, kvp: float = 120.0) -> np.ndarray:
@@ -133,12 +134,17 @@ def draw_subject(rng: np.random.Generator) -> Subject:
     # Output falls with age, and varies for reasons that no header tells.
     output = float(np.clip(rng.normal(1.08 - 0.004 * (age - 40), 0.10), 0.6, 1.4))
     renal = float(np.clip(rng.normal(0.95 - 0.004 * (age - 40), 0.16), 0.35, 1.3))
-    return Subject(sex, age, height, bmi * height**2, output, renal)
+    blood, space = rng.lognormal(0, 0.08), rng.lognormal(0, 0.12)  # more of either dilutes the iodine
+    return Subject(sex, age, height, bmi * height**2, output, renal, float(blood), float(space))
 
 
 def draw_injection(rng: np.random.Generator, subject: Subject) -> Injection:
-    """Draw a protocol: iodine by weight within limits, a stocked concentration, and a pump rate."""
-    concentration = float(rng.choice([300.0, 350.0, 370.0]))
-    iodine = float(np.clip(0.47 * subject.weight_kg, 28, 43))
+    """Draw a hospital's protocol: iodine by weight within limits or a volume for everybody, and a pump rate."""
+    if rng.random() < 0.5:
+        concentration = float(rng.choice([300.0, 350.0, 370.0]))
+        iodine = float(np.clip(0.47 * subject.weight_kg, 28, 43))
+    else:
+        volume, concentration = FIXED_VOLUMES[rng.integers(len(FIXED_VOLUMES))]
+        iodine = volume * concentration / 1000
     duration = float(np.clip(rng.normal(30, 4), 22, 38))
     return Injection(iodine, concentration, iodine * 1000 / concentration / duration)

@@ -9,13 +9,13 @@ from lib.phantom.physiology import Physiology
 # Median, spread (lognormal) and limits of the scan time after the start of the injection, s.
 SCAN_TIMES = {
     "cm": (36.0, 0.17, 24.0, 52.0),
-    "cm-neph": (64.0, 0.12, 46.0, 82.0),
+    "cm-neph": (65.0, 0.11, 48.0, 82.0),
     "neph": (103.0, 0.14, 76.0, 150.0),
     "pyelo": (310.0, 0.36, 175.0, 720.0),
 }
 # Times at which one phase passes into the next, s, and the reader's index there in the median patient.
 TURNS = {"cm": 49.0, "cm-neph": 80.0}
-INDEX_AT_TURN = {"cm": 0.380, "cm-neph": 0.873}
+INDEX_AT_TURN = {"cm": 0.186, "cm-neph": 0.849}
 VISIBLE_BLOOD = 18.0  # enhancement of the aorta that a reader sees, HU
 VISIBLE_URINE = 60.0  # enhancement of urine that a reader calls excretion, HU
 TIMED_PYELO = 160.0  # labelling by time alone
@@ -30,7 +30,7 @@ def draw_scan_time(rng: np.random.Generator, phase: str) -> float | None:
 
 
 def maturity(rise: dict[str, float]) -> float:
-    """Return the reader's index of how far the nephrogram has come, about 0.2 (arterial) to 1 (nephrographic).
+    """Return the reader's index of how far the nephrogram has come, about 0.1 (arterial) to 1 (nephrographic).
 
     Parameters
     ----------
@@ -40,12 +40,12 @@ def maturity(rise: dict[str, float]) -> float:
     Notes
     -----
     The medulla against the cortex decides (60 %); the hepatic veins against the aorta (20 %) and the liver against the
-    spleen (20 %) support it.
+    spleen (20 %) support it. Each ratio is squared: it levels off toward 1, where a reader tells small differences.
     """
     kidney = rise["medulla"] / max(rise["cortex"], 1.0)
     veins = min(rise["hepatic_vein"] / max(rise["aorta"], 1.0), 1.1)
     liver = min(rise["liver"] / max(rise["spleen"], 1.0), 1.1)
-    return 0.6 * kidney + 0.2 * veins + 0.2 * liver
+    return 0.6 * kidney**2 + 0.2 * veins**2 + 0.2 * liver**2
 
 
 def read_phase(
