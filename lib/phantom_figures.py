@@ -131,17 +131,18 @@ def draw_spectra(spectra: pd.DataFrame, published: pd.DataFrame, matches: Mappin
     Parameters
     ----------
     spectra : DataFrame
-        kernel, thickness_mm, frequency, power, sd_hu.
+        manufacturer (as in DICOM), kernel, thickness_mm, frequency, power, sd_hu.
     published : DataFrame
         `literature("renal_ct_noise")`.
     matches : mapping of str to str
         Published scanner by kernel.
     """
-    kernels = list(dict.fromkeys(spectra["kernel"]))
+    kernels = list(spectra[["manufacturer", "kernel"]].drop_duplicates().itertuples(index=False))
+    top = 1.9  # the legend stands above all curves
     with paper_style():
-        figure, axes = axes_mm(TWO_COLUMNS_MM, 56, 1, len(kernels), sharey=True, squeeze=False)
-        for panel, kernel in zip(axes[0], kernels, strict=True):
-            mine = spectra[spectra["kernel"] == kernel]
+        figure, axes = axes_mm(TWO_COLUMNS_MM, 62, 1, len(kernels), sharey=True, squeeze=False)
+        for panel, (manufacturer, kernel) in zip(axes[0], kernels, strict=True):
+            mine = spectra[(spectra["manufacturer"] == manufacturer) & (spectra["kernel"] == kernel)]
             shades = plt.get_cmap("viridis")(np.linspace(0, 0.85, mine["thickness_mm"].nunique()))
             groups = mine.groupby("thickness_mm")
             for (thickness, one), colour in zip(groups, shades, strict=True):
@@ -150,14 +151,16 @@ def draw_spectra(spectra: pd.DataFrame, published: pd.DataFrame, matches: Mappin
             if kernel in matches:
                 real = published.set_index("scanner").loc[matches[kernel]]
                 span = real["peak_low_per_mm"] - 0.01, real["peak_high_per_mm"] + 0.01
-                panel.axvspan(*span, 0, 0.62, color="0.85", zorder=0)
-                panel.axvline(real["mean_per_mm"], 0, 0.62, linestyle=":", color="black")
+                panel.axvspan(*span, 0, 1 / top, color="0.85", zorder=0)
+                panel.axvline(real["mean_per_mm"], 0, 1 / top, linestyle=":", color="black")
             if kernel == "STANDARD":  # GE, 2.5 mm, the one spectrum that was published bin by bin
                 points = [0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5], [0.71, 0.86, 0.86, 1, 0.77, 0.70, 0.32, 0.15]
                 panel.plot(*points, "o", markersize=2.5, color="black")
-            panel.set(xlim=(0, 0.7), ylim=(0, 1.6), xlabel="Frequency (1/mm)", title=kernel)
-            panel.legend(fontsize=6)
-        axes[0, 0].set_ylabel("Noise power / its peak")
+            make = {"GE MEDICAL SYSTEMS": "GE"}.get(manufacturer, manufacturer.title())
+            panel.set(xlim=(0, 0.7), ylim=(0, top), yticks=np.linspace(0, 1, 6), xlabel="Frequency (1/mm)")
+            panel.set_title(f"{make} {kernel}")
+            panel.legend(fontsize=6, loc="upper right")
+        axes[0, 0].set_ylabel("Noise power / its peak", loc="bottom")
     return figure
 
 

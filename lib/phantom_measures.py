@@ -246,7 +246,7 @@ def kidney_masks(anatomy: Anatomy, pixel_mm: float = 1.5, step_mm: float = 3.0) 
         On one grid.
     """
     bottom, top = anatomy.kidney_extent
-    grid = Grid(int(400 / pixel_mm), pixel_mm, -200.0, -200.0, oversample=1)
+    grid = Grid(int(400 / pixel_mm), pixel_mm, -200.0, -200.0, oversample=3)  # of which the middle samples count
     planes = np.arange(bottom - step_mm, top + 2 * step_mm, step_mm)
     wanted = [tissue for tissue in KIDNEY_TISSUES if tissue not in (Tissue.RENAL_CYST, Tissue.RENAL_TUMOUR)]
     stacks = []
@@ -255,7 +255,7 @@ def kidney_masks(anatomy: Anatomy, pixel_mm: float = 1.5, step_mm: float = 3.0) 
         for z in planes:
             canvas = Canvas(grid, pose=anatomy.pose)
             kidney.paint(canvas, z)
-            masks.append(ndimage.binary_fill_holes(np.isin(canvas.samples(), wanted)))
+            masks.append(ndimage.binary_fill_holes(np.isin(canvas.samples()[1::3, 1::3], wanted)))
         stacks.append(np.stack(masks))
     return stacks[0], stacks[1]
 

@@ -104,10 +104,10 @@ def mask_of(kidney, pixel=2.0, step=3.0):
     """Fill the kidney's outline plane by plane; bool (z, y, x)."""
     planes = []
     for z in np.arange(kidney.bottom - step, kidney.top + step, step):
-        canvas, h = Canvas(Grid(64, pixel, kidney.x - 64, kidney.y - 64, 1)), (z - kidney.z) / kidney.half_height
+        canvas, h = Canvas(Grid(64, pixel, kidney.x - 64, kidney.y - 64, 3)), (z - kidney.z) / kidney.half_height
         if abs(h) < 1:
             canvas.polygon(kidney.place(h, kidney.radius(h, ANGLES), ANGLES), 1)
-        planes.append(canvas.samples() == 1)
+        planes.append(canvas.samples()[1::3, 1::3] == 1)
     return np.stack(planes)
 
 

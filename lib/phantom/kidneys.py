@@ -50,9 +50,9 @@ class Kidney:
     ):
         self.side = side
         self.x, self.y, self.z = centre
-        self.half_length = float(np.clip(rng.normal(60.2, 4.6), 47, 74)) * size
-        self.half_width = float(np.clip(rng.normal(34.4, 2.2), 27, 43)) * size * girth
-        self.half_depth = float(np.clip(rng.normal(26.0, 1.9), 20.5, 33)) * size * girth
+        self.half_length = float(np.clip(rng.normal(59.9, 4.6), 47, 74)) * size
+        self.half_width = float(np.clip(rng.normal(35.2, 2.2), 28, 44)) * size * girth
+        self.half_depth = float(np.clip(rng.normal(26.4, 1.9), 21, 34)) * size * girth
         self.tilt = np.radians(np.clip(rng.normal(tilt, (6, 8)), -10, 48))
         self.turn = np.radians(rng.normal(38, 9))  # the hilum looks this far forward of the midline
         self.cortex = float(np.clip(rng.normal(6.6, 1.0), 4.4, 9.0))
@@ -301,7 +301,7 @@ def draw_kidneys(rng: np.random.Generator, size: float = 1.0, room: float = 140.
     lower = float(np.clip(6.5 + 19 * rng.standard_t(5), -60, 78))
     middle = rng.normal(0, 5)
     tilt = rng.normal(MEAN_TILT, (5, 7))
-    depth = -4 + rng.normal(0, 11, 2) + 0.25 * np.array([-lower, lower]) / 2
+    depth = -4 + rng.normal(0, 12, 2) + 0.3 * np.array([-lower, lower]) / 2
     right = Kidney(rng, -1, (-apart / 2, depth[0], middle - lower / 2), size, girth, tilt)
     left = Kidney(rng, 1, (apart / 2, depth[1], middle + lower / 2), size, girth, tilt)
     return right, left
