@@ -184,7 +184,7 @@ class Trunk:
         top = np.stack([x, self.table_y + 16 - sag * x**2], 1)
         if self.blanket:
             canvas.polygon(ribbon(np.stack([x * 0.95, self.table_y + 8 - sag * x**2], 1), 5.0), BLANKET)
-        canvas.polygon(ribbon(top, 2.0), TABLE)
+        canvas.polygon(ribbon(top, 1.2), TABLE)
         if self.table_kind == 2:
             under = np.stack([x, self.table_y + 62 - 0.0021 * x**2], 1)
             canvas.line(under, 1.2, TABLE)

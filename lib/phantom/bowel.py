@@ -225,13 +225,13 @@ class Bowel:
         """Draw it from the caecum to the sigmoid: up the right flank, across the front, down the left flank."""
         width, depth, middle = self.width, self.depth, self.trunk.centre_y
         level, sag = rng.normal(-8, 20), rng.uniform(12, 40)
-        right = [(-(width - 24), -22 - 0.2 * max(z, 0), z) for z in np.arange(-125, 24, 21)]
+        right = [(-(width - 23), -32 - 0.2 * max(z, 0), z) for z in np.arange(-125, 24, 21)]
         across = []
         for x in np.linspace(-width * 0.66, width * 0.70, 9):  # hangs down in the middle
             front = middle - (depth + middle) * np.sqrt(max(1 - (abs(x) / width) ** 2.2, 0.05))
             rise = 22 * (x / width) + 34 * max(x / width, 0) ** 3
             across.append((x, front + rng.uniform(21, 29), level + rise - sag * (1 - (x / width) ** 2)))
-        left = [(width - 20, -14 - 0.5 * max(z, 0), z) for z in np.arange(46, -126, -21)]
+        left = [(width - 19, -24 - 0.4 * max(z, 0), z) for z in np.arange(46, -126, -21)]
         stations = np.array([*right, *across, *left])
         stations = stations + rng.normal(0, 3.5, stations.shape)
         n, parts = len(stations), (len(right), len(across), len(left))

@@ -28,7 +28,7 @@ _BASELINE = {
     Tissue.RENAL_CYST: (8, 5), Tissue.LIVER: (56, 8), Tissue.GALLBLADDER: (12, 7), Tissue.SPLEEN: (46, 5),
     Tissue.PANCREAS: (42, 6), Tissue.BOWEL_WALL: (36, 4), Tissue.BOWEL_FLUID: (18, 7), Tissue.BOWEL_GAS: (-930, 15),
     Tissue.STOOL: (10, 15), Tissue.CALCIFICATION: (650, 120), Tissue.ADRENAL: (18, 8), Tissue.URINE: (5, 6),
-    TABLE: (-250, 120), BLANKET: (-880, 30), FASCIA: (-10, 12), INTRAMUSCULAR_FAT: (-55, 10), RIB_MARROW: (150, 45),
+    TABLE: (120, 90), BLANKET: (-880, 30), FASCIA: (-10, 12), INTRAMUSCULAR_FAT: (-55, 10), RIB_MARROW: (150, 45),
     TUMOUR_NECROSIS: (22, 6),
 }  # fmt: skip
 
