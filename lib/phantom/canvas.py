@@ -87,11 +87,12 @@ class Canvas:
         self.grid = grid
         self.size = grid.matrix * grid.oversample
         self.scale = grid.oversample / grid.pixel_mm
-        self.rolled = pose.roll != 0.0
+        self.slant = abs(np.sin(pose.roll)) * self.scale  # samples by which the end of 1 mm moves
         self.down = np.array([np.sin(pose.roll), np.cos(pose.roll)])
         corner = np.array([grid.left_mm, grid.top_mm])
         self._still = self.scale * np.eye(2), -self.scale * corner
         self._moved = self.scale * pose.turn, self.scale * (pose.place((0.0, 0.0)) - corner)
+        self._terms = [*self._moved[0].ravel().tolist(), *self._moved[1].tolist()]
         self.image = Image.new("L", (self.size, self.size), int(fill))
         self._draw = ImageDraw.Draw(self.image)
 
@@ -111,9 +112,11 @@ class Canvas:
 
     def ellipse(self, x: float, y: float, a: float, b: float, code: int, angle: float = 0.0) -> None:
         """Fill an ellipse of semi-axes `a`, `b` in mm, turned by `angle` in radians."""
-        if a == b or (angle == 0.0 and not self.rolled):
-            middle, half = self._pixels(np.array([x, y]), code), self.scale * np.array([a, b])
-            self._draw.ellipse([*(middle - half), *(middle + half)], fill=int(code))
+        if code not in _STILL and (a == b or (angle == 0.0 and abs(a - b) * self.slant < 0.5)):
+            xx, xy, yx, yy, left, top = self._terms  # in plain numbers: circles are many
+            x, y, a, b = float(x), float(y), float(a) * self.scale, float(b) * self.scale
+            x, y = xx * x + yx * y + left, xy * x + yy * y + top
+            self._draw.ellipse((x - a, y - b, x + a, y + b), fill=int(code))
             return
         circle = unit_circle(28)
         turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])

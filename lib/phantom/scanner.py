@@ -221,7 +221,7 @@ class Scanner:
         tissues = None
         for k, height in enumerate(planes):
             paint = self.anatomy.paint(self.grid, height, breath)
-            values = hounsfield(height)[paint]
+            values = hounsfield(height).take(paint)
             total += values[::2, ::2]
             total += values[1::2, ::2]
             total += values[::2, 1::2]
