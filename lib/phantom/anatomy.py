@@ -40,7 +40,7 @@ class Anatomy:
     def _settle_kidneys(self) -> None:
         """Move kidneys out of bone, wall and muscle, which yields by 5 mm, into the fat beside the spine."""
         grid = Grid(128, 3.0, -192.0, self.trunk.centre_y - 192.0, oversample=1)
-        heights = np.arange(-105, 106, 15)
+        heights = np.arange(-100, 101, 25)
         ways = []  # from every sample to the nearest one that holds fat, mm
         for z in heights:
             canvas = Canvas(grid)
@@ -52,15 +52,17 @@ class Anatomy:
             ways.append((nearest - np.indices(occupied.shape))[::-1] * grid.pixel_mm)
         ways = np.stack(ways)
         for kidney in self.kidneys:
+            outline, z = kidney.surface()
+            plane = np.clip(np.rint((z - heights[0]) / 25).astype(int), 0, len(heights) - 1)
+            shift = np.zeros(2)
             for step in range(30):
-                outline, z = kidney.surface()
-                plane = np.clip(np.rint((z - heights[0]) / 15).astype(int), 0, len(heights) - 1)
-                column, row = ((outline - (grid.left_mm, grid.top_mm)) / grid.pixel_mm).astype(int).T
+                column, row = ((outline + shift - (grid.left_mm, grid.top_mm)) / grid.pixel_mm).astype(int).T
                 way = ways[plane, :, row, column]
                 deep = np.hypot(*way.T) > 5
                 if deep.mean() < 0.04:
                     break
-                kidney.x, kidney.y = (kidney.x, kidney.y - 0.1 * step) + 0.8 * way[deep].mean(axis=0)
+                shift += 0.8 * way[deep].mean(axis=0) - (0, 0.1 * step)
+            kidney.x, kidney.y = kidney.x + shift[0], kidney.y + shift[1]
 
     def _lie(self, roll: float) -> Pose:
         """Return the pose with a roll (radians), lifted as far as the skin would dip into table or blanket."""
@@ -68,7 +70,7 @@ class Anatomy:
         away = Canvas(grid, pose=Pose(lift=1e4))  # the body is out of sight
         self.trunk.paint_frame(away, 0.0)
         table = np.where((away.samples() > 0).any(axis=0), (away.samples() > 0).argmax(axis=0), grid.matrix)
-        skin = np.concatenate([self.trunk.contours(z)[0] for z in range(-100, 101, 10)])
+        skin = np.concatenate([self.trunk.contours(z)[0] for z in range(-100, 101, 25)])
         x, y = Pose(roll).place(skin).T
         column = np.clip(np.floor(x - grid.left_mm).astype(int), 0, grid.matrix - 1)
         return Pose(roll, max(float((y - grid.top_mm - table[column]).max()) + 1.0, 0.0))
