@@ -112,8 +112,10 @@ drawn["phantom_curves"] = draw_curves(times, curves, trigger, by_output)
 drawn["phantom_curves"]
 
 # %% [markdown]
-# The cohort is given 0.47 g of iodine a kilogram, Goshima's patients got 0.6 g. With that the phantom's kidneys
-# enhance more than theirs, because it was fitted to the absolute HU of the next section, where doses are lower.
+# Half of the cohort's hospitals give 0.47 g of iodine a kilogram, half a fixed volume; Goshima's patients got 0.6 g a
+# kilogram. The kinetics were fitted to both, to this curve and to the absolute HU of the next section, where doses are
+# lower. With Goshima's own protocol cortex and medulla part and meet when his did, but the chain of mixing vessels
+# lets the artery rise too slowly, and the cortex peaks higher.
 
 
 # %%
@@ -137,9 +139,9 @@ pd.DataFrame(after, index=pd.Index(measure, name="after the trigger")).map(
 # %% [markdown]
 # ## Hounsfield units, as measured in the images
 #
-# Median of each tissue's voxels in a series, one voxel away from its edge; mean and SD between series. The tissue is
-# known from the phantom's segmentations, so the ruler makes no error, but blur, noise and thick slices are in it.
-# `off` marks a mean further than one published SD away, or a spread that is not within half to twice the published.
+# Median of a tissue's core in a series: the voxels more than half as deep inside it as the deepest one, as a reader puts
+# the region into the middle of the largest section. Mean and SD between series. The tissue is known from the phantom's
+# segmentations, so the ruler makes no error, but blur, noise and thick slices are in it. `off` marks a mean further than one published SD away, or a spread that is not within half to twice the published.
 
 # %%
 first = prepared.slices[prepared.slices["reconstruction"] == 1]
@@ -157,9 +159,6 @@ print(f"{len(off)} of {len(hu)} are off; the mean absolute difference is {hu['in
 display(off.round(1))
 
 # %% [markdown]
-# The published renal vein, portal vein and vena cava are those of a careful reader who measures in the middle of a
-# large vessel. Here all of it counts, and of thin vessels the blur takes a part.
-#
 # ## Noise
 #
 # Patients scanned again at 512 x 512 in the nephrographic phase; squares of 32 x 32 pixels inside the liver, a plane
@@ -167,29 +166,30 @@ display(off.round(1))
 # that was measured bin by bin (GE, 2.5 mm).
 
 # %%
-spectra = []
+spectra, scan = [], ["manufacturer", "kernel", "thickness_mm"]
 for row in people.head(noise_patients).itertuples():
     patches, pixel = scan_liver(Examination(row.patient, row.seed, row.slices, bool(row.contiguous), 512))
     if len(patches) > 5:
         one = noise_power(patches, pixel)
         sd = np.sqrt((one["power"] * one["area"]).sum())
-        spectra.append(one.assign(kernel=row.kernel, thickness_mm=row.thickness_mm, patient=row.patient, sd_hu=sd))
+        spectra.append(one.assign(**{name: getattr(row, name) for name in scan}, patient=row.patient, sd_hu=sd))
 spectra = pd.concat(spectra, ignore_index=True)
-groups = spectra.groupby(["kernel", "thickness_mm", "frequency"], as_index=False)
-mean_spectra = groups[["power", "area"]].mean()
-sds = spectra.drop_duplicates("patient").groupby(["kernel", "thickness_mm"])["sd_hu"].agg(["mean", "size"])
-mean_spectra = mean_spectra.merge(sds["mean"].rename("sd_hu").reset_index(), on=["kernel", "thickness_mm"])
+mean_spectra = spectra.groupby([*scan, "frequency"], as_index=False)[["power", "area"]].mean()
+sds = spectra.drop_duplicates("patient").groupby(scan)["sd_hu"].agg(["mean", "size"])
+mean_spectra = mean_spectra.merge(sds["mean"].rename("sd_hu").reset_index(), on=scan)
 
 # %%
 matches = {"Br38f": "Siemens mCT", "STANDARD": "GE LightSpeed VCT", "FC17": "Toshiba Aquilion ONE", "B": "Pancreas-CT"}
 public = literature("renal_ct_noise").set_index("scanner")
 noise = []
-for (kernel, thickness), one in mean_spectra.groupby(["kernel", "thickness_mm"]):
-    real = public.loc[matches[kernel]] if kernel in matches else pd.Series(dtype=float)
+for (make, kernel, thickness), one in mean_spectra.groupby(scan):
+    name = "GE LightSpeed thin" if (kernel, thickness) == ("STANDARD", 1.25) else matches.get(kernel)
+    real = public.loc[name] if name else pd.Series(dtype=float)
     peak, mean = one.loc[one["power"].idxmax(), "frequency"], mean_frequency(one)
     noise.append({
-        "kernel": kernel, "thickness_mm": thickness, "patients": sds.loc[(kernel, thickness), "size"],
-        "sd_hu": sds.loc[(kernel, thickness), "mean"], "peak_per_mm": peak, "mean_per_mm": mean,
+        "manufacturer": make, "kernel": kernel, "thickness_mm": thickness,
+        "patients": sds.loc[(make, kernel, thickness), "size"],
+        "sd_hu": sds.loc[(make, kernel, thickness), "mean"], "peak_per_mm": peak, "mean_per_mm": mean,
         "published_thickness_mm": real.get("thickness_mm"), "published_sd_hu": real.get("sd_hu"),
         "published_peak": real.get("peak_low_per_mm"), "published_mean_per_mm": real.get("mean_per_mm"),
     })  # fmt: skip
@@ -220,8 +220,7 @@ drawn["phantom_kidneys"]
 
 # %% [markdown]
 # Of single kidneys the mean of the two enters, so that the spread of extent, axes, section and volume is a little
-# smaller than between kidneys. The difference in depth varies too little: a kidney that lies as far forward or back as
-# in some patients would have to push loops or muscle aside, and the phantom's do not give way.
+# smaller than between kidneys.
 #
 # ## Beside real slices
 #

@@ -15,7 +15,7 @@ SCAN_TIMES = {
 }
 # Times at which one phase passes into the next, s, and the reader's index there in the median patient.
 TURNS = {"cm": 49.0, "cm-neph": 80.0}
-INDEX_AT_TURN = {"cm": 0.186, "cm-neph": 0.849}
+INDEX_AT_TURN = {"cm": 0.178, "cm-neph": 0.793}
 VISIBLE_BLOOD = 18.0  # enhancement of the aorta that a reader sees, HU
 VISIBLE_URINE = 60.0  # enhancement of urine that a reader calls excretion, HU
 TIMED_PYELO = 160.0  # labelling by time alone
