@@ -66,10 +66,22 @@ def check_parameters(notebook: nbformat.NotebookNode, given: dict[str, object]) 
 
 
 def parse_values(notebook: nbformat.NotebookNode, pairs: list[tuple[str, str]]) -> dict[str, object]:
-    """Return name -> value of command-line pairs: text stays text for a parameter declared as str, else it is YAML."""
-    declared = declared_parameters(notebook)
-    texts = {name for name, (kind, _, _) in declared.items() if kind == "str"}
-    return {name: value if name in texts else yaml.safe_load(value) for name, value in pairs}
+    """Return name -> value of command-line pairs: text stays text for a parameter declared as str, else it is YAML.
+
+    A float may be written as 1e-3, which YAML takes for text.
+    """
+    kinds = {name: kind for name, (kind, _, _) in declared_parameters(notebook).items()}
+    return {name: _parse(text, kinds.get(name, "")) for name, text in pairs}
+
+
+def _parse(text: str, kind: str) -> object:
+    if kind == "str":
+        return text
+    value = yaml.safe_load(text)
+    if kind == "float" and isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            return float(value)
+    return value
 
 
 class Console(io.TextIOBase):

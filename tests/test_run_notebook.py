@@ -60,6 +60,8 @@ def test_a_value_of_another_type_is_refused(notebook, name, value, fits):
 def test_text_from_the_command_line_takes_the_declared_type(notebook):
     values = parse_values(notebook, [("name", "007"), ("epochs", "007"), ("rate", "1.0e-4"), ("keep", "true")])
     assert values == {"name": "007", "epochs": 7, "rate": 1e-4, "keep": True}
+    assert parse_values(notebook, [("rate", "1e-4")]) == {"rate": 1e-4}, "YAML wants a point in it"
+    assert parse_values(notebook, [("rate", "fast")]) == {"rate": "fast"}, "told apart by the check of types"
 
 
 def test_a_notebook_without_a_parameters_cell_is_refused():
