@@ -34,7 +34,7 @@ import pandas as pd
 from lib.cohort import Cohort, slice_weights
 from lib.networks import phase_net
 from lib.provenance import atomic_path, begin, require, write_sidecar
-from lib.training import Schedule, Slices, predict, train
+from lib.training import Schedule, Slices, native_precision, predict, train
 
 # %% tags=["parameters"]
 cohort: str = "runs/quick/cohort"  # made by 01_prepare_cohort
@@ -52,6 +52,7 @@ batch_size: int = 32  # slices; the paper states none, Keras' default
 rotation: float = 5.0  # degrees, either way
 translation: float = 5.0  # pixels, either way
 keep_in_memory: bool = False  # all training images, as float16
+precision: str = "float32"  # of the training; "native": mixed_bfloat16 where the processor has it
 seed: int = 1  # of weights, order and augmentation
 
 # %% [markdown]
@@ -60,10 +61,11 @@ seed: int = 1  # of weights, order and augmentation
 # Mean 0 and SD 1 over the body's voxels of the training split; 0 outside the body.
 
 # %%
+precision = native_precision() if precision == "native" else precision
 schedule = Schedule(learning_rate, factor, patience, stop_after, max_epochs, decay)
 recipe = asdict(schedule) | {
     "image_size": image_size, "channels": channels, "initializer": initializer, "batch_size": batch_size,
-    "rotation": rotation, "translation": translation, "seed": seed,
+    "rotation": rotation, "translation": translation, "precision": precision, "seed": seed,
 }  # fmt: skip
 cohort = require(cohort, "01_prepare_cohort")
 folder = begin(network, parameters=recipe, inputs=(cohort / "slices.parquet",),
@@ -109,6 +111,7 @@ history = train(
     folder / "training.npz",
     rotation=rotation,
     translation=translation,
+    precision=precision,
     seed=seed,
 )
 display(history)

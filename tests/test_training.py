@@ -7,7 +7,9 @@ import pytest
 
 from lib.networks import phase_net
 from lib.paper import PHASES
-from lib.training import PLATEAU, Schedule, Slices, augment, predict, replay, train
+from lib.training import (
+    PLATEAU, Schedule, Slices, augment, in_precision, native_precision, predict, replay, train
+)  # fmt: skip
 
 
 class Memory:
@@ -118,6 +120,34 @@ def test_the_network_learns_and_keeps_its_best_weights(tmp_path):
     loss = -np.log(table[list(PHASES)].to_numpy()[range(len(table)), labels]).mean()
     assert loss == pytest.approx(history.val_loss.min(), rel=1e-3)
     assert loss < PLATEAU / 2
+
+
+def test_a_training_in_bfloat16_learns_and_leaves_a_float32_network(tmp_path):
+    keras.utils.set_random_seed(0)
+    network, cohort = phase_net(32, initializer="he_normal"), Memory()
+    twin = in_precision(network, "mixed_bfloat16")
+    assert {layer.compute_dtype for layer in twin.layers[1:-1]} == {"bfloat16"}
+    assert twin.layers[-1].compute_dtype == "float32" and {w.dtype for w in twin.weights} == {"float32"}
+    images = np.random.default_rng(0).normal(size=(4, 32, 32, 1)).astype("float32")
+    exact, rounded = (keras.ops.convert_to_numpy(model(images)) for model in (network, twin))
+    assert 0 < np.abs(exact - rounded).max() < 0.02
+    history = train(
+        network, slices(cohort, 1), slices(cohort), Schedule(1e-3, max_epochs=25), tmp_path / "state.npz",
+        precision="mixed_bfloat16",
+    )  # fmt: skip
+    assert {layer.compute_dtype for layer in network.layers} == {"float32"}
+    table = predict(network, cohort, cohort.slices, None, batch_size=16)
+    labels = cohort.slices.phase.map(PHASES.index)
+    loss = -np.log(table[list(PHASES)].to_numpy()[range(len(table)), labels]).mean()
+    assert loss == pytest.approx(history.val_loss.min(), rel=0.1), "its best weights, in float32"
+    assert loss < PLATEAU / 2
+
+
+def test_bfloat16_is_taken_where_the_processor_says_that_it_has_it(tmp_path):
+    (tmp_path / "new").write_text("flags : fpu avx512f avx512_bf16 avx2")
+    (tmp_path / "old").write_text("flags : fpu avx512f avx2")
+    found = [native_precision(tmp_path / name) for name in ("new", "old", "missing")]
+    assert found == ["mixed_bfloat16", "float32", "float32"]
 
 
 def test_every_epoch_has_an_order_of_its_own_that_depends_on_the_seed_only():
