@@ -8,7 +8,15 @@ import pytest
 from lib.networks import phase_net
 from lib.paper import PHASES
 from lib.training import (
-    PLATEAU, Schedule, Slices, augment, in_precision, native_precision, predict, replay, train
+    PLATEAU,
+    Schedule,
+    Slices,
+    augment,
+    in_precision,
+    native_precision,
+    predict,
+    replay,
+    train,
 )  # fmt: skip
 
 
