@@ -9,13 +9,13 @@ from lib.phantom.physiology import Physiology
 # Median, spread (lognormal) and limits of the scan time after the start of the injection, s.
 SCAN_TIMES = {
     "cm": (36.0, 0.17, 24.0, 52.0),
-    "cm-neph": (65.0, 0.11, 48.0, 82.0),
+    "cm-neph": (63.0, 0.11, 48.0, 80.0),
     "neph": (103.0, 0.14, 76.0, 150.0),
     "pyelo": (310.0, 0.36, 175.0, 720.0),
 }
 # Times at which one phase passes into the next, s, and the reader's index there in the median patient.
 TURNS = {"cm": 49.0, "cm-neph": 80.0}
-INDEX_AT_TURN = {"cm": 0.178, "cm-neph": 0.793}
+INDEX_AT_TURN = {"cm": 0.161, "cm-neph": 0.725}
 VISIBLE_BLOOD = 18.0  # enhancement of the aorta that a reader sees, HU
 VISIBLE_URINE = 60.0  # enhancement of urine that a reader calls excretion, HU
 TIMED_PYELO = 160.0  # labelling by time alone
