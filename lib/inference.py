@@ -7,6 +7,7 @@ import pandas as pd
 from scipy import stats
 
 RESAMPLES = 2000
+TOUCH = 1e-4  # an interval that ends this near to the reference touches it
 
 
 class Finding(NamedTuple):
@@ -164,7 +165,7 @@ def verdict(
     mean, low, high = (phases[name].to_numpy(dtype=float) - reference for name in ("mean", "low", "high"))
     need = 4 if len(mean) == 5 else max(len(mean), 1)
     if kind == "superiority":
-        if np.count_nonzero((low > 0) if direction > 0 else (high < 0)) >= need:
+        if np.count_nonzero((low > TOUCH) if direction > 0 else (high < -TOUCH)) >= need:
             return "reproduced"
         if np.count_nonzero(mean * direction > 0) >= need:
             return "direction only"

@@ -114,7 +114,7 @@ def draw_hu(table: pd.DataFrame) -> Figure:
         texts = wide["difference"].loc[tissues, list(PHASES)].to_numpy()
         for (row, column), text in np.ndenumerate(texts):
             colour = "white" if abs(values[row, column]) > 1.2 else "black"
-            label = "-" if np.isnan(text) else f"{text:+.0f}"
+            label = "-" if np.isnan(text) else f"{round(text):+d}"
             panel.text(column, row, label, ha="center", va="center", color=colour)
         panel.set_xticks(range(len(PHASES)), [PHASE_TITLES[phase] for phase in PHASES])
         panel.set_yticks(range(len(tissues)), tissues)

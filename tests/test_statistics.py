@@ -184,6 +184,10 @@ def test_verdicts(rows, kind, expected):
 def test_verdict_against_a_level_and_a_direction():
     assert verdict(phases((104, 101, 107)), "superiority", direction=1, reference=100) == "reproduced"
     assert verdict(phases((0.01, -0.015, 0.019)), "null", margin=0.02) == "reproduced"
+    touching = phases((96, 88, 100 - 1e-6))
+    assert verdict(touching, "superiority", reference=100) == "direction only", (
+        "it ends at no difference but for rounding"
+    )
     with pytest.raises(ValueError, match="expected 'superiority' or 'null'"):
         verdict(phases(BELOW), "better")
 
