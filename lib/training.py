@@ -257,9 +257,16 @@ def in_precision(network: keras.Model, precision: str) -> keras.Model:
     Parameters
     ----------
     network : keras.Model
-    precision : {"float32", "mixed_bfloat16", "mixed_float16"}
+    precision : {"float32", "mixed_bfloat16"}
         A dtype policy of Keras.
+
+    Raises
+    ------
+    ValueError
+        If `precision` is another one: float16 would need its loss scaled.
     """
+    if precision not in ("float32", "mixed_bfloat16"):
+        raise ValueError(f'precision must be "float32" or "mixed_bfloat16", got {precision!r}.')
     last = network.layers[-1]  # probabilities are float32
 
     def copy(layer: keras.Layer) -> keras.Layer:

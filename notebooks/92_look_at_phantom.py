@@ -309,20 +309,22 @@ for name, figure in drawn.items():
 # %% [markdown]
 # ## What still looks wrong
 #
-# **Anatomy.** Kidneys are ellipsoids with a notch and lack the blunt poles of real ones: at the right volume the long
-# axis comes out a little too long and the extent of both a little too short, most of all in the longest twentieth.
-# Their outline is smooth; there is no scar, no stone, no atrophy, no second ureter. Loops of bowel are round tubes that
-# share a wall where they touch, while real ones flatten against each other; the jejunum's folds are plain scallops, and
-# the stomach is three sacs. The renal pelvis is a straight band that leaves the hilum of every kidney, and fills as a
-# block; calyces are coarse, ureters seldom seen, the fascia round the kidneys is missing. The liver has no caudate lobe
-# and few vessels near its surface; the vena cava is round, psoas and back muscles are plain shapes, and the strands in
-# the subcutaneous fat stand too evenly. Trunks carry no clothing, wires or creases; nobody has fluid in the belly, a
-# hernia, metal, lung bases or a missing organ. Arms turn with the trunk.
+# **Anatomy.** Kidneys are ellipsoids with a notch and with poles more pointed than those of real ones: at the right
+# volume the long axis comes out a little too long and the extent of both a little too short, most of all in the longest
+# twentieth. Their outline is smooth; there is no scar, no stone, no atrophy, no second ureter. Loops of bowel are round
+# tubes that share a wall where they touch, while real ones flatten against each other; the jejunum's folds are a fine
+# scallop, and the stomach is three sacs. The renal pelvis is a straight band that leaves the hilum of every kidney, and
+# fills as a block; calyces are coarse, ureters seldom seen, the fascia round the kidneys is missing. The liver has no
+# caudate lobe and few vessels near its surface, and its trees hang free of the portal vein and the vena cava, so that a
+# twig may stick out; the stomach's fluid level moves a little from slice to slice; the vena cava is round, psoas and
+# back muscles are plain shapes, and the strands in the subcutaneous fat stand too evenly. Trunks carry no clothing,
+# wires or creases; nobody has fluid in the belly, a hernia, metal, lung bases or a missing organ. Arms turn with the
+# trunk.
 #
 # **Image.** Streaks are horizontal noise: the dark bands between arms and spine of the first real slice are beam
 # hardening, which is not simulated, nor is the oblique grain of the second. Iterative reconstruction makes noise depend
-# on the local contrast; here it is stationary but for its size. Thin slices are sharper for every make alike, though
-# only one make's were measured. Edges of organs are sharper than breathing leaves them.
+# on the local contrast; here it is stationary but for its size. Thin slices are sharper and noisier for every make
+# alike (up to 85 HU), though only one make's were measured. Edges of organs are sharper than breathing leaves them.
 #
 # **Hounsfield units.** Renal veins are too bright from 50 to 75 s, by 25 to 35 HU on average and brighter than the
 # aorta in nine scans of ten, because the bolus leaves the kidney's well-mixed vessels late. Hepatic veins are thick

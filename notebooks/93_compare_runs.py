@@ -15,7 +15,7 @@
 # | | |
 # |---|---|
 # | **reads** | `claims.csv` and `tables/table1_*.csv` of each run |
-# | **writes** | `tables/claims_by_run.csv` of the first |
+# | **writes** | `tables/claims_beside_<control>.csv` of the first |
 # | **takes** | seconds, once the runs are there |
 #
 # The phantom's labels come from a simulated reader, who looks at cortex, medulla, vessels, liver and urine. That maps
@@ -39,7 +39,7 @@ from lib.provenance import atomic_path, require, resolve, write_sidecar
 # %% tags=["parameters"]
 run: str = "runs/quick"  # folder of a finished run
 control: str = "runs/clock"  # folder of the run that it is held against
-tables: str = "runs/quick/tables"  # where the table goes
+tables: str = ""  # where the table goes; empty: the run's tables
 
 # %% [markdown]
 # ## How well the phases are told
@@ -83,7 +83,7 @@ with pd.option_context("display.max_colwidth", None):
 # Where the control keeps a verdict, the claim says something about the network and not about the reader.
 
 # %%
-put_in = side_by_side["by_construction"].str.contains("reader")
+put_in = side_by_side["by_construction"].str.contains("put in where the phantom's reader labels")
 with pd.option_context("display.max_colwidth", None):
     display(side_by_side[put_in].drop(columns="by_construction"))
     for name, table in claims.items():
@@ -93,8 +93,9 @@ with pd.option_context("display.max_colwidth", None):
 # ## Save
 
 # %%
-with atomic_path(resolve(tables) / "claims_by_run.csv") as file:
+table = (resolve(tables) if tables else resolve(run) / "tables") / f"claims_beside_{resolve(control).name}.csv"
+with atomic_path(table) as file:
     side_by_side.reset_index().to_csv(file, index=False)
 inputs = tuple(folder / "claims.csv" for folder in folders.values())
 parameters = {"run": run, "control": control}
-write_sidecar(resolve(tables) / "claims_by_run.csv", notebook="93_compare_runs", parameters=parameters, inputs=inputs)
+write_sidecar(table, notebook="93_compare_runs", parameters=parameters, inputs=inputs)

@@ -54,12 +54,16 @@ def test_collapsed_gut_is_thinner_and_has_no_lumen():
 
 
 def test_haustra_narrow_the_colon_and_folds_its_lumen_only():
-    stations = [(0, 0, -60), (0, 0, 0), (0, 0, 60)]
-    plain, haustra, folds = tube(stations), tube(stations, haustra=0.25), tube(stations, folds=0.2)
-    assert haustra.radius.min() == pytest.approx(9.0, abs=0.1) and haustra.radius.max() == pytest.approx(12, abs=0.1)
-    np.testing.assert_array_equal(folds.radius, plain.radius)
-    np.testing.assert_allclose(folds.lumen[::2], 0.8 * plain.lumen[::2])
-    np.testing.assert_allclose(folds.lumen[1::2], plain.lumen[1::2])
+    stations = [(-50, 0, 0), (0, 0, 0), (50, 0, 0)]
+    widths = {}
+    for name, more in {"plain": {}, "haustra": {"haustra": 0.25}, "folds": {"folds": 0.25}}.items():
+        samples = painted(tube(stations, **more))[:, 60:-60]
+        widths[name] = [(np.isin(samples, codes).sum(axis=0) * 0.25) for codes in ([Tissue.BOWEL_FLUID], [25, 26])]
+    lumen, outside = np.array(widths["plain"])
+    assert np.ptp(outside) < 0.6 and outside.mean() == pytest.approx(24, abs=0.6)
+    assert np.ptp(widths["haustra"][1]) > 2.0, "sacculations show"
+    np.testing.assert_allclose(widths["folds"][1], outside, atol=0.6)
+    assert 0.3 < np.ptp(widths["folds"][0]) < 3.0 and widths["folds"][0].mean() < lumen.mean()
 
 
 @pytest.mark.parametrize("turn", [0.0, 0.15, -0.1])
@@ -111,9 +115,9 @@ def test_the_colon_is_one_piece_and_the_bowel_fills_the_front(anatomies):
         canvas = Canvas(Grid(256, 1.7, -218.0, anatomy.trunk.centre_y - 218))
         bowel.paint_small(canvas, -20.0)
         bowel.paint_large(canvas, -20.0)
-        mine = np.isin(canvas.samples(), [Tissue.VISCERAL_FAT, Tissue.OUTSIDE, Tissue.ARTERY, Tissue.PORTAL_VEIN])
+        empty = np.isin(canvas.samples(), [Tissue.VISCERAL_FAT, Tissue.OUTSIDE, Tissue.ARTERY, Tissue.PORTAL_VEIN])
         room = 2 * bowel.width * (anatomy.trunk.centre_y + bowel.depth)
-        shares.append((~mine).sum() * 0.85**2 / room)
+        shares.append((~empty).sum() * 0.85**2 / room)
     assert 0.25 < np.mean(shares) < 0.75 and min(shares) > 0.12
 
 

@@ -133,6 +133,8 @@ def test_the_network_learns_and_keeps_its_best_weights(tmp_path):
 def test_a_training_in_bfloat16_learns_and_leaves_a_float32_network(tmp_path):
     keras.utils.set_random_seed(0)
     network, cohort = phase_net(32, initializer="he_normal"), Memory()
+    with pytest.raises(ValueError, match="float16"):
+        in_precision(network, "mixed_float16")
     twin = in_precision(network, "mixed_bfloat16")
     assert {layer.compute_dtype for layer in twin.layers[1:-1]} == {"bfloat16"}
     assert twin.layers[-1].compute_dtype == "float32" and {w.dtype for w in twin.weights} == {"float32"}

@@ -1,9 +1,10 @@
 """The gut: stomach, duodenum, small bowel and colon, which fill the front of the abdomen."""
 
 import numpy as np
+from scipy.interpolate import CubicSpline
 
 from lib.phantom.body import Trunk
-from lib.phantom.canvas import Canvas, Wobble, grow, smooth_open, unit_circle
+from lib.phantom.canvas import Canvas, Wobble, grow, unit_circle
 from lib.phantom.tissues import CHYME, Tissue
 from lib.phantom.vessels import Vessels
 
@@ -21,7 +22,7 @@ class Gut:
     stations : float array (k, 3)
         Points that the path runs through, mm.
     radius : float array (k,)
-        Outer radius at the stations, mm; half of it where the gut is collapsed.
+        Outer radius at the stations, mm; evened out along the path, and 0.55 of it where the gut is collapsed.
     filling : sequence of int (k,)
         Paint code from each station to the next; `COLLAPSED` for none.
     gas : float array (k,)
@@ -29,16 +30,17 @@ class Gut:
     wall : float
         Thickness of the wall, mm.
     folds : float
-        Depth of the folds relative to the radius: of the mucosa from sphere to sphere.
+        By how much every second sphere of the lumen is smaller; its neighbours cover most of the gap, so that a
+        scalloped edge is left.
     haustra : float
-        Depth of the sacculations of the colon relative to the radius.
+        Depth of the colon's sacculations relative to the radius; the neighbouring spheres fill half of it.
     specks : float array (m, 4), optional
         Gas in stool: place along the path (0 to 1), x and y within the lumen (-1 to 1), relative radius.
     """
 
     def __init__(self, stations, radius, filling, gas, wall, folds=0.0, haustra=0.0, specks=()):
         count = len(stations)
-        fine = smooth_open(stations, 12 * count)
+        fine = CubicSpline(np.arange(count), stations)(np.linspace(0, count - 1, 12 * count))
         travelled = np.append(0, np.cumsum(np.hypot.reduce(np.diff(fine, axis=0), axis=1)))
         n = max(int(travelled[-1] / _STEP), 2)
         along = np.linspace(0, travelled[-1], n)
@@ -267,7 +269,7 @@ class Bowel:
 
 
 def walks(places: np.ndarray, start: np.ndarray, reach: float = 46.0) -> list[np.ndarray]:
-    """Return walks from neighbour to neighbour that visit every place once, each an int array of at least three."""
+    """Return walks from neighbour to neighbour that visit no place twice, each an int array of at least three."""
     free, here = np.ones(len(places), bool), start
     walks, walk = [], []
     while free.any():
