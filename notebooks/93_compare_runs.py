@@ -22,7 +22,7 @@
 # show these organs is then put in, at least in part. The control labels the same patients by the clock:
 #
 # ```sh
-# .venv/bin/snakemake --configfile config/quick.yaml config/clock.yaml
+# make figures PROFILE=clock
 # .venv/bin/python -m lib.run_notebook notebooks/93_compare_runs.py
 # ```
 #

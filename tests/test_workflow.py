@@ -22,9 +22,8 @@ FIGURES = [f"fig{n}" for n in range(1, 7)] + ["s4", "s7"]
 REAL_CT = ROOT.parent / "shared" / "real_ct"
 
 
-def snakemake(folder, *arguments, profiles=("smoke",)):
-    files = [f"config/{profile}.yaml" for profile in profiles]
-    command = [sys.executable, "-m", "snakemake", "--configfile", *files, *arguments]
+def snakemake(folder, *arguments, profile="smoke"):
+    command = [sys.executable, "-m", "snakemake", "--configfile", f"config/{profile}.yaml", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(folder)}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
@@ -115,24 +114,23 @@ def test_a_changed_patient_count_reruns_everything(finished):
 
 
 def test_a_profile_takes_nothing_from_another(finished):
-    planned = snakemake(finished, "--dry-run", "--printshellcmds", "--quiet", "host", profiles=["paper"])
+    planned = snakemake(finished, "--dry-run", "--printshellcmds", "--quiet", "host", profile="paper")
     told = planned.stdout + planned.stderr
     assert "02_train_network.py runs/paper" in told and "he_normal" not in told, told
 
 
-def test_the_control_changes_the_labels_of_a_profile_and_nothing_else(finished):
-    plain, control = (
-        snakemake(finished, "--dry-run", "--printshellcmds", "--quiet", "host", profiles=profiles).stdout
-        for profiles in (["quick"], ["quick", "clock"])
-    )
-    assert "runs/clock/dicom" in control and '"labelling": "scan_time", ' in control and "runs/quick" not in control
-    commands = [
-        sorted(line for line in told.splitlines() if "python -m lib.run_notebook" in line) for told in (plain, control)
-    ]
-    unlabelled = [
-        line.replace('"labelling": "scan_time", ', "").replace("runs/clock", "runs/quick") for line in commands[1]
-    ]
-    assert unlabelled == commands[0] and len(commands[0]) > 10
+@pytest.mark.parametrize(
+    "profile, change, undone",
+    [("clock", '"labelling": "scan_time", ', ""), ("large", '"patients": 900', '"patients": 440')],
+)
+def test_a_variant_of_quick_changes_what_it_says_and_nothing_else(finished, profile, change, undone):
+    commands = {}
+    for name in ("quick", profile):
+        told = snakemake(finished, "--dry-run", "--printshellcmds", "--quiet", "host", profile=name).stdout
+        commands[name] = sorted(line for line in told.splitlines() if "python -m lib.run_notebook" in line)
+    assert len(commands["quick"]) > 10 and sum(change in line for line in commands[profile]) == 1
+    same = [line.replace(change, undone).replace(f"runs/{profile}", "runs/quick") for line in commands[profile]]
+    assert same == commands["quick"]
 
 
 @pytest.mark.parametrize("where", [".", "notebooks"])
@@ -160,7 +158,7 @@ def test_own_ct_without_labels_gets_predictions_maps_and_masking(finished, tmp_p
     for file in real:
         shutil.copy(file, tmp_path)
     own = ("--config", f"dicom={tmp_path}", "network=runs/smoke/networks/top")
-    done = snakemake(finished, *own, profiles=["apply"])
+    done = snakemake(finished, *own, profile="apply")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-5000:]
     run = finished / "runs/apply"
     predictions = pd.read_parquet(run / "predictions.parquet")
