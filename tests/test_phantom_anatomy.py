@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from lib.phantom.anatomy import TISSUE_OF_PAINT, Anatomy
 from lib.phantom.canvas import Canvas, Grid, Pose, Wave, Wobble, grow, ribbon, smooth_closed, unit_circle
 from lib.phantom.kidneys import Kidney, draw_kidneys
 from lib.phantom.physiology import draw_subject
-from lib.phantom.tissues import BLANKET, KIDNEY_TISSUES, PAINT_TISSUE, TABLE, Tissue
+from lib.phantom.tissues import BLANKET, FASCIA, KIDNEY_TISSUES, PAINT_TISSUE, TABLE, Tissue
 from lib.phantom_measures import kidney_masks, literature, measure_mask
 
 ANGLES = np.linspace(-np.pi, np.pi, 72, endpoint=False)
@@ -227,12 +228,39 @@ def test_patients_are_rolled_a_little_and_lie_on_the_table(patients):
                 np.testing.assert_array_equal(np.isin(canvas.samples(), (TABLE, BLANKET)), table)  # nothing covers it
 
 
-def test_masks_of_kidneys_are_rolled_as_the_patient(patient):
+def test_arms_lie_on_the_table_and_not_in_it():
+    grid, seen = Grid(400, 2.0, -400.0, -400.0), 0
+    for seed in range(60):
+        rng = np.random.default_rng([seed, 8])
+        anatomy = Anatomy(rng, draw_subject(rng))
+        if anatomy.trunk.arms:
+            seen += 1
+            away, canvas = Canvas(grid, pose=Pose(lift=1e4)), Canvas(grid, pose=anatomy.pose)
+            anatomy.trunk.paint_frame(away, 0.0)
+            anatomy.trunk.paint_frame(canvas, 0.0)
+            table = np.isin(away.samples(), (TABLE, BLANKET))
+            np.testing.assert_array_equal(np.isin(canvas.samples(), (TABLE, BLANKET)), table)
+    assert seen >= 3
+
+
+def test_the_renal_fascia_lies_round_the_kidney_and_the_ureter_starts_at_its_pelvis(patients):
+    for anatomy in patients[:8]:
+        for kidney, ureter in zip(anatomy.kidneys, anatomy.vessels.ureters, strict=True):
+            np.testing.assert_allclose(ureter.path[0], kidney.outlet(), atol=1e-9)
+            canvas = Canvas(Grid(320, 0.5, kidney.x - 80, kidney.y - 80, 1))
+            kidney.paint_fascia(canvas, kidney.z)
+            fascia = canvas.samples() == FASCIA
+            canvas.polygon(kidney.place(0.0, kidney.radius(0.0, ANGLES), ANGLES), Tissue.RENAL_CORTEX)
+            away = ndimage.distance_transform_edt(canvas.samples() != Tissue.RENAL_CORTEX)[fascia] * 0.5
+            assert away.min() > 5 and away.max() < 20, "mm"
+
+
+def test_masks_of_kidneys_are_rolled_as_the_patient(patient, monkeypatch):
     depth, roll = {}, np.radians(8)
     for sign in (-1, 0, 1):
-        patient.pose, drawn = Pose(sign * roll), patient.pose
+        monkeypatch.setattr(patient, "pose", Pose(sign * roll))
         right, left = (np.argwhere(mask)[:, 1].mean() * 2 for mask in kidney_masks(patient, 2.0, 6.0))
-        patient.pose, depth[sign] = drawn, left - right
+        depth[sign] = left - right
     apart = patient.kidneys[1].x - patient.kidneys[0].x
     assert depth[1] - depth[-1] == pytest.approx(2 * apart * np.sin(roll), rel=0.1)
     assert depth[1] > depth[0] > depth[-1]

@@ -118,6 +118,7 @@ def test_protocols_are_those_of_practice(anatomy):
     drawn = [draw_protocol(rng, anatomy) for _ in range(300)]
     assert all(300 <= p.fov_mm <= 500 and p.spacing_mm <= p.thickness_mm for p in drawn)
     assert {p.kvp for p in drawn} == {100.0, 120.0, 140.0}
+    assert min(p.noise_hu for p in drawn) > 6 and max(p.noise_hu for p in drawn) <= 50
 
 
 def drawn_with(anatomy, count=1500):

@@ -14,6 +14,9 @@ _LIVER_PROFILE = (
     [0, 0.01, 0.04, 0.1, 0.22, 0.4, 0.55, 0.66, 0.70, 0.74, 0.80, 0.86, 0.92, 0.97, 1],
     [0, 12, 26, 44, 66, 82, 77, 68, 56, 55, 45, 33, 21, 10, 0],
 )
+# Where the portal vein enters the liver and, above every kidney, where the hepatic veins meet: share of the liver's
+# span, share of its depth, height in mm.
+HILUM, CONFLUENCE = (0.60, 0.92, 52.0), (0.44, 0.95, 105.0)
 
 
 class Abdomen:
@@ -30,10 +33,11 @@ class Abdomen:
         self.gallbladder = rng.random() < 0.82
         self.gallbladder_z, self.gallbladder_r = rng.normal(-5, 10), rng.uniform(9, 15)
         self.liver_vessels = draw_liver_vessels(rng)
+        vessels.lead_portal_vein(np.append(self._in_liver(HILUM[2], np.array([HILUM[:2]]))[0], HILUM[2]))
         self.bowel = Bowel(rng, trunk, vessels)
         self.pancreas_z = float(vessels.join[2] + rng.normal(8, 4))
         self.pancreas_size = rng.uniform(0.85, 1.15)
-        self.pancreas_wobble = rng.normal(0, 1, (3, 26))
+        self.pancreas_wobble = rng.normal(0, 1, 26)
         self.join, self.vessels = vessels.join, vessels
         self.adrenal_turn = rng.normal(0, 0.12, 2)
 
@@ -55,7 +59,7 @@ class Abdomen:
                          (x + 42, y - 3, 14), (x + 68, y + 9, 20), (x + 88, y + 18, 25)])  # fmt: skip
         points = smooth_open(path + (0, 0, self.pancreas_z), 26)
         radius = np.interp(np.arange(26), [0, 5, 9, 14, 20, 25], [12, 13, 9, 10, 11, 7]) * self.pancreas_size
-        radius = radius * (1 + 0.10 * np.interp(np.arange(26) * 1.0, np.arange(26), self.pancreas_wobble[0]))
+        radius = radius * (1 + 0.10 * self.pancreas_wobble)
         thick = np.maximum(1 - ((points[:, 2] - z) / (radius * 1.35)) ** 2, 0)
         half = radius * np.sqrt(thick)
         inside = np.flatnonzero(half > 2.0)
@@ -109,8 +113,6 @@ class Abdomen:
         outer = self._wall_point(z, angle, np.full(len(angle), 0.7))
         inner = self._wall_point(z, angle, 0.7 + depth)
         outline = smooth_closed(np.concatenate([outer[::2], inner[-2:0:-1]]), 130)
-        if self.gallbladder:
-            self._paint_gallbladder(canvas, z, first, last, size)
         canvas.polygon(grow(outline, 2.0), Tissue.VISCERAL_FAT)
         canvas.polygon(outline, Tissue.LIVER)
         if last > 4.6 and z > self.liver_tip + 45:  # fissure of the round ligament
@@ -120,11 +122,17 @@ class Abdomen:
                 self._wall_point(z, at + d, 0.7 + reach * f)[0] for d, f in ((0, 1.02), (0.02, 0.85), (0.01, 0.66))
             ]
             canvas.polygon(ribbon(np.array(fissure), np.array([3.5, 2.2, 1.0])), Tissue.VISCERAL_FAT)
-        self._paint_liver_vessels(canvas, z, first, last, size)
+        self._paint_liver_vessels(canvas, z)
         if self.gallbladder:
-            self._paint_gallbladder(canvas, z, first, last, size)
+            self._paint_gallbladder(canvas, z)
 
-    def _paint_liver_vessels(self, canvas: Canvas, z: float, first: float, last: float, size: float) -> None:
+    def _in_liver(self, z: float, place: np.ndarray) -> np.ndarray:
+        """Return where shares of the liver's span and of its depth, float (n, 2), lie at height z, float (n, 2), mm."""
+        first, last, size = self._liver_span(z)
+        depth = place[:, 1] * self._liver_depth(z, place[:, 0], size)
+        return self._wall_point(z, first + (last - first) * place[:, 0], 0.7 + depth)
+
+    def _paint_liver_vessels(self, canvas: Canvas, z: float) -> None:
         """Paint the pieces of the two trees that lie within a radius of height z."""
         start, stop, radius, code = self.liver_vessels
         rise = stop[:, 2] - start[:, 2]
@@ -133,23 +141,19 @@ class Abdomen:
         enter, leave = np.clip(np.minimum(enter, leave), 0, 1), np.clip(np.maximum(enter, leave), 0, 1)
         seen = np.flatnonzero(leave > enter)
         along = np.stack([enter, 0.5 * (enter + leave), leave], axis=1)[seen, :, None]
-        place = (start[seen, None] + along * (stop - start)[seen, None]).reshape(-1, 3)
-        angle = first + (last - first) * place[:, 0]
-        depth = 0.7 + place[:, 1] * self._liver_depth(z, place[:, 0], size)
-        paths = self._wall_point(z, angle, depth).reshape(-1, 3, 2)
+        place = (start[seen, None] + along * (stop - start)[seen, None])[..., :2].reshape(-1, 2)
+        paths = self._in_liver(z, np.clip(place, 0.04, 0.96)).reshape(-1, 3, 2)
         for path, r, paint in zip(paths, radius[seen], code[seen], strict=True):
             if np.hypot(*(path[2] - path[0])) < r:
                 canvas.ellipse(*path[1], r, r, paint)
             else:
                 canvas.polygon(ribbon(path, r * np.array([0.8, 1.0, 0.8])), paint)
 
-    def _paint_gallbladder(self, canvas: Canvas, z: float, first: float, last: float, size: float) -> None:
+    def _paint_gallbladder(self, canvas: Canvas, z: float) -> None:
         u = (z - self.gallbladder_z) / (self.gallbladder_r * 2)
         if abs(u) >= 1:
             return
-        along = 0.60
-        depth = 0.95 * self._liver_depth(z, np.array([along]), size)
-        at = self._wall_point(z, np.array([first + (last - first) * along]), depth)[0]
+        at = self._in_liver(z, np.array([[0.60, 0.93]]))[0]
         a = self.gallbladder_r * np.sqrt(1 - u * u)
         canvas.ellipse(*at, a + 1.2, 1.35 * a + 1.2, Tissue.BOWEL_WALL, 0.4)
         canvas.ellipse(*at, a, 1.35 * a, Tissue.GALLBLADDER, 0.4)
@@ -192,13 +196,14 @@ def draw_liver_vessels(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray
     code : int array (n,)
     """
     span, depth = 250.0, 70.0  # mm that the shares stand for
-    hilum, cava = np.array([0.60 * span, 0.92 * depth, 52.0]), np.array([0.44 * span, 0.95 * depth, 105.0])
+    scale = np.array([span, depth, 1.0])
+    hilum, confluence = HILUM * scale, CONFLUENCE * scale
     trunks = [
         (hilum, direction, 40.0, caliber, Tissue.PORTAL_VEIN)
         for direction, caliber in (((-1, -0.5, -0.5), 4.0), ((-0.9, -0.5, 0.7), 3.6), ((-0.7, -0.2, -1.0), 3.4),
                                    ((1, -0.4, 0.1), 3.4), ((0.4, -0.6, -0.8), 2.4))
     ] + [
-        (cava, direction, 42.0, caliber, Tissue.HEPATIC_VEIN)
+        (confluence, direction, 42.0, caliber, Tissue.HEPATIC_VEIN)
         for direction, caliber in (((-0.8, -0.4, -0.8), 4.0), ((-0.2, -0.6, -0.9), 3.8), ((0.9, -0.3, -0.6), 3.6))
     ]  # fmt: skip
     pieces = []
@@ -218,5 +223,4 @@ def draw_liver_vessels(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray
         for turn, part in ((0.55 * aside, share), (-0.75 * aside, 1 - share)):  # radius cubed is shared (Murray)
             trunks.append((here, heading + turn, 0.82 * length, radius * part ** (1 / 3), code))
     table = np.array(pieces)
-    scale = (span, depth, 1.0)
     return table[:, :3] / scale, table[:, 3:6] / scale, table[:, 6], table[:, 7].astype(int)

@@ -36,6 +36,8 @@ class Anatomy:
         self.vessels = Vessels(rng, subject, self.kidneys)
         self.abdomen = Abdomen(rng, self.trunk, self.vessels)
         self.pose = self._lie(np.radians(np.clip(rng.normal(0, 4), -10, 10)))
+        for arm in self.trunk.arms:  # laid on the table
+            arm.y -= self._dip(self.pose.place(arm.outline))
 
     def _settle_kidneys(self) -> None:
         """Move kidneys out of bone, wall and muscle, which yields by 5 mm, into the fat beside the spine."""
@@ -64,16 +66,21 @@ class Anatomy:
                 shift += 0.8 * way[deep].mean(axis=0) - (0, 0.1 * step)
             kidney.x, kidney.y = kidney.x + shift[0], kidney.y + shift[1]
 
-    def _lie(self, roll: float) -> Pose:
-        """Return the pose with a roll (radians), lifted as far as the skin would dip into table or blanket."""
-        grid = Grid(450, 1.0, -225.0, -150.0, oversample=1)
+    def _dip(self, points: np.ndarray) -> float:
+        """Return how far points in the scanner, float (n, 2), reach into table and blanket, mm; 0 if they do not."""
+        grid = Grid(800, 1.0, -400.0, -250.0, oversample=1)
         away = Canvas(grid, pose=Pose(lift=1e4))  # the body is out of sight
         self.trunk.paint_frame(away, 0.0)
-        table = np.where((away.samples() > 0).any(axis=0), (away.samples() > 0).argmax(axis=0), grid.matrix)
-        skin = np.concatenate([self.trunk.contours(z)[0] for z in range(-100, 101, 25)])
-        x, y = Pose(roll).place(skin).T
+        solid = away.samples() > 0
+        top = np.where(solid.any(axis=0), solid.argmax(axis=0), grid.matrix)
+        x, y = points.T
         column = np.clip(np.floor(x - grid.left_mm).astype(int), 0, grid.matrix - 1)
-        return Pose(roll, max(float((y - grid.top_mm - table[column]).max()) + 1.0, 0.0))
+        return max(float((y - grid.top_mm - top[column]).max()) + 1.0, 0.0)
+
+    def _lie(self, roll: float) -> Pose:
+        """Return the pose with a roll (radians), lifted as far as the skin would dip into table or blanket."""
+        skin = np.concatenate([self.trunk.contours(z)[0] for z in range(-100, 101, 25)])
+        return Pose(roll, self._dip(Pose(roll).place(skin)))
 
     @property
     def kidney_extent(self) -> tuple[float, float]:
@@ -98,6 +105,8 @@ class Anatomy:
         """
         canvas = Canvas(grid, pose=self.pose)
         self.trunk.paint_frame(canvas, z)
+        for kidney in self.kidneys:
+            kidney.paint_fascia(canvas, z - breath)
         self.abdomen.paint(canvas, z - breath)
         self.trunk.paint_wall(canvas, z)
         self.trunk.paint_back(canvas, z)

@@ -25,6 +25,37 @@ _MULTIFIDUS_SEPTUM = [(9, 66), (20, 60), (27, 48), (30, 34)]
 _LONGISSIMUS_SEPTUM = [(49, 67), (47, 55), (52, 44), (50, 32)]
 
 
+class Arm:
+    """An arm beside the trunk.
+
+    Parameters
+    ----------
+    side : {-1, 1}
+    away : float
+        Distance of its centre from the spine, mm.
+    y : float
+        Its depth, mm.
+    scale : float
+        Size relative to an arm of 84 mm.
+    """
+
+    def __init__(self, side: int, away: float, y: float, scale: float):
+        self.side, self.x, self.y, self.scale = side, side * away, y, scale
+
+    @property
+    def outline(self) -> np.ndarray:
+        """Return points of the skin, float (160, 2), mm."""
+        return np.stack([self.x + 42 * self.scale * _COS, self.y + 42 * self.scale * _SIN], axis=1)
+
+    def paint(self, canvas: Canvas) -> None:
+        """Paint skin, fat, muscle and the two bones of the forearm."""
+        for a, b, code in ((36, 42, Tissue.SKIN), (34.5, 40.5, Tissue.SUBCUTANEOUS_FAT), (28, 34, Tissue.MUSCLE)):
+            canvas.ellipse(self.x, self.y, a * self.scale, b * self.scale, code, 0.2 * self.side)
+        for dy in (-11, 12):
+            canvas.ellipse(self.x + self.side * 0.4 * dy, self.y + dy, 8, 7, Tissue.CORTICAL_BONE)
+            canvas.ellipse(self.x + self.side * 0.4 * dy, self.y + dy, 4, 3.5, RIB_MARROW)
+
+
 class Trunk:
     """The frame of the abdomen of one patient.
 
@@ -69,12 +100,14 @@ class Trunk:
         self.disc_offset = float(rng.uniform(-17, 17))
         self.vertebra = float(rng.normal(1.04 if male else 0.95, 0.05))
         self.twist = rng.normal(0, 0.6, (24,))
+        self.strands = rng.uniform((0, -9, -0.3, -130, 8, 0.3), (160, 9, 0.3, 130, 60, 1), (rng.integers(14, 60), 6))
         self.bumps = rng.normal(0, 0.9, (len(_ERECTOR), 2, 2))
         self.table_y = self.back + rng.uniform(1, 4)
         self.table_kind = int(rng.integers(3))
         self.blanket = rng.random() < 0.4
-        self.arms = rng.random() < 0.10
-        self.arm = rng.uniform((16, -40, 0.9), (40, 30, 1.15), (2, 3))
+        arms = [Arm(side, self.half_width + rng.uniform(54, 78), rng.uniform(-40, 30), rng.uniform(0.9, 1.15))
+                for side in (-1, 1)]  # fmt: skip
+        self.arms = arms if rng.random() < 0.10 else []
         self.fat_in_belly = float(np.clip((bmi - 22) / 14 + (0.15 if male else -0.1) + rng.normal(0, 0.2), 0, 1.2))
         self._contours: dict[float, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
 
@@ -126,8 +159,8 @@ class Trunk:
         """Paint table, skin and the fat of the belly at height z."""
         skin, outer, _ = self.contours(z)
         self._paint_table(canvas)
-        if self.arms:
-            self._paint_arms(canvas, z)
+        for arm in self.arms:
+            arm.paint(canvas)
         canvas.polygon(skin, Tissue.SKIN)
         canvas.polygon(outer, Tissue.VISCERAL_FAT)
 
@@ -154,10 +187,13 @@ class Trunk:
         self._paint_ribs(canvas, z, outer, inner)
 
     def _paint_septa(self, canvas: Canvas, skin: np.ndarray, outer: np.ndarray, z: float) -> None:
-        for k in range(14):  # strands that tether the skin
-            i = int((k * 11 + self.twist[k] * 4 + z * 0.05 * self.twist[-k - 1]) % len(skin))
-            j = (i + int(5 * self.twist[k])) % len(skin)
-            canvas.line(np.stack([skin[i], 0.3 * skin[j] + 0.7 * outer[j]]), 0.4, Tissue.SKIN)
+        for place, slant, drift, middle, reach, deep in self.strands:  # of connective tissue, from the skin or within
+            if abs(z - middle) < reach:
+                i = int(place + drift * z) % len(skin)
+                j = int(i + slant) % len(skin)
+                ends = (skin[i], 0.3 * skin[j] + 0.7 * outer[j])
+                start = ends[0] + (1 - deep) * (ends[1] - ends[0]) * 0.6
+                canvas.line(np.stack([start, start + deep * (ends[1] - start)]), 0.4, Tissue.SKIN)
 
     def _paint_ribs(self, canvas: Canvas, z: float, outer: np.ndarray, inner: np.ndarray) -> None:
         for side in (-1, 1):
@@ -191,16 +227,6 @@ class Trunk:
         elif self.table_kind == 1:
             canvas.line(np.array([[-190, self.table_y + 22], [-120, self.table_y + 62], [120, self.table_y + 62],
                                   [190, self.table_y + 22]]), 1.0, TABLE)  # fmt: skip
-
-    def _paint_arms(self, canvas: Canvas, z: float) -> None:
-        for side, (gap, y, scale) in zip((-1, 1), self.arm, strict=True):
-            x = side * (self.half_width + gap + 38)
-            canvas.ellipse(x, y, 36 * scale, 42 * scale, Tissue.SKIN, 0.2 * side)
-            canvas.ellipse(x, y, 34.5 * scale, 40.5 * scale, Tissue.SUBCUTANEOUS_FAT, 0.2 * side)
-            canvas.ellipse(x, y, 28 * scale, 34 * scale, Tissue.MUSCLE, 0.2 * side)
-            for dy in (-11, 12):
-                canvas.ellipse(x + side * 0.4 * dy, y + dy, 8, 7, Tissue.CORTICAL_BONE)
-                canvas.ellipse(x + side * 0.4 * dy, y + dy, 4, 3.5, RIB_MARROW)
 
     def paint_back(self, canvas: Canvas, z: float) -> None:
         """Paint back muscles, psoas, crura and spine at height z."""

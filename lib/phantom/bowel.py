@@ -11,6 +11,7 @@ from lib.phantom.vessels import Vessels
 _CIRCLE = unit_circle(44)
 _POLAR = np.arctan2(_CIRCLE[:, 1], _CIRCLE[:, 0])
 _STEP = 2.8  # mm between neighbouring spheres of a tube
+_HAUSTRUM = 34.0  # mm from one narrow place of the colon to the next
 COLLAPSED = Tissue.BOWEL_WALL  # a filling: none
 
 
@@ -29,16 +30,16 @@ class Gut:
         Share of the height, from the front, that gas fills, from each station to the next.
     wall : float
         Thickness of the wall, mm.
-    folds : float
-        By how much every second sphere of the lumen is smaller; its neighbours cover most of the gap, so that a
-        scalloped edge is left.
+    folds : tuple of float
+        Distance of the folds of the wall along the path, mm, and how far they reach into the lumen, a share of its
+        radius; they show where the path runs within the plane.
     haustra : float
-        Depth of the colon's sacculations relative to the radius; the neighbouring spheres fill half of it.
+        By how much the colon's narrow places are narrower, relative to the radius.
     specks : float array (m, 4), optional
         Gas in stool: place along the path (0 to 1), x and y within the lumen (-1 to 1), relative radius.
     """
 
-    def __init__(self, stations, radius, filling, gas, wall, folds=0.0, haustra=0.0, specks=()):
+    def __init__(self, stations, radius, filling, gas, wall, folds=(np.inf, 0.0), haustra=0.0, specks=()):
         count = len(stations)
         fine = CubicSpline(np.arange(count), stations)(np.linspace(0, count - 1, 12 * count))
         travelled = np.append(0, np.cumsum(np.hypot.reduce(np.diff(fine, axis=0), axis=1)))
@@ -51,9 +52,14 @@ class Gut:
         empty = self.filling == COLLAPSED
         width = np.interp(place, np.arange(count), radius)
         width = np.convolve(np.pad(width * np.where(empty, 0.55, 1.0), 3, "edge"), np.full(7, 1 / 7), "valid")
-        self.radius = width * (1 - haustra * np.abs(np.cos(np.pi * along / 26)) ** 4)
+        self.radius = width * (1 - haustra * np.cos(np.pi * along / _HAUSTRUM) ** 2)
         self.lumen = np.where(empty, 0.0, np.maximum(self.radius - wall, 0.0))
-        self.lumen[::2] *= 1 - folds
+        tangent = np.gradient(self.path, axis=0)
+        tangent /= np.hypot.reduce(tangent, axis=1)[:, None]
+        every, self.fold_depth = folds
+        lies = np.hypot(tangent[:, 0], tangent[:, 1]) > 0.75
+        self.folded = lies & ~empty & (np.diff(np.floor(along / every + 0.5), prepend=-1) > 0)
+        self.normal = np.stack([-tangent[:, 1], tangent[:, 0]], axis=1)
         self.gas = np.asarray(gas, float)[station] * ~empty
         self.pockets = np.append(0, np.flatnonzero(np.diff(self.gas)) + 1)  # where the gas changes
         self.specks = [(int(s * (n - 1)), x, y, size) for s, x, y, size in specks]
@@ -86,6 +92,11 @@ class Gut:
             for k, r in zip(cut, half, strict=True):
                 if self.gas[k] > 0:
                     paint_gas(canvas, self.path[k, :2] + _CIRCLE * (r + 0.2), level[k])
+        for k, r in zip(cut, half, strict=True):
+            if self.folded[k]:
+                for side in (-1, 1):
+                    ends = r * np.array([[1.05], [1 - self.fold_depth]])
+                    canvas.line(self.path[k, :2] + side * ends * self.normal[k], 1.1, Tissue.BOWEL_WALL)
 
     def _levels(self, down: np.ndarray) -> np.ndarray:
         """Return the height of the fluid along the path, mm toward `down`: one as far as a pocket of gas reaches."""
@@ -104,7 +115,7 @@ def paint_gas(canvas: Canvas, contour: np.ndarray, level: float) -> None:
 
 
 class Sac:
-    """A wide part of the gut, the stomach's: a bent ellipsoid.
+    """A part of the stomach: a bent ellipsoid.
 
     Parameters
     ----------
@@ -116,29 +127,33 @@ class Sac:
     filling : Tissue
     wall : float
         Thickness of the wall, mm.
-    gas : float
-        Share of the height that gas fills.
     """
 
-    def __init__(self, rng, centre, half, angle, filling, wall, gas):
+    def __init__(self, rng, centre, half, angle, filling, wall):
         self.centre, self.half, self.angle = np.asarray(centre, float), half, angle
-        self.filling, self.wall, self.gas = filling, wall, gas
+        self.filling, self.wall = filling, wall
         self.wobble = Wobble(rng, 0.055, (2, 3, 4, 5, 6), drift=0.05)
         self.rugae = Wobble(rng, 0.03, (9, 11, 13, 16), drift=0.25)
         self.bend = float(np.clip(rng.normal(0, 0.28), -0.5, 0.5))
         self.lean = rng.normal(0, 0.35, 2)
 
-    def paint(self, canvas: Canvas, z: float) -> None:
-        """Paint fat plane, wall and filling at height z."""
+    def outline(self, z: float) -> np.ndarray:
+        """Return the outer contour at height z, float (44, 2), or (0, 2) above and below the sac."""
         u = (z - self.centre[2]) / self.half[2]
         if not -0.98 < u < 0.98:
-            return
+            return np.empty((0, 2))
         size = (1 - abs(u) ** 2.4) ** 0.5
         axes = self.half[0] * (0.45 + 0.55 * size) * size**0.5, self.half[1] * size
         shape = _CIRCLE * self.wobble(_POLAR, z)[:, None] * axes
         shape[:, 1] += self.bend * (shape[:, 0] ** 2 / self.half[0] - self.half[0] * 0.3)
         c, s = np.cos(self.angle), np.sin(self.angle)
-        outline = shape @ np.array([[c, s], [-s, c]]) + self.centre[:2] + self.lean * (z - self.centre[2])
+        return shape @ np.array([[c, s], [-s, c]]) + self.centre[:2] + self.lean * (z - self.centre[2])
+
+    def paint(self, canvas: Canvas, z: float, level: float) -> None:
+        """Paint fat plane, wall, filling and the gas that is higher than a level, mm toward `canvas.down`."""
+        outline = self.outline(z)
+        if not len(outline):
+            return
         canvas.polygon(grow(outline, 2.2), Tissue.VISCERAL_FAT)
         canvas.polygon(outline, Tissue.BOWEL_WALL)
         lumen = grow(outline, -self.wall)
@@ -147,8 +162,7 @@ class Sac:
         middle = lumen.mean(0)
         lumen = middle + (lumen - middle) * np.minimum(self.rugae(_POLAR, z), 1.12)[:, None]
         canvas.polygon(lumen, self.filling)
-        depth = lumen @ canvas.down
-        paint_gas(canvas, lumen, depth.min() + self.gas * np.ptp(depth))
+        paint_gas(canvas, lumen, level)
 
 
 class Bowel:
@@ -172,10 +186,16 @@ class Bowel:
         self.depth = trunk.front - trunk.fat_front
         self.oral = rng.random() < 0.3
         places = self._places(rng)
-        self.small = [*self._small_bowel(rng, places), self._duodenum(rng, vessels)]
+        ways = walks(places, np.array([20.0, -45.0, 20.0]))
+        self.small = [*self._small_bowel(rng, places, ways), self._duodenum(rng, vessels)]
         self.colon = self._colon(rng)
         self.stomach = self._stomach(rng)
-        self.branches = vessels.mesenteric_branches(rng, places)
+        heights = np.linspace(-0.9, 0.9, 7)
+        self.stomach_wall = np.concatenate(
+            [sac.outline(sac.centre[2] + u * sac.half[2]) for sac in self.stomach for u in heights]
+        )
+        self.stomach_gas = rng.uniform(0.08, 0.40)  # share of its height, front to back
+        self.branches = vessels.mesenteric_branches(rng, places[np.concatenate(ways)])
 
     def paint_small(self, canvas: Canvas, z: float) -> None:
         """Paint mesenteric vessels, small bowel and duodenum at height z; loops that touch share a wall."""
@@ -186,8 +206,10 @@ class Bowel:
     def paint_large(self, canvas: Canvas, z: float) -> None:
         """Paint colon and stomach at height z."""
         self._paint(canvas, z, self.colon, halo=2.0)
+        depth = self.stomach_wall @ canvas.down
+        level = depth.min() + self.stomach_gas * np.ptp(depth)  # one cavity, one level of fluid
         for sac in self.stomach:
-            sac.paint(canvas, z)
+            sac.paint(canvas, z, level)
 
     @staticmethod
     def _paint(canvas: Canvas, z: float, stretches: list[Gut], halo: float) -> None:
@@ -209,17 +231,18 @@ class Bowel:
         edge = (x / (width - 6)) ** 2.2 + (np.abs(y - middle) / (depth + middle - 4)) ** 2.2
         return places[(edge < 0.88) & ~((y > -48) & (x < 42)) & ~((y > -40) & (x > 36))]
 
-    def _small_bowel(self, rng: np.random.Generator, places: np.ndarray) -> list[Gut]:
+    def _small_bowel(self, rng: np.random.Generator, places: np.ndarray, ways: list[np.ndarray]) -> list[Gut]:
         stretches = []
-        for walk in walks(places, np.array([20.0, -45.0, 20.0])):
-            count, kind = len(walk), runs(rng, len(walk), 0.35)
-            filling = np.asarray(CHYME)[(kind * 997).astype(int) % len(CHYME)]
+        for walk in ways:
+            count, held = len(walk), runs(rng, len(walk), 0.35)
+            kind, filling = rng.random(count)[held], rng.choice(CHYME, count)[held]
             filling[kind < 0.8 * self.oral] = Tissue.ORAL_CONTRAST
             filling[kind < 0.30] = COLLAPSED
             gas = np.where(kind > 0.92, 0.15 + 4 * (kind - 0.92), 0.0)
-            jejunum = 0.22 if places[walk, 0].mean() > -10 else 0.05
+            jejunum = places[walk, 0].mean() > -10
+            folds = (2 * _STEP, 0.32) if jejunum else (5 * _STEP, 0.18)
             stretches.append(
-                Gut(places[walk], rng.uniform(11, 14.5, count), filling, gas, rng.uniform(1.6, 2.4), folds=jejunum)
+                Gut(places[walk], rng.uniform(11, 14.5, count), filling, gas, rng.uniform(1.6, 2.4), folds=folds)
             )
         return stretches
 
@@ -238,20 +261,21 @@ class Bowel:
         stations = stations + rng.normal(0, 3.5, stations.shape)
         n, parts = len(stations), (len(right), len(across), len(left))
         radius = np.repeat([20.0, 19.0, 14.5], parts) * rng.lognormal(0, 0.10) * rng.lognormal(0, 0.07, n)
-        kind = runs(rng, n, 0.45)
+        kind = rng.random(n)[runs(rng, n, 0.45)]
         filling = np.where(kind > 0.82, COLLAPSED, Tissue.STOOL)
         gas = np.where(kind < 0.35, 0.55 + kind, np.where(kind < 0.55, kind - 0.2, 0.0))
         specks = rng.uniform((0, -0.8, -0.8, 0.06), (1, 0.8, 0.8, 0.20), (900, 4))
-        return [Gut(stations, radius, filling, gas, 2.0, haustra=0.22, specks=specks)]
+        folds = (_HAUSTRUM, 0.25)
+        return [Gut(stations, radius, filling, gas, 2.0, folds=folds, haustra=0.30, specks=specks)]
 
     def _stomach(self, rng: np.random.Generator) -> list[Sac]:
         filling = Tissue.ORAL_CONTRAST if self.oral else Tissue.BOWEL_FLUID
         front, z = -self.depth * 0.62, rng.normal(48, 9)
         half = (rng.uniform(38, 54), rng.uniform(25, 36), 48)
-        body = Sac(rng, (self.width * 0.36, front, z + 12), half, 0.35, filling, 4.5, rng.uniform(0.1, 0.5))
+        body = Sac(rng, (self.width * 0.36, front, z + 12), half, 0.35, filling, 4.5)
         behind = (self.width * 0.48, 0.55 * front, z + 40)
-        fundus = Sac(rng, behind, (rng.uniform(30, 42), rng.uniform(26, 36), 42), 0.9, filling, 4.5, 0.0)
-        antrum = Sac(rng, (-8, front - 2, z - 18), (34, 17, 22), -0.15, filling, 5.5, rng.uniform(0.1, 0.3))
+        fundus = Sac(rng, behind, (rng.uniform(30, 42), rng.uniform(26, 36), 42), 0.9, filling, 4.5)
+        antrum = Sac(rng, (-8, front - 2, z - 18), (34, 17, 22), -0.15, filling, 5.5)
         return [antrum, fundus, body]
 
     def _duodenum(self, rng: np.random.Generator, vessels: Vessels) -> Gut:
@@ -262,10 +286,10 @@ class Bowel:
         stations = [*down, (-36, 0.5 * (depth + front), low), (-12, front, low), (14, front - 1, low + 5),
                     (26, front - 8, low + 18)]  # fmt: skip
         radius = np.append(np.full(5, 11.5), [10.0, 8.0, 8.5, 10.0]) * rng.lognormal(0, 0.08)
-        kind = runs(rng, 9, 0.5)
+        kind = rng.random(9)[runs(rng, 9, 0.5)]
         filling = np.where(kind < 0.25, COLLAPSED, Tissue.BOWEL_FLUID)
         gas = np.where((kind > 0.75) & (np.arange(9) < 5), 0.35, 0.0)
-        return Gut(stations, radius, filling, gas, 2.4, folds=0.10)
+        return Gut(stations, radius, filling, gas, 2.4, folds=(2 * _STEP, 0.22))
 
 
 def walks(places: np.ndarray, start: np.ndarray, reach: float = 46.0) -> list[np.ndarray]:
@@ -286,7 +310,13 @@ def walks(places: np.ndarray, start: np.ndarray, reach: float = 46.0) -> list[np
 
 
 def runs(rng: np.random.Generator, n: int, change: float) -> np.ndarray:
-    """Return n uniform numbers of which each repeats the one before it but for a probability of change, float (n,)."""
+    """Return of n stations the one whose value each holds: its own with a probability of change, else the last one's.
+
+    Returns
+    -------
+    int array (n,)
+        Indices into an array of n values.
+    """
     fresh = rng.random(n) < change
     fresh[:1] = True
-    return rng.random(n)[np.maximum.accumulate(np.where(fresh, np.arange(n), 0))]
+    return np.maximum.accumulate(np.where(fresh, np.arange(n), 0))

@@ -29,7 +29,8 @@ class Kidney:
     Attributes
     ----------
     half_length, half_width, half_depth : float
-        Semi-axes of the ellipsoid that it is but for notch and waves, mm: along the kidney, from hilum to back, across.
+        Semi-axes, mm: along the kidney, from hilum to back, across. But for notch, waves and the shape of the poles
+        it is an ellipsoid.
     half_height : float
         Half of its extent in z, mm.
 
@@ -50,9 +51,9 @@ class Kidney:
     ):
         self.side = side
         self.x, self.y, self.z = centre
-        self.half_length = float(np.clip(rng.normal(59.9, 4.6), 47, 74)) * size
-        self.half_width = float(np.clip(rng.normal(35.2, 2.2), 28, 44)) * size * girth
-        self.half_depth = float(np.clip(rng.normal(26.4, 1.9), 21, 34)) * size * girth
+        self.half_length = float(np.clip(rng.normal(59.1, 4.5), 46, 73)) * size
+        self.half_width = float(np.clip(rng.normal(34.7, 2.1), 27, 43)) * size * girth
+        self.half_depth = float(np.clip(rng.normal(26.0, 1.9), 20, 33)) * size * girth
         self.tilt = np.radians(np.clip(rng.normal(tilt, (6, 8)), -10, 48))
         self.turn = np.radians(rng.normal(38, 9))  # the hilum looks this far forward of the midline
         self.cortex = float(np.clip(rng.normal(6.6, 1.0), 4.4, 9.0))
@@ -61,12 +62,13 @@ class Kidney:
         self.sinus_wobble = Wobble(rng, 0.10, (2, 3, 4, 5), drift=0.05)
         self.notch = rng.uniform(0.30, 0.48)
         self.pelvis = rng.uniform(0.8, 1.35)
-        self.extrarenal = rng.uniform(0.35, 1.05)
+        self.extrarenal = rng.uniform(0, 1) ** 1.5  # seldom does the pelvis leave the sinus
         self._draw_pyramids(rng)
         self.masses = _draw_masses(rng)
         self._lean()
         self.fat = rng.uniform(0, 2 * np.pi, 3)
         self.strands = rng.uniform((-1, 0), (1, 1), (6, 2))
+        self.fascia = rng.uniform(5, 13)  # beyond the fat that pushes other organs away, mm
 
     def _lean(self) -> None:
         """Tilt the upright ellipsoid: its horizontal sections are ellipses round a leaning line.
@@ -82,9 +84,9 @@ class Kidney:
         rise = np.array([-self.side * coronal, sagittal])  # of the upper pole, per mm of height
         along = np.array([1.0, rise @ toward, rise @ across])
         along /= np.linalg.norm(along)
-        front = np.array([0.0, 1.0, 0.0]) - along[1] * along
-        front /= np.linalg.norm(front)
-        axes = np.stack([along, front, np.cross(along, front)], axis=1)
+        hilar = np.array([0.0, 1.0, 0.0]) - along[1] * along
+        hilar /= np.linalg.norm(hilar)
+        axes = np.stack([along, hilar, np.cross(along, hilar)], axis=1)
         axes *= (self.half_length, self.half_width, self.half_depth)
         factor = np.linalg.cholesky(axes @ axes.T)
         self.half_height, self.rise = float(factor[0, 0]), factor[1:, 0]
@@ -119,7 +121,21 @@ class Kidney:
 
     def hilum(self) -> np.ndarray:
         """Return the point where vessels enter, float (3,)."""
-        return np.array([self.x, self.y, self.z]) + np.append(self._frame()[0] * self.half_width * 0.72, 0)
+        return np.append(self.place(0.0, np.array([0.72 * self.half_width]), np.zeros(1))[0], self.z)
+
+    def outlet(self) -> np.ndarray:
+        """Return the point where the pelvis ends and the ureter begins, float (3,)."""
+        h = -0.22
+        path, _ = self._pelvis(h)
+        return np.append(path[-1], self.z + h * self.half_height)
+
+    def _pelvis(self, h: float) -> tuple[np.ndarray, np.ndarray]:
+        """Return the middle of the pelvis at relative height h, float (9, 2), and half of its width, float (9,), mm."""
+        share = np.linspace(0, 1, 9)
+        full = np.exp(-(((h + 0.06) / 0.30) ** 4))
+        reach = 0.20 + (0.26 + 0.45 * self.extrarenal) * full * share
+        path = self.place(h, reach * self.half_width, -0.35 * share**2)  # behind the vessels
+        return path, self.pelvis * full * (1.3 + 3.0 * np.sin(np.pi * share**0.8) ** 1.5)
 
     def place(self, h: float, radius: np.ndarray, angle: np.ndarray) -> np.ndarray:
         """Return points of the section at relative height h in [-1, 1] given in polar coordinates, float (n, 2).
@@ -139,7 +155,7 @@ class Kidney:
 
     def radius(self, h: float, angle: np.ndarray) -> np.ndarray:
         """Return the distance of the surface from the section's centre, mm."""
-        shrink = max(1 - abs(h) ** 1.55, 0.0) ** 0.5
+        shrink = max(1 - abs(h) ** 1.75, 0.0) ** 0.5  # poles a little more pointed than an ellipsoid's
         base = 1 / np.sqrt((np.cos(angle) / self.half_width) ** 2 + (np.sin(angle) / self.half_depth) ** 2)
         notch = self.notch * np.exp(-((h / 0.48) ** 4)) * np.exp(-((angle / 0.50) ** 2))
         return base * shrink * self.wobble(angle, h * self.half_height) * (1 - notch)
@@ -151,6 +167,15 @@ class Kidney:
         inner = np.maximum(depth * self.sinus_wobble(angle, h * self.half_height), 0.0)
         inner = inner * np.clip(1.25 - 1.25 * np.abs(h), 0, 1) ** 0.5
         return inner + opening * (self.radius(h, angle) * 1.06 - inner)
+
+    def paint_fascia(self, canvas: Canvas, z: float) -> None:
+        """Paint the renal fascia (Gerota's) at height z; whatever is painted later may cover it."""
+        h = (z - self.z) / self.half_height
+        if abs(h) < 1.2:
+            inside = 0.75 * h  # it encloses the poles at a distance
+            away = self.fascia + self._fat_round(h)
+            outline = grow(self.place(inside, self.radius(inside, _ANGLES), _ANGLES), away)
+            canvas.line(np.roll(outline, len(_ANGLES) // 2, axis=0)[6:-6], 0.7, FASCIA)  # open toward the hilum
 
     def paint(self, canvas: Canvas, z: float) -> None:
         """Paint the section at height z, with its masses and a thin layer of fat round it."""
@@ -205,31 +230,28 @@ class Kidney:
         self._paint_collecting_system(canvas, h, papillae)
 
     def _paint_collecting_system(self, canvas: Canvas, h: float, papillae: list) -> None:
-        """Paint calyces at the papillae, infundibula, and the pelvis, which leaves at the hilum."""
-        middle = np.exp(-((h / 0.42) ** 4))
+        """Paint calyces at the papillae, infundibula, and the pelvis, a funnel that opens toward the hilum."""
         self._paint_sinus_vessels(canvas, h)
         hub_radius = 0.26 * self.half_width
         hub = self.place(h, np.array([hub_radius]), np.array([0.0]))[0]
         for k, angle, tip, fullness in papillae:
             size = self.calyx_size[k] * self.pelvis**0.5 * (0.55 + 0.45 * fullness)
             at = max(tip - 0.6, 1.2)
-            cup = np.array([-1.0, -0.55, 0, 0.55, 1.0]) * 3.7 * size / max(at, 3.5)
-            back = at - size * np.array([1.2, 3.2, 4.0, 3.2, 1.2])
+            cup = np.array([-1.0, -0.55, 0, 0.55, 1.0]) * 3.2 * size / max(at, 3.5)
+            back = at - size * np.array([0.9, 2.4, 3.0, 2.4, 0.9])
             front = at + np.array([1.3, 0.4, 0.0, 0.4, 1.3])
             radius = np.maximum(np.concatenate([front, back[::-1]]), 0.0)
             canvas.polygon(self.place(h, radius, angle + np.concatenate([cup, cup[::-1]])), Tissue.URINE)
             if abs(h) < 0.6 and k % 2 == 0:  # infundibulum
                 start = self.place(h, np.array([max(at - 2, 1.0)]), np.array([angle]))[0]
                 bend = 0.5 * (start + hub) + 0.12 * (hub - start)[::-1] * (1, -1)
-                canvas.polygon(ribbon(smooth_open(np.stack([start, bend, hub]), 9), 1.5 * size), Tissue.URINE)
+                canvas.polygon(ribbon(smooth_open(np.stack([start, bend, hub]), 9), 1.2 * size), Tissue.URINE)
         if abs(h) < 0.86:  # upper and lower infundibula run along the kidney
             shrink = 1 - 0.35 * abs(h)
-            canvas.ellipse(*hub, 3.9 * self.pelvis * shrink, 3.1 * self.pelvis * shrink, Tissue.URINE, 0.6)
-        if middle > 0.3:
-            exit_ = np.linspace(0.1, 0.62 + 0.45 * self.extrarenal, 9)
-            path = self.place(h, exit_ * self.half_width, np.linspace(0.0, -0.10, 9))
-            width = (2.6 + 3.2 * np.exp(-(((exit_ - 0.62) / 0.3) ** 2))) * self.pelvis * middle
-            canvas.polygon(ribbon(path, width), Tissue.URINE)
+            canvas.ellipse(*hub, 3.3 * self.pelvis * shrink, 2.6 * self.pelvis * shrink, Tissue.URINE, 0.6)
+        path, half = self._pelvis(h)
+        if half[4] > 0.8:
+            canvas.polygon(ribbon(path, half), Tissue.URINE)
 
     def _paint_sinus_vessels(self, canvas: Canvas, h: float) -> None:
         if abs(h) > 0.62:

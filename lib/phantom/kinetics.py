@@ -178,26 +178,15 @@ _ORGAN = {
     "kidney": (1430, 54, 89),
     "legs": (1495, 57, 11002),
 }
-_VESSEL = {
-    "antecubital": (162, 40),
-    "deep_arm_vein": (163, 40),
-    "right_heart": (6500, 180),
-    "pulmonary_artery": (6500, 130),
-    "pulmonary_vein": (6500, 160),
-    "left_heart": (6500, 180),
-    "ascending_aorta": (6500, 100),
-    "descending_aorta": (4940, 100),
-    "abdominal_aorta": (4810, 100),
-    "portal_vein": (1430, 100),
-    "hepatic_vein": (1885, 100),
-    "renal_vein": (1430, 100),
-    "leg_artery": (1495, 200),
-    "mesenteric_vein": (935, 60),
-    "mesenteric_trunk": (935, 60),
-    "leg_vein": (1495, 1000),
-    "cava_below": (1495, 100),
-    "cava_renal": (2925, 100),
-    "cava": (4810, 700),
+_VESSEL_ML = {  # of a 70-kg adult
+    "right_heart": 180,
+    "pulmonary_artery": 130,
+    "pulmonary_vein": 160,
+    "left_heart": 180,
+    "ascending_aorta": 100,
+    "descending_aorta": 100,
+    "abdominal_aorta": 100,
+    "cava": 700,
 }
 _FITTED_ML = {  # vessels whose volume stands in `Circulation`
     "antecubital": "injection_vein_ml",
@@ -212,8 +201,6 @@ _FITTED_ML = {  # vessels whose volume stands in `Circulation`
     "cava_below": "cava_below_ml",
     "cava_renal": "cava_renal_ml",
 }
-_CENTRAL = ("right_heart", "pulmonary_artery", "pulmonary_vein", "left_heart", "ascending_aorta", "descending_aorta",
-            "abdominal_aorta")  # fmt: skip
 _FEEDS = (  # from, to, flow mL/min
     ("antecubital", "right_heart", 162), ("deep_arm_vein", "right_heart", 163), ("head", "right_heart", 975),
     ("coronary", "right_heart", 260), ("bronchial", "right_heart", 130), ("cava", "right_heart", 4810),
@@ -293,14 +280,14 @@ def system(subject: Subject, circulation: Circulation = CIRCULATION) -> tuple[np
     driven by the aorta (Zhang et al. 2008, PMC2735648): it shapes their enhancement and returns nothing to the
     circulation.
     """
-    names = [*_VESSEL, *_ORGAN, *(f"{name}.ec" for name in _ORGAN), *_KIDNEY]
+    names = [*_VESSEL_ML, *_FITTED_ML, *_ORGAN, *(f"{name}.ec" for name in _ORGAN), *_KIDNEY]
     at = {name: k for k, name in enumerate(names)}
     flow = subject.cardiac_output / 6500.0  # mL/s for each mL/min of the reference adult
     volume = subject.blood_volume / 4760.0
     tissue = subject.weight_kg / 70.0 * subject.space_factor
     size = dict.fromkeys(names, 1.0)
-    for name, (_, ml) in _VESSEL.items():
-        size[name] = ml * volume * (circulation.central if name in _CENTRAL else 1.0)
+    for name, ml in _VESSEL_ML.items():
+        size[name] = ml * volume * (1.0 if name == "cava" else circulation.central)
     size.update({name: getattr(circulation, field) * volume for name, field in _FITTED_ML.items()})
     for name, (_, inside, outside) in _ORGAN.items():
         size[name], size[f"{name}.ec"] = inside * volume, outside * tissue

@@ -80,9 +80,9 @@ class Physiology:
         time : float or None
             Seconds after the start of the injection; None before it.
         kvp : float
-            Tube voltage; iodine weighs 22 % more at 100 kVp and 12 % less at 140 kVp.
+            Tube voltage (`iodine_gain`).
         """
-        gain = np.interp(kvp, [80, 100, 120, 140], [1.58, 1.22, 1.0, 0.88])
+        gain = iodine_gain(kvp)
         rise = dict.fromkeys(self.enhancement.curves, 0.0) if time is None else self.enhancement(time)
         rise = {name: gain * value for name, value in rise.items()}
         hu = np.full(PAINTS, -1000.0)
@@ -119,10 +119,14 @@ class Physiology:
         """Return the HU of the vena cava where a share (0 below, 1 above) of its blood comes from the renal veins."""
         if time is None:
             return self.blood
-        gain = np.interp(kvp, [80, 100, 120, 140], [1.58, 1.22, 1.0, 0.88])
         rise = self.enhancement(time)
         mixed = (1 - share_renal) * rise["vena_cava_below"] + share_renal * rise["vena_cava_renal"]
-        return float(self.blood + gain * mixed)
+        return float(self.blood + iodine_gain(kvp) * mixed)
+
+
+def iodine_gain(kvp: float) -> float:
+    """Return the enhancement of iodine at a tube voltage relative to 120 kVp: 22 % more at 100, 12 % less at 140."""
+    return float(np.interp(kvp, [80, 100, 120, 140], [1.58, 1.22, 1.0, 0.88]))
 
 
 def draw_subject(rng: np.random.Generator) -> Subject:

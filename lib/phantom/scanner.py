@@ -19,10 +19,11 @@ _SCANNERS = (
     ("SIEMENS", "Biograph mCT", "Br38f", 0.33, 0.60, 0.19, 1.6, 0.22, 12.5, 0.16),
     ("GE MEDICAL SYSTEMS", "LightSpeed VCT", "STANDARD", 0.37, 0.80, 0.27, 1.9, 0.18, 17.0, 0.26),
     ("TOSHIBA", "Aquilion ONE", "FC17", 0.34, 0.80, 0.22, 1.7, 0.15, 26.4, 0.12),
-    ("Philips", "Brilliance 64", "B", 0.36, 0.75, 0.25, 1.8, 0.15, 15.0, 0.14),
+    ("Philips", "Brilliance 64", "B", 0.36, 0.80, 0.28, 1.9, 0.15, 15.0, 0.14),
 )
 # Thin slices are meant for reformats: their noise is finer, whatever the kernel (more of a; f0 and SD by a factor).
 _THIN_MM, _THIN_A, _THIN_F0, _THIN_SD = 1.5, 0.7, 1.45, 1.68
+_NOISIEST = 50.0  # HU: automatic exposure allows no more
 _FINE_KERNEL = {"SIEMENS": "B45f", "GE MEDICAL SYSTEMS": "DETAIL", "TOSHIBA": "FC10", "Philips": "C"}
 
 
@@ -83,7 +84,7 @@ def draw_protocol(rng: np.random.Generator, anatomy: Anatomy) -> Protocol:
     if thickness < _THIN_MM:
         a, f0, noise = a + _THIN_A, _THIN_F0 * f0, _THIN_SD * noise
     return Protocol(
-        make, model, kernel, half, (a, f0, b, floor), float(noise), kvp, thickness, thickness * overlap,
+        make, model, kernel, half, (a, f0, b, floor), min(float(noise), _NOISIEST), kvp, thickness, thickness * overlap,
         float(np.clip(fov, 300, 500)), (float(rng.normal(0, 6)), float(rng.normal(0, 6))),
         float(rng.uniform(0.5, 1.0)) if trunk.arms else float(rng.uniform(0.2, 0.5)) * (rng.random() < 0.15),
         bool(rng.random() < 0.45),

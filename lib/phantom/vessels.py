@@ -63,9 +63,9 @@ class Vessels:
             kidneys[1].z + rng.normal(0, 5),
             np.array([k.z for k in kidneys]) + rng.normal(6, 4, 2),
         )
-        self.tubes = self._renal(rng, kidneys) + self._visceral(rng)
+        self.renal = self._renal(rng, kidneys)
+        self.smv, self.sma = self._visceral(rng)
         self.ureters = [self._ureter(rng, kidney) for kidney in kidneys]
-        self.lumbar = rng.normal(0, 1, 6)
 
     def aorta_centre(self, z: float) -> np.ndarray:
         """Return the aorta's centre at height z, float (2,)."""
@@ -118,7 +118,7 @@ class Vessels:
             tubes += [Tube([path[-2], hilum - (0, 3, 0), end], [2.6, 2.4, 1.2], Tissue.RENAL_VEIN) for end in ends]
         return tubes
 
-    def _visceral(self, rng: np.random.Generator) -> list[Tube]:
+    def _visceral(self, rng: np.random.Generator) -> tuple[Tube, Tube]:
         root_z = float(self.artery_z.mean() + rng.normal(14, 3))
         aorta = self.aorta_centre(root_z)
         front = aorta[1] - self.aorta_radius
@@ -133,11 +133,6 @@ class Vessels:
             [5.8, 5.2, 4.8, 3.4],
             Tissue.PORTAL_VEIN,
         )
-        portal = Tube(
-            [join, join + (-9, 0, 16), join + (-24, -1, 36), join + (-38, -2, 54)],
-            [6.2, 6.4, 6.2, 5.5],
-            Tissue.PORTAL_VEIN,
-        )
         splenic = Tube(
             [join, join + (20, -4, 6), join + (48, 4, 14), join + (72, 14, 22), join + (92, 24, 28)],
             [4.6, 4.4, 4.0, 3.6, 3.0], Tissue.PORTAL_VEIN,
@@ -148,7 +143,7 @@ class Vessels:
              (aorta[0] + 75, front + 6, root_z + 32)],
             [3.4, 3.2, 2.6, 2.3, 1.8], Tissue.ARTERY,
         )  # fmt: skip
-        self.sma, self.join = sma, join
+        self.join = join
         inferior_vein = Tube(
             [join + (24, 2, -4), (30, -36, root_z - 32), (33 + rng.normal(0, 3), -33, root_z - 70), (31, -30, -120)],
             [2.4, 2.3, 2.0, 1.6], Tissue.PORTAL_VEIN,
@@ -160,11 +155,16 @@ class Vessels:
             [1.8, 1.7, 1.6, 1.2], Tissue.ARTERY,
         )  # fmt: skip
         self.covered = [splenic, celiac, inferior_vein, inferior_artery]
-        return [portal, smv, sma]
+        return smv, sma
+
+    def lead_portal_vein(self, hilum: np.ndarray) -> None:
+        """Draw the portal vein from where its roots join to the liver's hilum, float (3,), mm."""
+        way = hilum - self.join
+        path = [self.join, self.join + (-9, 0, 0.3 * way[2]), self.join + 0.6 * way + (0, 3, 0), hilum]
+        self.portal = Tube(path, [6.2, 6.4, 6.2, 5.0], Tissue.PORTAL_VEIN)
 
     def _ureter(self, rng: np.random.Generator, kidney: Kidney) -> Tube:
-        start = kidney.hilum() + (0, 0, -8)
-        side = kidney.side
+        start, side = kidney.outlet(), kidney.side
         path = [
             start,
             (side * 43, -13, start[2] - 22),
@@ -182,16 +182,17 @@ class Vessels:
     def paint(self, canvas: Canvas, z: float) -> None:
         """Paint all other vessels, and the ureters, at height z."""
         centre, cava = self.aorta_centre(z), self.cava_centre(z)
-        for tube in self.tubes[:-3]:
+        for tube in self.renal:
             tube.paint(canvas, z)
         radius = self.aorta_radius * (1 + 0.0016 * z)
         b = 10.5 * self.cava_size * self.cava_flat * (1 + 0.002 * z)
         a = 11.0 * self.cava_size / self.cava_flat**0.4
         canvas.ellipse(*cava, a + 0.8, b + 0.8, Tissue.VISCERAL_FAT, 0.25)
         canvas.ellipse(*cava, a, b, Tissue.VENA_CAVA, 0.25)
-        for tube in self.tubes[-3:]:
-            tube.paint(canvas, z, extra=2.2 if tube is self.sma else 0.5, code=Tissue.VISCERAL_FAT)
-        for tube in self.tubes[-3:]:
+        visceral = (self.portal, self.smv, self.sma)
+        for tube, fat in zip(visceral, (0.5, 0.5, 2.2), strict=True):
+            tube.paint(canvas, z, extra=fat, code=Tissue.VISCERAL_FAT)
+        for tube in visceral:
             tube.paint(canvas, z)
         canvas.ellipse(*centre, radius + 1.0, radius + 1.0, Tissue.MUSCLE)
         canvas.ellipse(*centre, radius, radius, Tissue.AORTA)
