@@ -309,29 +309,25 @@ for name, figure in drawn.items():
 # %% [markdown]
 # ## What still looks wrong
 #
-# **Anatomy.** Kidneys are ellipsoids with a notch and with poles more pointed than those of real ones: at the right
-# volume the long axis comes out a little too long and the extent of both a little too short, most of all in the longest
-# twentieth. Their outline is smooth; there is no scar, no stone, no atrophy, no second ureter. Loops of bowel are round
-# tubes that share a wall where they touch, while real ones flatten against each other; the jejunum's folds are a fine
-# scallop, and the stomach is three sacs. The renal pelvis is a straight band that leaves the hilum of every kidney, and
-# fills as a block; calyces are coarse, ureters seldom seen, the fascia round the kidneys is missing. The liver has no
-# caudate lobe and few vessels near its surface, and its trees hang free of the portal vein and the vena cava, so that a
-# twig may stick out; the stomach's fluid level moves a little from slice to slice; the vena cava is round, psoas and
-# back muscles are plain shapes, and the strands in the subcutaneous fat stand too evenly. Trunks carry no clothing,
-# wires or creases; nobody has fluid in the belly, a hernia, metal, lung bases or a missing organ. Arms turn with the
-# trunk.
+# **Anatomy.** Kidneys are ellipsoids with a notch; between their length, which is a little too long, and the extent of
+# both, a little too short, the shape of the poles is a compromise. Their outline is smooth; there is no scar, no stone,
+# no atrophy, no second ureter, and the calyces of a slice hang together more neatly than in patients. Loops of bowel
+# are round tubes that share a wall where they touch, while real ones flatten against each other; only folds that stand
+# across the plane are drawn, and the stomach is three sacs. The liver has no caudate lobe and few vessels near its
+# surface; the vena cava is round, psoas and back muscles are plain shapes. Trunks carry no clothing, wires or creases;
+# nobody has fluid in the belly, a hernia, metal, lung bases or a missing organ. Arms turn with the trunk.
 #
 # **Image.** Streaks are horizontal noise: the dark bands between arms and spine of the first real slice are beam
 # hardening, which is not simulated, nor is the oblique grain of the second. Iterative reconstruction makes noise depend
 # on the local contrast; here it is stationary but for its size. Thin slices are sharper and noisier for every make
-# alike (up to 85 HU), though only one make's were measured. Edges of organs are sharper than breathing leaves them.
+# alike, though only one make's were measured. Edges of organs are sharper than breathing leaves them.
 #
-# **Hounsfield units.** Renal veins are too bright from 50 to 75 s, by 25 to 35 HU on average and brighter than the
-# aorta in nine scans of ten, because the bolus leaves the kidney's well-mixed vessels late. Hepatic veins are thick
-# enough to be measured on a few series only; without blur they are 10 HU too bright in the corticomedullary phase, 30
-# too dark after it and 20 too bright in the pyelographic one, since they fill too slowly once they have begun. The vena
-# cava is 15 HU too dark in the corticomedullary and in the nephrographic phase. Renal veins that are cut lengthwise
-# hold fat.
+# **Hounsfield units.** Renal veins are 20 HU brighter from 50 to 75 s than published means, which already put them
+# above the aorta, and so in nine scans of ten: the bolus leaves the kidney's well-mixed vessels late. A smaller vein
+# mends it at the price of the corticomedullary phase. Hepatic veins are thick enough to be measured on a few series
+# only; without blur they are 10 HU too bright in the corticomedullary phase, 30 too dark after it and 20 too bright in
+# the pyelographic one, since they fill too slowly once they have begun. The vena cava is 15 HU too dark in the
+# corticomedullary and in the nephrographic phase. Renal veins that are cut lengthwise hold fat.
 #
 # **Kinetics.** Well-mixed vessels smear the bolus: five seconds after the trigger Goshima's artery stands at 240 HU and
 # the phantom's, with his protocol, near 200. The cortex then peaks 25 HU too high, and the medulla lags by 25 HU. Where
@@ -339,8 +335,8 @@ for name, figure in drawn.items():
 # wants 50 HU there at three quarters of the dose, and the public slices above look like it. At half the cardiac output
 # the aorta is too bright by a tenth.
 #
-# **Labels.** Five phases are cut from a continuum by one index. Readers of patients disagree for more reasons:
-# motion, an obstructed or absent kidney, heart failure, a scan that was started late.
+# **Labels.** Five phases are cut from a continuum by one index. Readers of patients disagree for more reasons: motion,
+# an obstructed or absent kidney, heart failure, a scan that was started late.
 #
-# None of it is tied to the phase, so that none gives it away; a network may find the phantom's five phases easier
-# than those of patients all the same.
+# None of it is tied to the phase, so that none gives it away; a network may find the phantom's five phases easier than
+# those of patients all the same.

@@ -285,7 +285,7 @@ class Trunk:
             return
         endplate = abs(level) > 11.6
         canvas.polygon(body, Tissue.CORTICAL_BONE)
-        canvas.polygon(grow(body, -4.0 if endplate else -1.0), Tissue.TRABECULAR_BONE)
+        canvas.polygon(grow(body, -4.0 if endplate else -0.8), Tissue.TRABECULAR_BONE)
         if abs(level) < 3:  # basivertebral vein
             canvas.polygon(ribbon(np.array([(0, 13.5), (0, 7), (0, 3)]) * scale, 1.6), THECAL_SAC)
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 from scipy.interpolate import CubicSpline
+from scipy.spatial import cKDTree
 
 from lib.phantom.body import Trunk
 from lib.phantom.canvas import Canvas, Wobble, grow, unit_circle
@@ -185,7 +186,7 @@ class Bowel:
         self.width = trunk.half_width - trunk.fat_side - trunk.wall
         self.depth = trunk.front - trunk.fat_front
         self.oral = rng.random() < 0.3
-        places = self._places(rng)
+        places = self._places(rng, vessels)
         ways = walks(places, np.array([20.0, -45.0, 20.0]))
         self.small = [*self._small_bowel(rng, places, ways), self._duodenum(rng, vessels)]
         self.colon = self._colon(rng)
@@ -220,8 +221,11 @@ class Bowel:
         for stretch in stretches:
             stretch.paint_inside(canvas, z)
 
-    def _places(self, rng: np.random.Generator) -> np.ndarray:
-        """Draw the places of the small bowel, float (n, 3): evenly spread in its room, wider apart in a fat belly."""
+    def _places(self, rng: np.random.Generator, vessels: Vessels) -> np.ndarray:
+        """Draw the places of the small bowel, float (n, 3).
+
+        They are spread evenly in its room, wider apart in a fat belly, and leave the mesenteric root free.
+        """
         width, depth, middle = self.width, self.depth, self.trunk.centre_y
         step = rng.uniform(23, 26) + 5 * self.trunk.fat_in_belly
         grid = np.meshgrid(np.arange(-width, width, step), np.arange(-depth, -18, 0.9 * step), np.arange(-115, 45, 23))
@@ -229,7 +233,9 @@ class Bowel:
         places = places + rng.normal(0, 6, places.shape)
         x, y = np.abs(places[:, 0]), places[:, 1]
         edge = (x / (width - 6)) ** 2.2 + (np.abs(y - middle) / (depth + middle - 4)) ** 2.2
-        return places[(edge < 0.88) & ~((y > -48) & (x < 42)) & ~((y > -40) & (x > 36))]
+        root = np.concatenate([vessels.sma.path, vessels.smv.path])
+        clear = cKDTree(root).query(places)[0] > 21
+        return places[(edge < 0.88) & clear & ~((y > -48) & (x < 42)) & ~((y > -40) & (x > 36))]
 
     def _small_bowel(self, rng: np.random.Generator, places: np.ndarray, ways: list[np.ndarray]) -> list[Gut]:
         stretches = []

@@ -286,15 +286,18 @@ class Kidney:
 
 
 def _draw_masses(rng: np.random.Generator) -> list[tuple]:
-    """Draw simple cysts (more often) and a solid tumour (seldom): tissue, angle, height, radius, depth, outline."""
+    """Draw simple cysts (more often) and a solid tumour (seldom): tissue, angle, height, radius, depth, outline.
+
+    They lie in front and at the side: behind they would have to push muscles away.
+    """
     masses = []
     for _ in range(rng.choice(3, p=[0.74, 0.18, 0.08])):
         size = float(np.clip(rng.lognormal(np.log(8), 0.5), 3.5, 24))
-        masses.append((Tissue.RENAL_CYST, rng.uniform(1.2, 5.0), rng.uniform(-0.7, 0.7), size, rng.uniform(-0.5, 0.4),
+        masses.append((Tissue.RENAL_CYST, rng.uniform(0.9, 3.3), rng.uniform(-0.7, 0.7), size, rng.uniform(-0.5, 0.4),
                        Wobble(rng, 0.01)))  # fmt: skip
     if rng.random() < 0.07:
         size = float(np.clip(rng.lognormal(np.log(14), 0.35), 8, 26))
-        masses.append((Tissue.RENAL_TUMOUR, rng.uniform(1.3, 4.9), rng.uniform(-0.6, 0.6), size, rng.uniform(-0.4, 0.2),
+        masses.append((Tissue.RENAL_TUMOUR, rng.uniform(0.9, 3.3), rng.uniform(-0.6, 0.6), size, rng.uniform(-0.4, 0.2),
                        Wobble(rng, 0.03)))  # fmt: skip
     return masses
 
