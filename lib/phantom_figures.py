@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from lib.display import window
 from lib.figures import TWO_COLUMNS_MM, axes_mm, paper_style
@@ -70,8 +72,8 @@ def draw_curves(
         left.plot(times, gap, "--", color="0.5", label="cortex - medulla")
         _goshima(left, trigger)
         left.set(xlabel="Time after the start of the injection (s)", ylabel="Enhancement (HU)", xlim=(0, 200))
-        left.set_ylim(-40, 420)
-        left.set_title("A  Median adult; symbols: Goshima 2007, with the range")
+        left.set_ylim(-40, 460)
+        left.set_title("A  Median adult")
         left.legend(ncols=2, loc="upper right")
         shades = plt.get_cmap("viridis")(np.linspace(0, 0.9, len(by_output)))
         for (factor, curve), colour in zip(by_output.items(), shades, strict=True):
@@ -85,7 +87,7 @@ def draw_curves(
 
 
 def _goshima(panel: Axes, trigger: float) -> None:
-    """Mark renal artery, cortex, medulla and their difference as measured after the trigger (middle and range)."""
+    """Mark renal artery, cortex, their difference and medulla as measured after the trigger, with the ranges."""
     for start, stop, low, high, colour in (
         (5, 15, 240, 288, ORGAN_COLOURS["aorta"]), (10, 30, 195, 217, ORGAN_COLOURS["cortex"]),
         (5, 30, 110, 140, "0.5"),
@@ -93,8 +95,9 @@ def _goshima(panel: Axes, trigger: float) -> None:
         middle = (trigger + (start + stop) / 2, (low + high) / 2)
         ranges = {"xerr": (stop - start) / 2, "yerr": (high - low) / 2}
         panel.errorbar(*middle, **ranges, **(PUBLISHED | {"color": colour}))
-    panel.plot(trigger + 55, 145, "s", markersize=3.5, color=ORGAN_COLOURS["medulla"])
-    panel.plot(trigger + 45, 30, "v", markersize=3.5, color="0.5")
+    panel.plot([], [], "o", markersize=2.5, color="black", label="Goshima 2007, range")
+    panel.plot(trigger + 55, 145, "s", markersize=3.5, color=ORGAN_COLOURS["medulla"], label="medulla, Goshima")
+    panel.plot(trigger + 45, 30, "v", markersize=3.5, color="0.5", label="less than this, Goshima")
 
 
 def draw_hu(table: pd.DataFrame) -> Figure:
@@ -134,13 +137,13 @@ def draw_spectra(spectra: pd.DataFrame, published: pd.DataFrame, matches: Mappin
         manufacturer (as in DICOM), kernel, thickness_mm, frequency, power, sd_hu.
     published : DataFrame
         `literature("renal_ct_noise")`.
-    matches : mapping of str to str
-        Published scanner by kernel.
+    matches : mapping of str to sequence of str
+        Published scanners by kernel.
     """
     kernels = list(spectra[["manufacturer", "kernel"]].drop_duplicates().itertuples(index=False))
     top = 1.9  # the legend stands above all curves
     with paper_style():
-        figure, axes = axes_mm(TWO_COLUMNS_MM, 62, 1, len(kernels), sharey=True, squeeze=False)
+        figure, axes = axes_mm(TWO_COLUMNS_MM, 68, 1, len(kernels), sharey=True, squeeze=False, layout="constrained")
         for panel, (manufacturer, kernel) in zip(axes[0], kernels, strict=True):
             mine = spectra[(spectra["manufacturer"] == manufacturer) & (spectra["kernel"] == kernel)]
             shades = plt.get_cmap("viridis")(np.linspace(0, 0.85, mine["thickness_mm"].nunique()))
@@ -148,11 +151,10 @@ def draw_spectra(spectra: pd.DataFrame, published: pd.DataFrame, matches: Mappin
             for (thickness, one), colour in zip(groups, shades, strict=True):
                 label = f"{thickness:g} mm, {one['sd_hu'].iloc[0]:.0f} HU"
                 panel.plot(one["frequency"], one["power"] / one["power"].max(), color=colour, label=label)
-            if kernel in matches:
-                real = published.set_index("scanner").loc[matches[kernel]]
-                span = real["peak_low_per_mm"] - 0.01, real["peak_high_per_mm"] + 0.01
+            for real in published[published["scanner"].isin(matches.get(kernel, ()))].itertuples(index=False):
+                span = real.peak_low_per_mm - 0.01, real.peak_high_per_mm + 0.01
                 panel.axvspan(*span, 0, 1 / top, color="0.85", zorder=0)
-                panel.axvline(real["mean_per_mm"], 0, 1 / top, linestyle=":", color="black")
+                panel.axvline(real.mean_per_mm, 0, 1 / top, linestyle=":", color="black")
             if kernel == "STANDARD":  # GE, 2.5 mm, the one spectrum that was published bin by bin
                 points = [0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5], [0.71, 0.86, 0.86, 1, 0.77, 0.70, 0.32, 0.15]
                 panel.plot(*points, "o", markersize=2.5, color="black")
@@ -161,6 +163,12 @@ def draw_spectra(spectra: pd.DataFrame, published: pd.DataFrame, matches: Mappin
             panel.set_title(f"{make} {kernel}")
             panel.legend(fontsize=6, loc="upper right")
         axes[0, 0].set_ylabel("Noise power / its peak", loc="bottom")
+        key = [
+            Patch(color="0.85", label="public scans: peak"),
+            Line2D([], [], linestyle=":", color="black", label="mean frequency"),
+            Line2D([], [], linestyle="", marker="o", markersize=2.5, color="black", label="spectrum, GE 2.5 mm"),
+        ]
+        figure.legend(handles=key, loc="outside lower center", ncols=3)
     return figure
 
 
@@ -175,9 +183,13 @@ def draw_geometry(measured: pd.DataFrame, published: pd.DataFrame) -> Figure:
         `literature("kidney_geometry")`.
     """
     with paper_style():
-        figure, axes = axes_mm(TWO_COLUMNS_MM, 95, 3, -(-len(published) // 3), squeeze=False)
+        figure, axes = axes_mm(TWO_COLUMNS_MM, 95, 3, len(published) // 3 + 1, squeeze=False)  # one panel for the key
         for panel in axes.flat[len(published) :]:
-            panel.set_visible(False)
+            panel.set_axis_off()
+        key = [Patch(color="#6699cc", label="phantom"), Patch(color="0.88", label="patients, mean ± SD"),
+               Line2D([], [], color="black", linewidth=0.8, label="their mean"),
+               Line2D([], [], color="black", linewidth=0.6, linestyle=":", label="5th, 95th percentile")]  # fmt: skip
+        axes.flat[-1].legend(handles=key, loc="center")
         for panel, row in zip(axes.flat, published.itertuples(index=False), strict=False):
             values = measured[row.quantity]
             panel.hist(values, 14, color="#6699cc")

@@ -179,12 +179,13 @@ sds = spectra.drop_duplicates("patient").groupby(scan)["sd_hu"].agg(["mean", "si
 mean_spectra = mean_spectra.merge(sds["mean"].rename("sd_hu").reset_index(), on=scan)
 
 # %%
-matches = {"Br38f": "Siemens mCT", "STANDARD": "GE LightSpeed VCT", "FC17": "Toshiba Aquilion ONE", "B": "Pancreas-CT"}
+matches = {"Br38f": ["Siemens mCT"], "STANDARD": ["GE LightSpeed VCT", "GE LightSpeed thin"],
+           "FC17": ["Toshiba Aquilion ONE"], "B": ["Pancreas-CT"]}  # fmt: skip
 public = literature("renal_ct_noise").set_index("scanner")
 noise = []
 for (make, kernel, thickness), one in mean_spectra.groupby(scan):
-    name = "GE LightSpeed thin" if (kernel, thickness) == ("STANDARD", 1.25) else matches.get(kernel)
-    real = public.loc[name] if name else pd.Series(dtype=float)
+    real = public.loc[matches.get(kernel, [])].sort_values("thickness_mm", key=lambda mm: (mm - thickness).abs())
+    real = real.iloc[0] if len(real) else pd.Series(dtype=float)
     peak, mean = one.loc[one["power"].idxmax(), "frequency"], mean_frequency(one)
     noise.append({
         "manufacturer": make, "kernel": kernel, "thickness_mm": thickness,
