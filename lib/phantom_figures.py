@@ -128,7 +128,7 @@ def draw_hu(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def draw_spectra(spectra: pd.DataFrame, published: pd.DataFrame, matches: Mapping[str, str]) -> Figure:
+def draw_spectra(spectra: pd.DataFrame, published: pd.DataFrame, matches: Mapping[str, Sequence[str]]) -> Figure:
     """Draw noise power spectra of the liver by kernel and thickness, with the peak and mean frequency of patients.
 
     Parameters

@@ -8,6 +8,7 @@ from lib.phantom.body import Trunk
 from lib.phantom.canvas import Canvas, Grid, Pose
 from lib.phantom.kidneys import draw_kidneys
 from lib.phantom.kinetics import Subject
+from lib.phantom.liver import Liver
 from lib.phantom.tissues import PAINT_TISSUE, PAINTS, Tissue
 from lib.phantom.vessels import Vessels
 
@@ -33,10 +34,11 @@ class Anatomy:
         room = self.trunk.half_width - self.trunk.fat_side - self.trunk.wall
         self.kidneys = draw_kidneys(rng, (subject.height_m / 1.72) ** 0.6, room)
         self._settle_kidneys()
-        self.vessels = Vessels(rng, subject, self.kidneys)
-        self.abdomen = Abdomen(rng, self.trunk, self.vessels)
+        liver = Liver(rng, self.trunk)
+        self.vessels = Vessels(rng, subject, self.kidneys, liver.hilum)
+        self.abdomen = Abdomen(rng, self.trunk, self.vessels, liver)
         self.pose = self._lie(np.radians(np.clip(rng.normal(0, 4), -10, 10)))
-        for arm in self.trunk.arms:  # laid on the table
+        for arm in self.trunk.arms:  # kept out of the table
             arm.y -= self._dip(self.pose.place(arm.outline))
 
     def _settle_kidneys(self) -> None:

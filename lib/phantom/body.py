@@ -155,6 +155,20 @@ class Trunk:
         inner = _inset(outer, thick)
         return skin, outer, inner
 
+    def inward(self, z: float, angle: np.ndarray, depth: np.ndarray) -> np.ndarray:
+        """Return points a depth (mm) inward of the abdominal wall at angles from +x toward the back."""
+        inner = self.contours(z)[2]
+        centre = np.array([0.0, self.centre_y])
+        ray = inner - centre
+        polar = np.unwrap(np.arctan2(ray[:, 1], ray[:, 0]))
+        order = np.mod(angle - polar[0], 2 * np.pi) + polar[0]
+        x = np.interp(order, np.append(polar, polar[0] + 2 * np.pi), np.append(inner[:, 0], inner[0, 0]))
+        y = np.interp(order, np.append(polar, polar[0] + 2 * np.pi), np.append(inner[:, 1], inner[0, 1]))
+        wall = np.stack([x, y], 1)
+        toward = centre - wall
+        length = np.hypot(toward[:, 0], toward[:, 1])[:, None]
+        return wall + toward / length * np.minimum(depth[:, None], 0.86 * length)
+
     def paint_frame(self, canvas: Canvas, z: float) -> None:
         """Paint table, skin and the fat of the belly at height z."""
         skin, outer, _ = self.contours(z)

@@ -12,7 +12,7 @@ from lib.phantom.vessels import Vessels
 _CIRCLE = unit_circle(44)
 _POLAR = np.arctan2(_CIRCLE[:, 1], _CIRCLE[:, 0])
 _STEP = 2.8  # mm between neighbouring spheres of a tube
-_HAUSTRUM = 34.0  # mm from one narrow place of the colon to the next
+_HAUSTRUM = 12  # spheres from one narrow place of the colon to the next
 COLLAPSED = Tissue.BOWEL_WALL  # a filling: none
 
 
@@ -31,16 +31,16 @@ class Gut:
         Share of the height, from the front, that gas fills, from each station to the next.
     wall : float
         Thickness of the wall, mm.
-    folds : tuple of float
-        Distance of the folds of the wall along the path, mm, and how far they reach into the lumen, a share of its
-        radius; they show where the path runs within the plane.
+    folds : tuple of int and float
+        Spheres from one fold of the wall to the next, and how far they reach into the lumen, a share of its radius
+        (0: none); they show where the path runs within the plane.
     haustra : float
         By how much the colon's narrow places are narrower, relative to the radius.
     specks : float array (m, 4), optional
         Gas in stool: place along the path (0 to 1), x and y within the lumen (-1 to 1), relative radius.
     """
 
-    def __init__(self, stations, radius, filling, gas, wall, folds=(np.inf, 0.0), haustra=0.0, specks=()):
+    def __init__(self, stations, radius, filling, gas, wall, folds=(1, 0.0), haustra=0.0, specks=()):
         count = len(stations)
         fine = CubicSpline(np.arange(count), stations)(np.linspace(0, count - 1, 12 * count))
         travelled = np.append(0, np.cumsum(np.hypot.reduce(np.diff(fine, axis=0), axis=1)))
@@ -53,14 +53,14 @@ class Gut:
         empty = self.filling == COLLAPSED
         width = np.interp(place, np.arange(count), radius)
         width = np.convolve(np.pad(width * np.where(empty, 0.55, 1.0), 3, "edge"), np.full(7, 1 / 7), "valid")
-        self.radius = width * (1 - haustra * np.cos(np.pi * along / _HAUSTRUM) ** 2)
+        self.radius = width * (1 - haustra * np.cos(np.pi * np.arange(n) / _HAUSTRUM) ** 2)
         self.lumen = np.where(empty, 0.0, np.maximum(self.radius - wall, 0.0))
         tangent = np.gradient(self.path, axis=0)
         tangent /= np.hypot.reduce(tangent, axis=1)[:, None]
         every, self.fold_depth = folds
-        lies = np.hypot(tangent[:, 0], tangent[:, 1]) > 0.75
-        self.folded = lies & ~empty & (np.diff(np.floor(along / every + 0.5), prepend=-1) > 0)
         self.normal = np.stack([-tangent[:, 1], tangent[:, 0]], axis=1)
+        self.lies = np.hypot.reduce(self.normal, axis=1)  # cosine of the angle between path and plane
+        self.folded = (self.lies > 0.75) & ~empty & (np.arange(n) % every == 0) & (self.fold_depth > 0)
         self.gas = np.asarray(gas, float)[station] * ~empty
         self.pockets = np.append(0, np.flatnonzero(np.diff(self.gas)) + 1)  # where the gas changes
         self.specks = [(int(s * (n - 1)), x, y, size) for s, x, y, size in specks]
@@ -93,11 +93,12 @@ class Gut:
             for k, r in zip(cut, half, strict=True):
                 if self.gas[k] > 0:
                     paint_gas(canvas, self.path[k, :2] + _CIRCLE * (r + 0.2), level[k])
-        for k, r in zip(cut, half, strict=True):
-            if self.folded[k]:
-                for side in (-1, 1):
-                    ends = r * np.array([[1.05], [1 - self.fold_depth]])
-                    canvas.line(self.path[k, :2] + side * ends * self.normal[k], 1.1, Tissue.BOWEL_WALL)
+        for k in cut[self.folded[cut]]:
+            # A tube that lies obliquely is wider in the plane than the disc of its sphere.
+            wide = np.sqrt(self.lumen[k] ** 2 - (self.lies[k] * (self.path[k, 2] - z)) ** 2) / self.lies[k]
+            for ends in (1.05, 1 - self.fold_depth), (-1.05, self.fold_depth - 1):
+                across = wide * np.array(ends)[:, None] * self.normal[k]
+                canvas.line(self.path[k, :2] + across, 1.1, Tissue.BOWEL_WALL)
 
     def _levels(self, down: np.ndarray) -> np.ndarray:
         """Return the height of the fluid along the path, mm toward `down`: one as far as a pocket of gas reaches."""
@@ -196,7 +197,7 @@ class Bowel:
             [sac.outline(sac.centre[2] + u * sac.half[2]) for sac in self.stomach for u in heights]
         )
         self.stomach_gas = rng.uniform(0.08, 0.40)  # share of its height, front to back
-        self.branches = vessels.mesenteric_branches(rng, places[np.concatenate(ways)])
+        self.branches = vessels.mesenteric_branches(rng, places[np.concatenate([*ways, np.empty(0, int)])])
 
     def paint_small(self, canvas: Canvas, z: float) -> None:
         """Paint mesenteric vessels, small bowel and duodenum at height z; loops that touch share a wall."""
@@ -224,7 +225,7 @@ class Bowel:
     def _places(self, rng: np.random.Generator, vessels: Vessels) -> np.ndarray:
         """Draw the places of the small bowel, float (n, 3).
 
-        They are spread evenly in its room, wider apart in a fat belly, and leave the mesenteric root free.
+        They are spread evenly in its room, wider apart in a fat belly, and leave the mesenteric vessels free.
         """
         width, depth, middle = self.width, self.depth, self.trunk.centre_y
         step = rng.uniform(23, 26) + 5 * self.trunk.fat_in_belly
@@ -233,8 +234,9 @@ class Bowel:
         places = places + rng.normal(0, 6, places.shape)
         x, y = np.abs(places[:, 0]), places[:, 1]
         edge = (x / (width - 6)) ** 2.2 + (np.abs(y - middle) / (depth + middle - 4)) ** 2.2
-        root = np.concatenate([vessels.sma.path, vessels.smv.path])
-        clear = cKDTree(root).query(places)[0] > 21
+        clear = np.ones(len(places), bool)
+        for vessel in (vessels.sma, vessels.smv, *vessels.covered):
+            clear &= cKDTree(vessel.path).query(places)[0] > 14 + 2 * vessel.radius.max()
         return places[(edge < 0.88) & clear & ~((y > -48) & (x < 42)) & ~((y > -40) & (x > 36))]
 
     def _small_bowel(self, rng: np.random.Generator, places: np.ndarray, ways: list[np.ndarray]) -> list[Gut]:
@@ -246,7 +248,7 @@ class Bowel:
             filling[kind < 0.30] = COLLAPSED
             gas = np.where(kind > 0.92, 0.15 + 4 * (kind - 0.92), 0.0)
             jejunum = places[walk, 0].mean() > -10
-            folds = (2 * _STEP, 0.32) if jejunum else (5 * _STEP, 0.18)
+            folds = (2, 0.32) if jejunum else (5, 0.18)
             stretches.append(
                 Gut(places[walk], rng.uniform(11, 14.5, count), filling, gas, rng.uniform(1.6, 2.4), folds=folds)
             )
@@ -281,12 +283,12 @@ class Bowel:
         body = Sac(rng, (self.width * 0.36, front, z + 12), half, 0.35, filling, 4.5)
         behind = (self.width * 0.48, 0.55 * front, z + 40)
         fundus = Sac(rng, behind, (rng.uniform(30, 42), rng.uniform(26, 36), 42), 0.9, filling, 4.5)
-        antrum = Sac(rng, (-8, front - 2, z - 18), (34, 17, 22), -0.15, filling, 5.5)
+        antrum = Sac(rng, (-8, front - 10, z - 18), (34, 17, 22), -0.15, filling, 5.5)
         return [antrum, fundus, body]
 
     def _duodenum(self, rng: np.random.Generator, vessels: Vessels) -> Gut:
         """Draw it down the right of the pancreatic head, then across between aorta and mesenteric artery."""
-        low, top = vessels.join[2] - rng.uniform(38, 52), vessels.join[2] + 30
+        low, top = vessels.join[2] - rng.uniform(38, 52), vessels.join[2] + 15
         depth, front = vessels.join[1] + 6, vessels.aorta_centre(low)[1] - vessels.aorta_radius - 8
         down = [(-47 + rng.normal(0, 2), depth, z) for z in np.linspace(top, low + 8, 5)]
         stations = [*down, (-36, 0.5 * (depth + front), low), (-12, front, low), (14, front - 1, low + 5),
@@ -295,7 +297,7 @@ class Bowel:
         kind = rng.random(9)[runs(rng, 9, 0.5)]
         filling = np.where(kind < 0.25, COLLAPSED, Tissue.BOWEL_FLUID)
         gas = np.where((kind > 0.75) & (np.arange(9) < 5), 0.35, 0.0)
-        return Gut(stations, radius, filling, gas, 2.4, folds=(2 * _STEP, 0.22))
+        return Gut(stations, radius, filling, gas, 2.4, folds=(2, 0.22))
 
 
 def walks(places: np.ndarray, start: np.ndarray, reach: float = 46.0) -> list[np.ndarray]:

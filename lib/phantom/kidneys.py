@@ -6,6 +6,8 @@ from lib.phantom.canvas import Canvas, Wobble, grow, ribbon, smooth_open, unit_c
 from lib.phantom.tissues import FASCIA, TUMOUR_NECROSIS, Tissue
 
 _ANGLES = np.arange(72) * (2 * np.pi / 72) - np.pi  # from the hilum, in the plane of the section
+_CIRCLE = unit_circle(40)
+_POLAR = np.arctan2(_CIRCLE[:, 1], _CIRCLE[:, 0])
 MEAN_TILT = (13.0, 21.5)  # of the long axis in the coronal and the sagittal plane, degrees
 
 
@@ -62,7 +64,7 @@ class Kidney:
         self.sinus_wobble = Wobble(rng, 0.10, (2, 3, 4, 5), drift=0.05)
         self.notch = rng.uniform(0.30, 0.48)
         self.pelvis = rng.uniform(0.8, 1.35)
-        self.extrarenal = rng.uniform(0, 1) ** 1.5  # seldom does the pelvis leave the sinus
+        self.extrarenal = rng.uniform(0, 1) ** 1.5  # how far the pelvis reaches out of the sinus
         self._draw_pyramids(rng)
         self.masses = _draw_masses(rng)
         self._lean()
@@ -133,8 +135,8 @@ class Kidney:
         """Return the middle of the pelvis at relative height h, float (9, 2), and half of its width, float (9,), mm."""
         share = np.linspace(0, 1, 9)
         full = np.exp(-(((h + 0.06) / 0.30) ** 4))
-        reach = 0.20 + (0.26 + 0.45 * self.extrarenal) * full * share
-        path = self.place(h, reach * self.half_width, -0.35 * share**2)  # behind the vessels
+        reach = 0.20 + (0.34 + 0.40 * self.extrarenal) * full * share
+        path = self.place(h, reach * self.half_width, -0.12 * share**2)  # behind the vessels
         return path, self.pelvis * full * (1.3 + 3.0 * np.sin(np.pi * share**0.8) ** 1.5)
 
     def place(self, h: float, radius: np.ndarray, angle: np.ndarray) -> np.ndarray:
@@ -169,24 +171,33 @@ class Kidney:
         return inner + opening * (self.radius(h, angle) * 1.06 - inner)
 
     def paint_fascia(self, canvas: Canvas, z: float) -> None:
-        """Paint the renal fascia (Gerota's) at height z; whatever is painted later may cover it."""
+        """Paint the renal fascia (Gerota's) and septa within it; whatever is painted later may cover them."""
         h = (z - self.z) / self.half_height
         if abs(h) < 1.2:
-            inside = 0.75 * h  # it encloses the poles at a distance
-            away = self.fascia + self._fat_round(h)
+            inside = 0.83 * h  # it encloses the poles at a distance
+            away = self.fascia * np.sqrt(1 - (h / 1.2) ** 2) + self._fat_round(h)
             outline = grow(self.place(inside, self.radius(inside, _ANGLES), _ANGLES), away)
             canvas.line(np.roll(outline, len(_ANGLES) // 2, axis=0)[6:-6], 0.7, FASCIA)  # open toward the hilum
+            for angle, share in self.strands:  # septa of the fat between
+                at = np.array([np.pi + 1.7 * angle, np.pi + 1.7 * angle + 0.3])
+                reach = self.radius(inside, at) + np.array([1.0, (0.5 + 0.5 * share) * self.fascia])
+                canvas.line(self.place(inside, reach, at), 0.5, FASCIA)
 
     def paint(self, canvas: Canvas, z: float) -> None:
         """Paint the section at height z, with its masses and a thin layer of fat round it."""
-        h = (z - self.z) / self.half_height
+        h, masses = (z - self.z) / self.half_height, self._masses_at(z)
+        for _, _, contour in masses:
+            canvas.polygon(grow(contour, 2.0), Tissue.VISCERAL_FAT)
         if abs(h) < 0.995:
             outline = self.place(h, self.radius(h, _ANGLES), _ANGLES)
             canvas.polygon(grow(outline, self._fat_round(h)), Tissue.VISCERAL_FAT)
-            self._paint_strands(canvas, h)
             canvas.polygon(outline, Tissue.RENAL_CORTEX)
             self._paint_inside(canvas, h)
-        self._paint_masses(canvas, z)
+        for tissue, radius, contour in masses:
+            canvas.polygon(contour, tissue)
+            if tissue == Tissue.RENAL_TUMOUR and radius > 12:
+                middle = contour.mean(axis=0)
+                canvas.polygon(middle + (contour - middle) * 0.5 + (1.5, -1), TUMOUR_NECROSIS)
 
     def _fat_round(self, h: float) -> np.ndarray:
         """Return the thickness of the perirenal fat that pushes other organs away, mm, at each angle of the section."""
@@ -196,12 +207,6 @@ class Kidney:
             + np.cos(_ANGLES + self.fat[2])
         )
         return 1.2 + 1.1 * np.maximum(waves + 0.8, 0)
-
-    def _paint_strands(self, canvas: Canvas, h: float) -> None:
-        for angle, share in self.strands:  # perirenal septa
-            at = np.array([np.pi + 1.7 * angle, np.pi + 1.7 * angle + 0.3])
-            reach = self.radius(h, at) + np.array([1.0, 6 + 9 * share])
-            canvas.line(self.place(h, reach, at), 0.5, FASCIA)
 
     def _paint_inside(self, canvas: Canvas, h: float) -> None:
         sinus = self.sinus(h, _ANGLES)
@@ -227,10 +232,10 @@ class Kidney:
                 self.place(h, np.append(outer, tip_radius), np.append(arc, angle + tip_half)), Tissue.RENAL_MEDULLA
             )
             papillae.append((k, angle, tip, 1 - u * u))
-        self._paint_collecting_system(canvas, h, papillae)
+        self._paint_collecting_system(canvas, h, papillae, has_sinus)
 
-    def _paint_collecting_system(self, canvas: Canvas, h: float, papillae: list) -> None:
-        """Paint calyces at the papillae, infundibula, and the pelvis, a funnel that opens toward the hilum."""
+    def _paint_collecting_system(self, canvas: Canvas, h: float, papillae: list, has_sinus: bool) -> None:
+        """Paint calyces at the papillae, infundibula, and the pelvis, which narrows into the ureter."""
         self._paint_sinus_vessels(canvas, h)
         hub_radius = 0.26 * self.half_width
         hub = self.place(h, np.array([hub_radius]), np.array([0.0]))[0]
@@ -246,7 +251,7 @@ class Kidney:
                 start = self.place(h, np.array([max(at - 2, 1.0)]), np.array([angle]))[0]
                 bend = 0.5 * (start + hub) + 0.12 * (hub - start)[::-1] * (1, -1)
                 canvas.polygon(ribbon(smooth_open(np.stack([start, bend, hub]), 9), 1.2 * size), Tissue.URINE)
-        if abs(h) < 0.86:  # upper and lower infundibula run along the kidney
+        if has_sinus:  # upper and lower infundibula run along the kidney
             shrink = 1 - 0.35 * abs(h)
             canvas.ellipse(*hub, 3.3 * self.pelvis * shrink, 2.6 * self.pelvis * shrink, Tissue.URINE, 0.6)
         path, half = self._pelvis(h)
@@ -268,21 +273,17 @@ class Kidney:
             bend = angle * np.linspace(0.6, 1.0, 7)
             canvas.polygon(ribbon(self.place(h, reach * polar, bend), half * np.linspace(1, 0.6, 7)), code)
 
-    def _paint_masses(self, canvas: Canvas, z: float) -> None:
+    def _masses_at(self, z: float) -> list[tuple[Tissue, float, np.ndarray]]:
+        """Return tissue, radius in mm and contour of each mass that height z cuts; the last two of its section."""
+        found = []
         for tissue, angle, height, size, depth, lumps in self.masses:
-            centre_z = self.z + height * self.half_height
-            u = (z - centre_z) / size
-            if abs(u) >= 1:
-                continue
-            reach = self.radius(height, np.array([angle])) + size * depth
-            centre = self.place(height, reach, np.array([angle]))[0]
-            circle = unit_circle(40)
-            polar = np.arctan2(circle[:, 1], circle[:, 0])
-            contour = centre + circle * (size * np.sqrt(1 - u * u) * lumps(polar, z))[:, None]
-            canvas.polygon(grow(contour, 2.0), Tissue.VISCERAL_FAT) if depth > 0.2 else None
-            canvas.polygon(contour, tissue)
-            if tissue == Tissue.RENAL_TUMOUR and size > 13 and abs(u) < 0.6:
-                canvas.polygon(centre + (contour - centre) * 0.5 + (1.5, -1), TUMOUR_NECROSIS)
+            u = (z - self.z - height * self.half_height) / size
+            if abs(u) < 1:
+                reach = self.radius(height, np.array([angle])) + size * depth
+                centre = self.place(height, reach, np.array([angle]))[0]
+                radius = size * np.sqrt(1 - u * u)
+                found.append((tissue, radius, centre + _CIRCLE * (radius * lumps(_POLAR, z))[:, None]))
+        return found
 
 
 def _draw_masses(rng: np.random.Generator) -> list[tuple]:

@@ -48,9 +48,18 @@ class Tube:
 
 
 class Vessels:
-    """The great vessels of one patient and their branches to the kidneys and the gut."""
+    """The great vessels of one patient and their branches to the kidneys and the gut.
 
-    def __init__(self, rng: np.random.Generator, subject: Subject, kidneys: tuple[Kidney, Kidney]):
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    subject : Subject
+    kidneys : tuple of Kidney
+    hilum : float array (3,)
+        Where the portal vein enters the liver, mm.
+    """
+
+    def __init__(self, rng: np.random.Generator, subject: Subject, kidneys: tuple[Kidney, Kidney], hilum: np.ndarray):
         male = subject.sex == "M"
         self.aorta_radius = float(np.clip(rng.normal(9.4 if male else 8.2, 0.9) + 0.03 * (subject.age - 60), 6.5, 13))
         self.aorta_x, self.aorta_y = Wave(rng, 2.0), Wave(rng, 1.2)
@@ -64,7 +73,7 @@ class Vessels:
             np.array([k.z for k in kidneys]) + rng.normal(6, 4, 2),
         )
         self.renal = self._renal(rng, kidneys)
-        self.smv, self.sma = self._visceral(rng)
+        self.portal, self.smv, self.sma = self._visceral(rng, hilum)
         self.ureters = [self._ureter(rng, kidney) for kidney in kidneys]
 
     def aorta_centre(self, z: float) -> np.ndarray:
@@ -118,7 +127,7 @@ class Vessels:
             tubes += [Tube([path[-2], hilum - (0, 3, 0), end], [2.6, 2.4, 1.2], Tissue.RENAL_VEIN) for end in ends]
         return tubes
 
-    def _visceral(self, rng: np.random.Generator) -> tuple[Tube, Tube]:
+    def _visceral(self, rng: np.random.Generator, hilum: np.ndarray) -> tuple[Tube, Tube, Tube]:
         root_z = float(self.artery_z.mean() + rng.normal(14, 3))
         aorta = self.aorta_centre(root_z)
         front = aorta[1] - self.aorta_radius
@@ -131,6 +140,12 @@ class Vessels:
         smv = Tube(
             [join, join + (-1, 1, -20), join + (-2, -3, -50), join + (-8, -6, -100)],
             [5.8, 5.2, 4.8, 3.4],
+            Tissue.PORTAL_VEIN,
+        )
+        way = np.append(min(hilum[0], join[0] - 15), hilum[1:]) - join  # to the liver's hilum, always to the right
+        portal = Tube(
+            [join, join + (-9, 0, 0.3 * way[2]), join + 0.6 * way + (0, 3, 0), join + way],
+            [6.2, 6.4, 6.2, 5.0],
             Tissue.PORTAL_VEIN,
         )
         splenic = Tube(
@@ -155,23 +170,19 @@ class Vessels:
             [1.8, 1.7, 1.6, 1.2], Tissue.ARTERY,
         )  # fmt: skip
         self.covered = [splenic, celiac, inferior_vein, inferior_artery]
-        return smv, sma
-
-    def lead_portal_vein(self, hilum: np.ndarray) -> None:
-        """Draw the portal vein from where its roots join to the liver's hilum, float (3,), mm."""
-        way = hilum - self.join
-        path = [self.join, self.join + (-9, 0, 0.3 * way[2]), self.join + 0.6 * way + (0, 3, 0), hilum]
-        self.portal = Tube(path, [6.2, 6.4, 6.2, 5.0], Tissue.PORTAL_VEIN)
+        return portal, smv, sma
 
     def _ureter(self, rng: np.random.Generator, kidney: Kidney) -> Tube:
         start, side = kidney.outlet(), kidney.side
+        lip = kidney.place(-0.3, np.array([1.1 * kidney.half_width]), np.array([-0.12]))[0]
         path = [
             start,
-            (side * 43, -13, start[2] - 22),
-            (side * (37 + rng.normal(0, 2)), -16, start[2] - 55),
-            (side * 33, -19, start[2] - 110),
+            np.append(lip, start[2] - 5),
+            (side * np.clip(side * lip[0] - 2, 38, 46), -13, start[2] - 22),
+            (side * (40 + rng.normal(0, 2)), -16, start[2] - 55),
+            (side * 37, -19, start[2] - 110),
         ]
-        return Tube(path, np.array([2.3, 1.7, 1.5, 1.5]) * rng.uniform(0.85, 1.25), URETER)
+        return Tube(path, np.array([2.3, 2.0, 1.7, 1.5, 1.5]) * rng.uniform(0.85, 1.25), URETER)
 
     def paint_covered(self, canvas: Canvas, z: float) -> None:
         """Paint splenic and inferior mesenteric vessels at height z, which stomach, spleen and colon may cover."""
