@@ -316,7 +316,8 @@ for name, figure in drawn.items():
 # are round tubes that share a wall where they touch, while real ones flatten against each other; only folds that stand
 # across the plane are drawn, and the stomach is three sacs. The liver has no caudate lobe and few vessels near its
 # surface; the vena cava is round, psoas and back muscles are plain shapes. Trunks carry no clothing, wires or creases;
-# nobody has fluid in the belly, a hernia, metal, lung bases or a missing organ. Arms turn with the trunk.
+# nobody has fluid in the belly, a hernia, metal, lung bases or a missing organ. Arms turn with the trunk and hang
+# beside the table, and a ureter may touch the vena cava.
 #
 # **Image.** Streaks are horizontal noise: the dark bands between arms and spine of the first real slice are beam
 # hardening, which is not simulated, nor is the oblique grain of the second. Iterative reconstruction makes noise depend
