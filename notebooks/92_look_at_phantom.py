@@ -329,7 +329,8 @@ for name, figure in drawn.items():
 # mends it at the price of the corticomedullary phase. Hepatic veins are thick enough to be measured on a few series
 # only; without blur they are 10 HU too bright in the corticomedullary phase, 30 too dark after it and 20 too bright in
 # the pyelographic one, since they fill too slowly once they have begun. The vena cava is 15 HU too dark in the
-# corticomedullary and in the nephrographic phase. Renal veins that are cut lengthwise hold fat.
+# corticomedullary and in the nephrographic phase. Renal veins lie in the plane: in thick slices their measured core
+# holds fat.
 #
 # **Kinetics.** Well-mixed vessels smear the bolus: five seconds after the trigger Goshima's artery stands at 240 HU and
 # the phantom's, with his protocol, near 200. The cortex then peaks 25 HU too high, and the medulla lags by 25 HU. Where
