@@ -109,21 +109,22 @@ def draw_hu(table: pd.DataFrame) -> Figure:
         As `lib.phantom_measures.compare_hu` returns it.
     """
     tissues = list(dict.fromkeys(table["tissue"]))
-    wide = table.pivot_table(index="tissue", columns="phase", values=["in_sd", "difference"], dropna=False)
+    wide = table.pivot_table(index="tissue", columns="phase", values=["in_sd", "difference", "n"], dropna=False)
     with paper_style():
         figure, panel = axes_mm(120, 8 + 7.2 * len(tissues))
         values = wide["in_sd"].loc[tissues, list(PHASES)].to_numpy()
         shown = panel.imshow(values, cmap="RdBu_r", vmin=-2, vmax=2, aspect="auto")
         texts = wide["difference"].loc[tissues, list(PHASES)].to_numpy()
+        few = wide["n"].loc[tissues, list(PHASES)].to_numpy() < 10
         for (row, column), text in np.ndenumerate(texts):
             colour = "white" if abs(values[row, column]) > 1.2 else "black"
-            label = "-" if np.isnan(text) else f"{round(text):+d}"
+            label = "-" if np.isnan(text) else f"({round(text):+d})" if few[row, column] else f"{round(text):+d}"
             panel.text(column, row, label, ha="center", va="center", color=colour)
         panel.set_xticks(range(len(PHASES)), [PHASE_TITLES[phase] for phase in PHASES])
         panel.set_yticks(range(len(tissues)), tissues)
         panel.tick_params(length=0)
         panel.spines[:].set_visible(False)
-        panel.set_title("Phantom - patients (HU)")
+        panel.set_title("Phantom - patients (HU); in brackets: fewer than 10 series")
         figure.colorbar(shown, label="Difference (SD between patients)", shrink=0.8)
     return figure
 

@@ -34,6 +34,7 @@ import pandas as pd
 
 from lib.cohort import Cohort, slice_weights
 from lib.networks import phase_net
+from lib.paper import PHASES
 from lib.provenance import atomic_path, begin, require, write_sidecar
 from lib.training import Schedule, Slices, native_precision, predict, train
 
@@ -76,6 +77,9 @@ standardisation = slices.standardise(image_size, channels)
 rows = {split: part for split, part in slices.slices.groupby("split")}
 print(standardisation)
 print({split: len(part) for split, part in rows.items()})
+for split, part in rows.items():
+    if missing := sorted(set(PHASES) - set(part["phase"])):
+        print(f"Warning: no slice of {split} shows {', '.join(missing)}: more patients are needed.")
 
 # %% [markdown]
 # Every phase counts the same in the loss, and within a phase every patient does, however many slices there are. The

@@ -55,7 +55,7 @@ display(pd.read_csv(source.parent / "slices.csv").round(3))
 # (cells of 2 x 2 voxels) to the deepest (32 x 32).
 
 # %%
-rows = [map_row("grad_cam", layer, f"Layer {LAYER_TITLES[layer]}") for layer in LAYERS]
+rows = [map_row("grad_cam", layer, f"Grad-CAM, {LAYER_TITLES[layer]}") for layer in LAYERS]
 figure = draw_maps(saved, rows, cmap=cmap, opacity=opacity, how=upsampling)
 files = save_figure(figure, figures / "fig3")
 write_sidecar(files[0], notebook="09_fig3_grad_cam_layers", parameters=shown, inputs=(source,))

@@ -53,7 +53,7 @@ display(pd.read_csv(source.parent / "slices.csv").round(3))
 # (cells of 2 x 2 voxels) to the deepest (32 x 32).
 
 # %%
-rows = [map_row("sam", layer, f"Layer {LAYER_TITLES[layer]}") for layer in LAYERS]
+rows = [map_row("sam", layer, f"SAM, {LAYER_TITLES[layer]}") for layer in LAYERS]
 figure = draw_maps(saved, rows, cmap=cmap, opacity=opacity, how=upsampling)
 files = save_figure(figure, figures / "fig4")
 write_sidecar(files[0], notebook="10_fig4_sam_layers", parameters=shown, inputs=(source,))

@@ -16,7 +16,7 @@
 # |---|---|
 # | **reads** | `cohort/` with `tissues.zarr`, the truth; the network and its predictions of 02_train_network |
 # | **writes** | tables `anatomy.csv`, `anatomy_{focus,sign,tissues,contrasts}.csv`; figures `anatomy`, `anatomy_sign` |
-# | **takes** | 35 ms a slice at 256 x 256 on two cores, batch by batch |
+# | **takes** | 35 ms a slice at 256 x 256 on two cores, ranking included, batch by batch |
 #
 # A share means little by itself: half of an image is air, and liver, muscle and fat fill most of the body. So each
 # share stands beside the tissue's share of the image; their ratio, the *enrichment*, is 1 for a map that is blind to
@@ -73,7 +73,7 @@ chosen.groupby("phase").agg(slices=("slice", "size"), patients=("patient", "nuni
 # ## Measure
 #
 # Each map is brought to the image's size without interpolation and ranked by absolute value, air included, as in the
-# masking experiment. Of ties at the boundary, a random choice is expected to take its part, and that is what counts.
+# masking experiment. Ties at the boundary count by the fraction of them that fits.
 
 # %%
 attributor = Attributor(keras.models.load_model(model_file), LAYERS, score=score)

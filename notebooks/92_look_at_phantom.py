@@ -15,10 +15,12 @@
 # | | |
 # |---|---|
 # | **reads** | the phantom's `dicom/truth.csv` and `cohort/` of 01_prepare_cohort; published measurements in `lib/` |
-# | **writes** | `tables/phantom_hu.csv`, `phantom_geometry.csv`, `phantom_noise.csv`; figures `phantom_*` |
+# | **writes** | `tables/phantom_{hu,geometry,noise,label_ceiling}.csv`; figures `phantom_*` |
 # | **takes** | about a minute on one core, most of it for the kidneys and the noise |
 
 # %%
+from dataclasses import replace
+
 from IPython.display import display
 import numpy as np
 import pandas as pd
@@ -27,7 +29,7 @@ from lib.body import body_mask
 from lib.cohort import Cohort
 from lib.dicom import find_series, read_volume
 from lib.figures import save_figure
-from lib.labels import hashed_id
+from lib.labels import hashed_id, read_labels
 from lib.paper import PHASE_TITLES, PHASES
 from lib.phantom.examination import Examination
 from lib.phantom.kinetics import Enhancement, Injection, Subject
@@ -44,7 +46,7 @@ cohort: str = "runs/quick/cohort"  # made by 01_prepare_cohort
 key: str = "philbrick2018"  # of the keyed hash that named the cohort's series
 tables: str = "runs/quick/tables"  # where the tables go
 figures: str = "runs/quick/figures"  # where the figures go
-real_ct: str = ""  # folder of real CT slices to lay beside; empty: none
+real_ct: str = ""  # folder of real CT to lay beside, with labels.csv for the phases; empty: none
 shown: int = 4  # patients whose phases are shown
 kidney_patients: int = 100  # whose kidneys are measured
 noise_patients: int = 40  # who are scanned again for the noise
@@ -96,17 +98,24 @@ drawn["phantom_phases"]
 # ## Enhancement over time
 #
 # The median adult of the cohort (81 kg, 38 g of iodine in 30 s), against what Goshima et al. (Eur J Radiol 2007;63:420)
-# measured in 128 patients after a trigger at +50 HU in the aorta. Symbols: renal artery 240 to 288 HU (red), cortex 195
-# to 217 HU (dark red), cortex less medulla 110 to 140 HU, then less than 30 HU from 45 s on (grey), medulla 145 HU at
-# 55 s (pink square). A flow phantom with a short injection peaked at 291, 365 and 420 HU for 5.6, 4.2 and 2.8 L/min.
+# measured in 128 patients. They counted from a trigger at +50 HU in the aorta, the figure counts from the injection:
+# their times stand at the trigger's time, printed below, plus their own. Symbols: renal artery 240 to 288 HU (red, to
+# be held against the aorta), cortex 195 to 217 HU (dark red), cortex less medulla 110 to 140 HU, then less than 30 HU
+# from 45 s after the trigger on (grey), medulla 145 HU 55 s after it (pink square). In B lower output means a later and
+# higher peak; a flow phantom with a 20-s injection (Kidoh 2017) peaked at 291, 365 and 420 HU for 5.6, 4.2 and 2.8
+# L/min.
 
 # %%
 times = np.arange(0, 240, 0.5)
-adult, injection = Subject("M", 60, 1.72, 81.0, 1.0, 0.87), Injection(38.0, 350.0, 38000 / 350 / 30)
+adult = Subject("M", age=60, height_m=1.72, weight_kg=81, renal_factor=0.87)
+injection = Injection(iodine_g=38, concentration=350, rate=38000 / 350 / 30)
 model = Enhancement(adult, injection)
 curves = {organ: model.at(times, organ) for organ in model.curves}
 trigger = float(times[np.argmax(curves["aorta"] > 50)])
-outputs = {f: Subject("M", 60, 1.72, 81.0, f, 0.87) for f in (0.6, 0.8, 1.0, 1.2, 1.4)}
+print(
+    f"trigger {trigger:g} s after the start of the injection; expected output {adult.cardiac_output * 0.06:.1f} L/min"
+)
+outputs = {f: replace(adult, output_factor=f) for f in (0.6, 0.8, 1.0, 1.2, 1.4)}
 by_output = {f: Enhancement(subject, injection).at(times, "aorta") for f, subject in outputs.items()}
 drawn["phantom_curves"] = draw_curves(times, curves, trigger, by_output)
 drawn["phantom_curves"]
@@ -126,7 +135,7 @@ def after_trigger(model):
     return [*values, np.interp(45, at, gap), np.interp(55, at, medulla), at[np.argmax((gap < 30) & (at > 30))]]
 
 
-goshima = Enhancement(Subject("M", 60, 1.65, 62.0, 1.0, 0.87), Injection(37.2, 300.0, 4.0))
+goshima = Enhancement(replace(adult, height_m=1.65, weight_kg=62), Injection(37.2, concentration=300, rate=4))
 measure = ["renal artery at 10 s (HU)", "cortex, peak (HU)", "peak of the cortex (s)", "cortex - medulla at 20 s (HU)",
            "cortex - medulla at 45 s (HU)", "medulla at 55 s (HU)", "cortex - medulla below 30 HU (s)"]  # fmt: skip
 after = {"Goshima 2007": ["240-288", "195-217", 25, "110-140", "< 30", 145, "45"],
@@ -225,30 +234,34 @@ drawn["phantom_kidneys"]
 #
 # ## Beside real slices
 #
-# Slices of the same phase at the same window: public, de-identified CT (COVID-19-NY-SBU, Pancreas-CT; The Cancer
-# Imaging Archive). Their phases were read from the images.
+# The middle slice of up to four real series and phantom slices of the same phase, at the same window. `labels.csv`
+# tells the phases; those of four public slices (COVID-19-NY-SBU, Pancreas-CT; The Cancer Imaging Archive), which the
+# last section speaks of, were read from the images.
 
 # %%
-real_phases = {"A027284": "noncon", "A062055": "cm-neph", "A058062": "neph", "PANCREAS_0001": "cm-neph"}
-real = {}
-if real_ct and resolve(real_ct).is_dir():
-    for item in find_series(resolve(real_ct))[0]:
-        volume = read_volume(item)
-        hu_image = volume.hu[0].astype(np.float32)
-        real[item.patient] = np.where(body_mask(hu_image, volume.spacing_mm[2]), hu_image, np.nan)
-names = [name for name in real_phases if name in real]
-print(f"{len(names)} real slices" if names else f"no real slices in {real_ct!r}: nothing to lay beside")
+read_from_image = {"A027284": "noncon", "A062055": "cm-neph", "A058062": "neph", "PANCREAS_0001": "cm-neph"}
+found = find_series(resolve(real_ct))[0] if real_ct and resolve(real_ct).is_dir() else []
+told = resolve(real_ct) / "labels.csv"
+labels = read_labels(told, {item.uid for item in found}) if found and told.exists() else None
+real, real_phases = [], []
+for item in found[:4]:
+    volume = read_volume(item)
+    hu_image = volume.hu[len(volume.hu) // 2].astype(np.float32)
+    real.append(np.where(body_mask(hu_image, volume.spacing_mm[2]), hu_image, np.nan))
+    known = labels is not None and item.uid in labels.index
+    real_phases.append(labels.loc[item.uid, "phase"] if known else read_from_image.get(item.patient))
+print(f"{len(real)} real slices" if real else f"no real CT in {real_ct!r}: nothing to lay beside")
 
 # %%
-if names:
+if real:
     once = nearest[~nearest["patient"].isin(most)].drop_duplicates("patient")  # nobody twice
     taken = {phase: iter(once[once["phase"] == phase].index) for phase in PHASES}
-    pairs = {"Real": [real[name] for name in names]}
+    pairs = {"Real": real}
     for number in range(2):
-        picks = [next(taken[real_phases[name]], None) for name in names]
+        picks = [next(taken[phase], None) if phase else None for phase in real_phases]
         images = [None if pick is None else prepared.read_hu(prepared.slices.loc[[pick]])[0] for pick in picks]
         pairs[f"Phantom {number + 1}"] = images
-    drawn["phantom_beside_real"] = draw_images(pairs, [PHASE_TITLES[real_phases[name]] for name in names])
+    drawn["phantom_beside_real"] = draw_images(pairs, [PHASE_TITLES.get(phase, "not told") for phase in real_phases])
 drawn.get("phantom_beside_real")
 
 # %% [markdown]
@@ -274,10 +287,10 @@ counts.reindex(index=PHASES, columns=PHASES, fill_value=0)
 # an index of medulla against cortex (60 %), hepatic veins against aorta (20 %) and liver against spleen (20 %), each
 # ratio squared. A network that learns such labels *must* look there. So on the phantom, with the reader's labels,
 #
-# - **true by construction**: that maps mark kidney, renal vessels, aorta and vena cava (C46, C49, C56); the signs of
-#   C48 (unenhanced wants dark vessels, CM a bright cortex and a dark medulla); that urine decides on the excretory
-#   phase;
-# - **open**: which map is more specific, at which layer, SAM against Grad-CAM (C50 to C55 and later); whether voting
+# - **true by construction**, at least in part (claims as numbered in 17_compare_with_paper): that maps mark kidney,
+#   renal vessels, aorta and vena cava (C46, C49, C55, C56) and the cortex (C47); the signs of C48 (unenhanced wants
+#   dark vessels, CM a bright cortex and a dark medulla); that urine decides on the excretory phase;
+# - **open**: which map is more specific, at which layer, SAM against Grad-CAM (C50 to C54 and later); whether voting
 #   helps; that errors fall into neighbouring phases, within the ceiling above.
 #
 # With the scan time as label nothing in the rule names an organ: every organ enhances with time, and which one tells
@@ -320,7 +333,7 @@ for name, figure in drawn.items():
 # beside the table, and a ureter may touch the vena cava.
 #
 # **Image.** Streaks are horizontal noise: the dark bands between arms and spine of the first real slice are beam
-# hardening, which is not simulated, nor is the oblique grain of the second. Iterative reconstruction makes noise depend
+# hardening, which is not simulated, nor is the oblique grain of the third. Iterative reconstruction makes noise depend
 # on the local contrast; here it is stationary but for its size. Thin slices are sharper and noisier for every make
 # alike, though only one make's were measured. Edges of organs are sharper than breathing leaves them.
 #
