@@ -18,7 +18,7 @@
 # | **takes** | on two CPU cores about 150 slices a second at 256 x 256, 25 at 512 x 512 |
 #
 # The parameters below are the **paper's recipe**, hours on two cores. The quick profile shortens it: 256 x 256 pixels
-# instead of 512 x 512, He initialisation, batches of 8, and a rate that rises to 1e-3 and falls to zero within 18
+# instead of 512 x 512, He initialisation, batches of 8, and a rate that rises to 1e-3 and falls to zero within 12
 # epochs, instead of 1e-4 with plateaus; where the processor has bfloat16, it computes in it. Which of both ran is in
 # the injected parameters and in `history.csv`.
 #

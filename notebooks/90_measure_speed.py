@@ -19,7 +19,7 @@
 # | **takes** | about 7 minutes on two CPU cores with tf-keras-vis and captum, 3 without |
 #
 # All contenders are called in turn in one process, round after round, and each round's times are divided by that
-# round's plain gradient, so that a machine that is busy for a while is busy for all. The other backends:
+# round's plain gradient, so that whatever else runs weighs on all alike. The other backends:
 # `KERAS_BACKEND=jax`, or `torch`, before the notebook starts. A peer that is not installed is left out and named.
 
 # %%

@@ -127,7 +127,7 @@ def test_a_profile_takes_nothing_from_another(finished):
     ],
 )
 def test_a_variant_of_quick_changes_what_it_says_and_nothing_else(finished, profile, changes):
-    changes |= {'"max_epochs": 18': '"max_epochs": 12', f"runs/{profile}": "runs/quick"}
+    changes = changes | {'"max_epochs": 18': '"max_epochs": 12', f"runs/{profile}": "runs/quick"}
     commands = {}
     for name in ("quick", profile):
         told = snakemake(finished, "--dry-run", "--printshellcmds", "--quiet", "host", profile=name).stdout
