@@ -9,7 +9,7 @@ from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.tree import DecisionTreeClassifier
 
 from lib.cohort import Cohort, slice_weights
-from lib.inference import RESAMPLES, bootstrap_interval, resample_clusters
+from lib.patient_statistics import RESAMPLES, bootstrap_interval, resample_clusters
 from lib.metrics import confusion, macro, phase_table
 from lib.paper import PHASES
 

@@ -29,7 +29,7 @@ import pandas as pd
 from lib.cohort import Cohort
 from lib.labels import secret_key
 from lib.paper import PHASES
-from lib.phantom.study import PHANTOM_KEY, plan_cohort, write_cohort
+from lib.phantom.cohort import PHANTOM_KEY, plan_cohort, write_cohort
 from lib.preparation import prepare_cohort
 from lib.provenance import begin, resolve
 

@@ -27,7 +27,7 @@ import keras
 import pandas as pd
 
 from lib.cohort import Cohort, Standardisation
-from lib.figures import draw_confusions, draw_training_and_roc, save_figure
+from lib.figures.maps import draw_confusions, draw_training_and_roc, save_figure
 from lib.metrics import (
     adjacent_errors,
     auc_table,

@@ -35,7 +35,7 @@ from lib.attribution import Attributor
 from lib.cohort import Cohort, Standardisation
 from lib.paper import LAYERS, PHASES
 from lib.provenance import atomic_path, require, resolve, write_sidecar
-from lib.selection import representative_slices
+from lib.slice_choice import representative_slices
 
 # %% tags=["parameters"]
 cohort: str = "runs/quick/cohort"  # made by 01_prepare_cohort

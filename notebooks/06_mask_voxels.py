@@ -37,7 +37,7 @@ from lib.cohort import Cohort, Standardisation
 from lib.masking import mask_cohort
 from lib.paper import LAYERS, PHASES
 from lib.provenance import atomic_path, begin, file_hash, require, resolve, write_sidecar
-from lib.selection import slices_to_mask
+from lib.slice_choice import slices_to_mask
 
 # %% tags=["parameters"]
 cohort: str = "runs/quick/cohort"  # made by 01_prepare_cohort

@@ -25,10 +25,10 @@
 from IPython.display import display
 import pandas as pd
 
-from lib.claims_maps import map_claims
-from lib.figures import draw_maps, map_row, read_maps, save_figure
-from lib.inference import Finding
-from lib.map_measures import describe_maps
+from lib.claims.maps import map_claims
+from lib.figures.maps import draw_maps, map_row, read_maps, save_figure
+from lib.patient_statistics import Finding
+from lib.saved_maps import describe_maps
 from lib.paper import LAYER_TITLES, LAYERS
 from lib.provenance import atomic_path, require, resolve, write_sidecar
 

@@ -25,8 +25,8 @@
 from IPython.display import display
 import pandas as pd
 
-from lib.figures import draw_maps, map_row, read_maps, save_figure
-from lib.map_measures import describe_maps
+from lib.figures.maps import draw_maps, map_row, read_maps, save_figure
+from lib.saved_maps import describe_maps
 from lib.paper import LAYER_TITLES, LAYERS
 from lib.provenance import atomic_path, require, resolve, write_sidecar
 

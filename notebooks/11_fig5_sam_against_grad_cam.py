@@ -25,13 +25,13 @@ from IPython.display import display
 import numpy as np
 import pandas as pd
 
-from lib.bars import draw_layer_comparison
-from lib.claims_maps import masking_claims
-from lib.figures import save_figure
-from lib.inference import Finding
+from lib.figures.bars import draw_layer_comparison
+from lib.claims.maps import masking_claims
+from lib.figures.maps import save_figure
+from lib.patient_statistics import Finding
 from lib.paper import LAYERS
 from lib.provenance import atomic_path, require, resolve, write_sidecar
-from lib.statistics import paired_tests, read_masking, slice_means, summarise
+from lib.masking_tests import paired_tests, read_masking, slice_means, summarise
 
 # %% tags=["parameters"]
 masking: str = "runs/quick/masking"  # made by 06_mask_voxels

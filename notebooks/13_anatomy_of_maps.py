@@ -29,17 +29,17 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from lib.anatomy import group_codes, measure_anatomy, summarise_shares, summarise_signs, with_truth
-from lib.anatomy_contrasts import contrast_maps, contrast_tissues
-from lib.anatomy_figures import draw_anatomy, draw_signs
+from lib.tissue_shares import group_codes, measure_anatomy, summarise_shares, summarise_signs, with_truth
+from lib.tissue_contrasts import contrast_maps, contrast_tissues
+from lib.figures.tissues import draw_anatomy, draw_signs
 from lib.attribution import Attributor
-from lib.claims_anatomy import contrast_claims, sign_claims, tissue_claims
+from lib.claims.tissues import contrast_claims, sign_claims, tissue_claims
 from lib.cohort import Cohort, Standardisation
-from lib.figures import save_figure
-from lib.inference import Finding, verdict
+from lib.figures.maps import save_figure
+from lib.patient_statistics import Finding, verdict
 from lib.paper import LAYERS, PHASES
 from lib.provenance import atomic_path, require, resolve, write_sidecar
-from lib.selection import slices_to_mask
+from lib.slice_choice import slices_to_mask
 
 # %% tags=["parameters"]
 cohort: str = "runs/quick/cohort"  # made by 01_prepare_cohort

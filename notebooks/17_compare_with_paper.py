@@ -55,7 +55,7 @@ from IPython.display import Markdown, display
 import numpy as np
 import pandas as pd
 
-from lib.claims import VERDICTS, compare_with_paper, find, of_phantoms, sources, to_markdown
+from lib.claims.table import VERDICTS, compare_with_paper, find, of_phantoms, sources, to_markdown
 from lib.provenance import atomic_path, require, resolve, write_sidecar
 
 # %% tags=["parameters"]

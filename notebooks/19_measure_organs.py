@@ -27,9 +27,9 @@ import numpy as np
 import pandas as pd
 from sklearn.tree import export_text
 
-from lib.anatomy import with_truth
+from lib.tissue_shares import with_truth
 from lib.cohort import Cohort
-from lib.figures import draw_confusions, save_figure
+from lib.figures.maps import draw_confusions, save_figure
 from lib.metrics import adjacent_errors, confusion
 from lib.organ_baseline import compare_rulers, fit_rulers, measure_organs
 from lib.paper import PHASES

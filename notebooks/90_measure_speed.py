@@ -31,7 +31,7 @@ import numpy as np
 import pandas as pd
 
 from lib import speed
-from lib.figures import axes_mm, save_figure
+from lib.figures.maps import axes_mm, save_figure
 from lib.provenance import atomic_path, resolve, write_sidecar
 
 # %% tags=["parameters"]

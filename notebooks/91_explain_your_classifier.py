@@ -29,7 +29,7 @@ from keras import layers
 from sklearn.datasets import load_digits
 
 from lib.attribution import Attributor
-from lib.figures import axes_mm, save_figure
+from lib.figures.maps import axes_mm, save_figure
 from lib.masking import mask_cohort, upsample
 from lib.provenance import atomic_path, resolve, write_sidecar
 

@@ -25,17 +25,17 @@ from IPython.display import display
 import numpy as np
 import pandas as pd
 
-from lib.body import body_mask
+from lib.body_mask import body_mask
 from lib.cohort import Cohort
-from lib.dicom import find_series, read_volume
-from lib.figures import save_figure
+from lib.dicom.series import find_series, read_volume
+from lib.figures.maps import save_figure
 from lib.labels import hashed_id, read_labels
 from lib.paper import PHASE_TITLES, PHASES
-from lib.phantom.examination import Examination
+from lib.phantom.study import Examination
 from lib.phantom.kinetics import Enhancement, Injection, Subject
-from lib.phantom.reader import TURNS, label_ceiling, phase_by_time
-from lib.phantom_figures import draw_curves, draw_geometry, draw_hu, draw_images, draw_spectra
-from lib.phantom_measures import (
+from lib.phantom.labelling_reader import TURNS, label_ceiling, phase_by_time
+from lib.figures.phantom import draw_curves, draw_geometry, draw_hu, draw_images, draw_spectra
+from lib.phantom.measures import (
     compare_hu, kidney_geometry, kidney_masks, literature, mean_frequency, measure_tissues, noise_power, scan_liver
 )  # fmt: skip
 from lib.provenance import atomic_path, require, resolve, write_sidecar

@@ -9,13 +9,13 @@ import pytest
 import zarr
 from sklearn.metrics import roc_auc_score
 
-from lib.claims import VERDICTS, compare_with_paper, find, of_phantoms, sources, to_markdown
-from lib.claims_cohort import cohort_claims, network_claims, read_architecture, receptive_fields
-from lib.claims_maps import map_claims, masking_claims
-from lib.claims_prediction import _figures, prediction_claims, resampled_auc
-from lib.figures import Maps
-from lib.inference import Finding, resample_clusters
-from lib.map_measures import half_mass, signed_extremes, top_share
+from lib.claims.table import VERDICTS, compare_with_paper, find, of_phantoms, sources, to_markdown
+from lib.claims.cohort import cohort_claims, network_claims, read_architecture, receptive_fields
+from lib.claims.maps import map_claims, masking_claims
+from lib.claims.prediction import _figures, prediction_claims, resampled_auc
+from lib.figures.maps import Maps
+from lib.patient_statistics import Finding, resample_clusters
+from lib.saved_maps import half_mass, signed_extremes, top_share
 from lib.metrics import auc_table, confusion, expand, headline
 from lib.paper import FINAL_MAPS, LAYERS, PHASE_TITLES, PHASES, published
 from lib.phantom.tissues import Tissue

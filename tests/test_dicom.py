@@ -18,8 +18,8 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from lib.dicom import find_segmentations, find_series, read_slices, read_volume
-from lib.dicom_headers import DicomError
+from lib.dicom.series import find_segmentations, find_series, read_slices, read_volume
+from lib.dicom.headers import DicomError
 
 
 def only(folder):
@@ -499,7 +499,7 @@ def test_secondary_capture_with_full_geometry_is_read(write_series, tmp_path):
 
 
 def test_many_headers_in_two_processes(write_series, tmp_path, monkeypatch):
-    monkeypatch.setattr("lib.dicom.MANY_FILES", 10)
+    monkeypatch.setattr("lib.dicom.series.MANY_FILES", 10)
     uid = write_series(z=tuple(range(130)), hu=np.zeros((8, 8), np.int16))
     series, rejected = find_series(tmp_path, processes=2)
     assert [s.uid for s in series] == [uid]

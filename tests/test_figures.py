@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from matplotlib.text import Text
 
-from lib.bars import draw_bars, draw_layer_comparison, draw_layers, draw_specificity
-from lib.display import overlay, rank_order, scaled, to_range, window
-from lib.figures import (
+from lib.figures.bars import draw_bars, draw_layer_comparison, draw_layers, draw_specificity
+from lib.figures.display import overlay, rank_order, scaled, to_range, window
+from lib.figures.maps import (
     STYLE,
     MapRow,
     Maps,

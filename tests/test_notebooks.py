@@ -60,4 +60,4 @@ def test_the_first_cell_is_a_title_with_the_number(script):
 @pytest.mark.parametrize("number", COMPUTING)
 def test_computing_notebooks_draw_nothing_with_the_figures_module(number):
     (script,) = (path for path in SCRIPTS if path.stem.startswith(number))
-    assert "lib/figures.py" not in {str(path) for path in modules_used(script)}
+    assert "lib/figures/maps.py" not in {str(path) for path in modules_used(script)}

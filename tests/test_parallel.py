@@ -28,7 +28,7 @@ if __name__ == "__main__":
 """
 PHANTOM = """
 import sys
-from lib.phantom.study import write_cohort
+from lib.phantom.cohort import write_cohort
 
 if __name__ == "__main__":
     write_cohort(sys.argv[1], [(f"P{n}", n, 1, True) for n in range(40)], processes=2, matrix=64)

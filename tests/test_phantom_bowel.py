@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from lib.phantom.anatomy import Anatomy
+from lib.phantom.patient import Anatomy
 from lib.phantom.bowel import COLLAPSED, Gut, paint_gas, runs, walks
 from lib.phantom.canvas import Canvas, Grid, unit_circle
 from lib.phantom.liver import draw_liver_vessels

@@ -6,9 +6,9 @@ import pytest
 from scipy import ndimage
 
 from lib.paper import PHASES
-from lib.phantom.anatomy import Anatomy
+from lib.phantom.patient import Anatomy
 from lib.phantom.physiology import draw_subject
-from lib.phantom_measures import (
+from lib.phantom.measures import (
     compare_hu,
     find_patches,
     kidney_geometry,

@@ -52,7 +52,7 @@ def test_a_sidecar_says_what_made_a_file(tmp_path):
 def test_modules_are_followed_through_imports():
     used = {str(path) for path in modules_used(ROOT / "notebooks/02_train_network.py")}
     assert {"lib/training.py", "lib/cohort.py", "lib/paper.py", "lib/provenance.py"} <= used
-    assert "lib/figures.py" not in used
+    assert "lib/figures/maps.py" not in used
 
 
 def test_interrupted_work_is_kept_only_if_it_is_the_same(tmp_path, capsys):

@@ -78,7 +78,7 @@ def test_nothing_runs_twice(finished):
 
 
 def test_editing_the_figures_module_redraws_and_retrains_nothing(finished):
-    module = finished / "lib/figures.py"
+    module = finished / "lib/figures/maps.py"
     before = module.stat()
     text = module.read_text()
     try:

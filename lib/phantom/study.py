@@ -1,187 +1,201 @@
-"""A patient's examination and a cohort of them, written as the DICOM that a hospital would send."""
+"""One patient's examination: its phases, its series, and what is true of each."""
 
-import csv
-from functools import partial
+import zlib
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
+from pydicom.dataset import Dataset
 
-from lib.labels import split_of
-from lib.parallel import in_parallel
-from lib.phantom.examination import LABELS, Examination
-from lib.provenance import atomic_path, resolve
+from lib.phantom.patient import Anatomy
+from lib.phantom.objects import SeriesWriter, draw_syntax, uid, write_segmentations
+from lib.phantom.physiology import Physiology
+from lib.phantom.labelling_reader import draw_phases, draw_scan_time, phase_by_time, read_phase
+from lib.phantom.scanner import Protocol, Scanner, draw_protocol, sharper
+from lib.phantom.texture import Texture
+from lib.phantom.tissues import Tissue
 
-PHANTOM_KEY = "philbrick2018"  # public: everybody's phantom patients have the same ids and the same split
+LABELS = ("series_uid", "phase", "kidney_bottom_mm", "kidney_top_mm")
+# Tissues whose noise-free HU at the series' voltage go into truth.csv as <name>_hu.
+MEASURED = {
+    "aorta": Tissue.AORTA,
+    "renal_artery": Tissue.ARTERY,
+    "renal_vein": Tissue.RENAL_VEIN,
+    "vena_cava": Tissue.VENA_CAVA,
+    "portal_vein": Tissue.PORTAL_VEIN,
+    "hepatic_vein": Tissue.HEPATIC_VEIN,
+    "cortex": Tissue.RENAL_CORTEX,
+    "medulla": Tissue.RENAL_MEDULLA,
+    "urine": Tissue.URINE,
+    "liver": Tissue.LIVER,
+    "spleen": Tissue.SPLEEN,
+    "pancreas": Tissue.PANCREAS,
+    "muscle": Tissue.MUSCLE,
+    "bowel_wall": Tissue.BOWEL_WALL,
+}
+PROTOCOL_COLUMNS = ("manufacturer", "kernel", "kvp", "thickness_mm", "spacing_mm", "fov_mm")
 
 
-def write_patient(
-    folder: str | Path,
-    patient_id: str,
-    *,
-    seed: int,
-    slices: int,
-    contiguous: bool,
-    labelling: str = "reader",
-    reader_error: float = 0.035,
-    matrix: int = 512,
-    phases: list[str] | None = None,
-) -> list[dict]:
-    """Write one patient's examination.
+class Examination:
+    """A patient drawn from a seed; each part has a generator of its own, so that one does not disturb another.
 
     Parameters
     ----------
-    folder : path
-        The cohort's folder; files go to `<folder>/<patient_id>/<study>/<series>/`.
     patient_id : str
     seed : int
-        All that is random about this patient follows from it.
     slices : int
         Slices a series.
     contiguous : bool
-        True for neighbouring slices that cover the middle of the kidneys, False for slices spread over them.
-    labelling : {"reader", "scan_time"}
-        Whether a series is labelled from what the image shows, or by the time after injection.
-    reader_error : float
-        SD of the reader's error (`lib.phantom.reader.read_phase`).
+        Neighbouring slices, or slices spread over the kidneys.
     matrix : int
         Rows and columns.
-    phases : list of str, optional
-        Phases the examination is meant to show; drawn (one to five) by default.
-
-    Returns
-    -------
-    list of dict
-        One row a series: series_uid, phase, kidney_bottom_mm, kidney_top_mm, and what is true of it.
-
-    Raises
-    ------
-    ValueError
-        If `labelling` is unknown or `slices` is less than one.
     """
-    if labelling not in ("reader", "scan_time"):
-        raise ValueError(f"labelling is {labelling!r}; expected 'reader' or 'scan_time'.")
-    if slices < 1:
-        raise ValueError(f"slices is {slices}; a series needs at least 1.")
-    target = resolve(folder) / patient_id
-    with atomic_path(target) as temporary:
-        study = Examination(patient_id, seed, slices, contiguous, matrix)
-        rows = study.write(temporary, phases, labelling, reader_error)
-        made_from = _settings(seed, slices, contiguous, labelling, reader_error, matrix)
-        rows = [row | made_from for row in rows]
-        _write_rows(temporary / "truth.csv", rows)
-    return rows
+
+    def __init__(self, patient_id: str, seed: int, slices: int, contiguous: bool, matrix: int):
+        self.patient_id, self.seed, self.matrix = patient_id, seed, matrix
+        self.slices, self.contiguous = slices, contiguous
+        self.physiology = Physiology(self._rng("physiology"))
+        self.anatomy = Anatomy(self._rng("anatomy"), self.physiology.subject)
+        self.protocol = draw_protocol(self._rng("protocol"), self.anatomy)
+
+    def _rng(self, *names: object) -> np.random.Generator:
+        key = [zlib.crc32(str(name).encode()) for name in names]
+        return np.random.default_rng([self.seed, *key])
+
+    def write(self, folder: Path, phases: list[str] | None, labelling: str, reader_error: float) -> list[dict]:
+        """Write all series under `folder` and return one row of labels and truth for each (`write_patient`)."""
+        rng = self._rng("study")
+        phases = draw_phases(rng) if phases is None else phases
+        study = self._study(rng)
+        table_mm = float(np.round(rng.uniform(-250, 250), 1))
+        start = rng.uniform(8, 17) * 3600
+        syntax = draw_syntax(rng)
+        rows, number = [], 1
+        for k, phase in enumerate(phases):
+            scan = self._rng("scan", phase)
+            time = draw_scan_time(scan, phase)
+            label = read_phase(self.physiology, time, scan, reader_error)
+            label = phase_by_time(time) if labelling == "scan_time" else label
+            again = scan.random() < 0.08
+            for copy_ in range(1 + again):
+                number += 1
+                protocol = sharper(self.protocol) if copy_ else self.protocol
+                row = self._write_series(folder, study, protocol, phase, time, number, table_mm, start, syntax, copy_)
+                row.update(
+                    phase=label, label=label, intended_phase=phase, true_phase=read_phase(self.physiology, time), scan=k
+                )
+                rows.append({name: row[name] for name in (*LABELS, *(n for n in row if n not in LABELS))})
+        return rows
+
+    def _study(self, rng: np.random.Generator) -> Dataset:
+        subject, study = self.physiology.subject, Dataset()
+        day, born = rng.integers(0, 365 * 6), int(subject.age * 365.25)
+        date = np.datetime64("2012-01-01") + day
+        study.SpecificCharacterSet = "ISO_IR 100"
+        study.PatientName, study.PatientID, study.PatientSex = (
+            f"PHANTOM^{self.patient_id}",
+            self.patient_id,
+            subject.sex,
+        )
+        study.PatientBirthDate = str(date - born).replace("-", "")
+        study.PatientAge = f"{int(subject.age):03d}Y"
+        study.PatientSize, study.PatientWeight = f"{subject.height_m:.2f}", f"{subject.weight_kg:.1f}"
+        study.StudyInstanceUID = uid(self.patient_id, self.seed, "study")
+        study.FrameOfReferenceUID = uid(self.patient_id, self.seed, "frame")
+        study.StudyDate, study.StudyTime = str(date).replace("-", ""), "080000.000000"
+        study.StudyID, study.AccessionNumber, study.ReferringPhysicianName = "1", f"{self.seed % 10**8:08d}", ""
+        study.StudyDescription = "CT ABDOMEN"
+        return study
+
+    def _write_series(
+        self,
+        folder: Path,
+        study: Dataset,
+        protocol: Protocol,
+        phase: str,
+        time: float | None,
+        number: int,
+        table_mm: float,
+        start: float,
+        syntax: str,
+        copy_: int,
+    ) -> dict:
+        breath = float(np.clip(self._rng("breath", phase).normal(0, 3), -8, 8))
+        texture = Texture(self._rng("texture"), time)
+        scanner = Scanner(protocol, self.anatomy, self.matrix)
+        series_uid = uid(self.patient_id, self.seed, phase, copy_)
+        grid, spacing = scanner.grid, protocol.spacing_mm
+        position = (grid.left_mm + grid.pixel_mm / 2, grid.top_mm + grid.pixel_mm / 2)
+        clock = start + (time if time is not None else -240.0)
+        target, contrast = (
+            folder / "ST0001" / f"SE{number:04d}",
+            None if time is None else (start, self.physiology.injection),
+        )
+        writer = SeriesWriter(
+            target, study, protocol, series_uid, number, self.matrix, position, clock, contrast, syntax
+        )
+        base = self.physiology.hounsfield(time, protocol.kvp)
+
+        def hounsfield(z: float) -> np.ndarray:
+            hu = base.copy()
+            share = self.anatomy.vessels.share_renal(z - breath)
+            hu[Tissue.VENA_CAVA] = self.physiology.vena_cava(time, protocol.kvp, share)
+            return hu
+
+        def noise(index: int) -> np.random.Generator:
+            return self._rng("noise", phase, index)
+
+        bottom, top = (edge + breath for edge in self.anatomy.kidney_extent)
+        steps = slice_steps(self._rng("slices", phase), bottom, top, spacing, self.slices, self.contiguous)
+        first = round((top + 60) / spacing)  # scans run from the head down
+        tissues = np.zeros((len(steps), self.matrix, self.matrix), np.uint8)
+        for k, step in enumerate(steps):
+            hu, tissues[k] = scanner.image(int(step), hounsfield, noise, breath, texture)
+            writer.write(hu, step * spacing + table_mm, first - int(step))
+        write_segmentations(folder / "ST0001", writer.datasets, tissues, 1000 + 2 * number)
+        subject = self.physiology.subject
+        return {
+            "series_uid": series_uid,
+            "kidney_bottom_mm": round(bottom + table_mm, 2),
+            "kidney_top_mm": round(top + table_mm, 2),
+            "patient": self.patient_id,
+            "scan_time_s": "" if time is None else round(time, 2),
+            "reconstruction": copy_,
+            **{f"{name}_hu": round(float(base[tissue]), 1) for name, tissue in MEASURED.items()},
+            **{name: getattr(protocol, name) for name in PROTOCOL_COLUMNS},
+            "noise_hu": round(protocol.noise_hu, 2),
+            "age": round(subject.age, 1),
+            "sex": subject.sex,
+            "weight_kg": round(subject.weight_kg, 1),
+            "output_factor": round(subject.output_factor, 3),
+        }
 
 
-def plan_cohort(
-    patients: int, *, slices: int, test_slices: int, seed: int, test_seed: int, key: str
-) -> list[tuple[str, int, int, bool]]:
-    """Return the patients of a cohort, as `write_cohort` takes them.
+def slice_steps(
+    rng: np.random.Generator, bottom: float, top: float, spacing: float, slices: int, contiguous: bool
+) -> np.ndarray:
+    """Choose the slices of a series on the scan's grid, whose heights are multiples of the spacing.
 
     Parameters
     ----------
-    patients : int
-    slices, test_slices : int
-        Slices a series: spread over the kidneys for training and validation, neighbours for test patients.
-    seed, test_seed : int
-        Test patients are drawn from a seed of their own.
-    key : str
-        Of the split, as in `lib.labels.split_of`.
+    rng : numpy.random.Generator
+    bottom, top : float
+        Extent of the kidneys, mm.
+    spacing : float
+        Distance of neighbouring slices, mm.
+    slices : int
+    contiguous : bool
+        True: neighbours from a random start, the middle of the kidneys among them. False: one in each of `slices` equal
+        parts of the central 80 % of the extent, at random within it.
 
     Returns
     -------
-    list of (patient_id, seed, slices, contiguous)
-        No two patients have the same seed.
+    int array (slices,)
+        Ascending; height = step * spacing.
     """
-    plan = []
-    for number in range(patients):
-        patient = f"PHANTOM{number:05d}"
-        test = split_of(patient, key) == "test"
-        entropy = np.random.SeedSequence([test_seed if test else seed, test, number])
-        plan.append((patient, int(entropy.generate_state(1, np.uint64)[0] >> 1), test_slices if test else slices, test))
-    return plan
-
-
-def write_cohort(
-    folder: str | Path,
-    patients: list[tuple[str, int, int, bool]],
-    *,
-    processes: int = 2,
-    labelling: str = "reader",
-    reader_error: float = 0.035,
-    matrix: int = 512,
-) -> Path:
-    """Write a cohort, patients in parallel; what is there already is kept.
-
-    Parameters
-    ----------
-    folder : path
-    patients : list of (patient_id, seed, slices, contiguous)
-    processes : int
-        The files do not depend on it.
-    labelling, reader_error, matrix
-        As in `write_patient`.
-
-    Returns
-    -------
-    Path
-        labels.csv (series_uid, phase, kidney_bottom_mm, kidney_top_mm); truth.csv lies beside it.
-
-    Raises
-    ------
-    ValueError
-        If a patient_id comes twice, or a patient that is there already was written with other settings.
-    """
-    folder = resolve(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    names = [patient[0] for patient in patients]
-    if len(set(names)) != len(names):
-        raise ValueError("patients holds a patient_id twice; each needs one of its own.")
-    settings = {"labelling": labelling, "reader_error": reader_error, "matrix": matrix}
-    for patient_id, *drawn in patients:
-        _check_written(folder / patient_id, _settings(*drawn, **settings))
-    waiting = [patient for patient in patients if not (folder / patient[0]).exists()]
-    done = len(patients) - len(waiting)
-    with tqdm(total=len(patients), initial=done, desc="phantom", unit="patient") as bar:
-        for _ in in_parallel(partial(_write_one, folder, settings), waiting, processes):
-            bar.update()
-    rows = []
-    for name in names:
-        with open(folder / name / "truth.csv", newline="") as file:
-            rows += list(csv.DictReader(file))
-    _write_rows(folder / "truth.csv", rows)
-    _write_rows(folder / "labels.csv", [{name: row[name] for name in LABELS} for row in rows])
-    return folder / "labels.csv"
-
-
-def _write_one(folder: Path, settings: dict, patient: tuple[str, int, int, bool]) -> None:
-    patient_id, seed, slices, contiguous = patient
-    write_patient(folder, patient_id, seed=seed, slices=slices, contiguous=contiguous, **settings)
-
-
-def _settings(seed: int, slices: int, contiguous: bool, labelling: str, reader_error: float, matrix: int) -> dict:
-    """Return what a patient's files follow from, as truth.csv records it."""
-    return {"seed": seed, "slices": slices, "contiguous": int(contiguous), "labelling": labelling,
-            "reader_error": reader_error, "matrix": matrix}  # fmt: skip
-
-
-def _check_written(folder: Path, settings: dict) -> None:
-    if not folder.exists():
-        return
-    with open(folder / "truth.csv", newline="") as file:
-        row = next(csv.DictReader(file))
-    for name, value in settings.items():
-        if row[name] != str(value):
-            raise ValueError(
-                f"{folder} was written with {name}={row[name]}, but {name}={value} is asked for now: "
-                "remove the folder, or write this cohort elsewhere."
-            )
-
-
-def _write_rows(path: Path, rows: list[dict]) -> None:
-    with atomic_path(path) as temporary:
-        temporary.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+    if contiguous:
+        return round((bottom + top) / 2 / spacing) - int(rng.integers(0, slices)) + np.arange(slices)
+    share = 0.10 + 0.80 * (np.arange(slices) + rng.random(slices)) / slices
+    steps = np.round((bottom + share * (top - bottom)) / spacing).astype(int)
+    for k in range(1, slices):  # thick slices: no two at one height
+        steps[k] = max(steps[k], steps[k - 1] + 1)
+    return steps

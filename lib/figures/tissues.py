@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lib.figures import PHASE_COLOURS, TWO_COLUMNS_MM, axes_mm, inches, paper_style
+from lib.figures.maps import PHASE_COLOURS, TWO_COLUMNS_MM, axes_mm, inches, paper_style
 from lib.paper import LAYER_TITLES, METHOD_TITLES, PHASE_TITLES, PHASES
 
 COLOURS = {  # one hue a family: kidney, arteries, veins, organs, frame, rest
@@ -34,7 +34,7 @@ def draw_anatomy(anatomy: pd.DataFrame) -> Figure:
     Parameters
     ----------
     anatomy : DataFrame
-        As `lib.anatomy.summarise_shares` returns it. B averages over the phases.
+        As `lib.tissue_shares.summarise_shares` returns it. B averages over the phases.
     """
     maps = list(anatomy[["method", "layer"]].drop_duplicates().itertuples(index=False, name=None))
     tissues = list(anatomy["tissue"].drop_duplicates())
@@ -66,7 +66,7 @@ def draw_signs(signs: pd.DataFrame) -> Figure:
     Parameters
     ----------
     signs : DataFrame
-        As `lib.anatomy.summarise_signs` returns it.
+        As `lib.tissue_shares.summarise_signs` returns it.
     """
     tissues = list(signs["tissue"].drop_duplicates())
     with paper_style():

@@ -6,7 +6,7 @@ import pytest
 
 from lib.paper import PHASES
 from lib.phantom.physiology import Physiology
-from lib.phantom.reader import (
+from lib.phantom.labelling_reader import (
     INDEX_AT_TURN,
     TURNS,
     draw_phases,

@@ -12,7 +12,7 @@ import pandas as pd
 import seaborn
 from matplotlib.figure import Figure
 
-from lib.display import overlay, scaled, window
+from lib.figures.display import overlay, scaled, window
 from lib.paper import METHOD_TITLES, PHASE_TITLES, PHASES
 from lib.provenance import atomic_path, resolve
 from lib.voxels import upsample

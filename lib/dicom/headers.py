@@ -19,7 +19,7 @@ from pydicom.uid import (
     MediaStorageDirectoryStorage,
 )
 
-from lib.dicom_pixels import missing_pixels
+from lib.dicom.pixels import missing_pixels
 
 CT_CLASSES = {"1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"}
 SEG_CLASSES = {"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"}

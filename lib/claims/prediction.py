@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from lib.inference import Finding, bootstrap_interval, resample_clusters, verdict
+from lib.patient_statistics import Finding, bootstrap_interval, resample_clusters, verdict
 from lib.metrics import adjacent_errors, auc_table, confusion, headline, phase_table
 from lib.paper import PHASE_TITLES, PHASES, published
 from lib.voting import vote_volumes
@@ -174,7 +174,7 @@ def resampled_auc(scores: np.ndarray, positive: np.ndarray, patients: np.ndarray
     patients : int array (n,)
         Codes from 0.
     weights : array (resamples, patients)
-        How often each patient was drawn, see `lib.inference.resample_clusters`.
+        How often each patient was drawn, see `lib.patient_statistics.resample_clusters`.
 
     Returns
     -------

@@ -14,8 +14,8 @@ from pydicom import dcmread
 from pydicom.pixels import pixel_array
 from tqdm import tqdm
 
-from lib.dicom_headers import PARTS, CTSlice, DicomError, Segmentation, Unusable, lenient, read_header, with_syntax
-from lib.dicom_pixels import hounsfield
+from lib.dicom.headers import PARTS, CTSlice, DicomError, Segmentation, Unusable, lenient, read_header, with_syntax
+from lib.dicom.pixels import hounsfield
 from lib.parallel import in_parallel
 
 SAME_Z = 0.01  # mm: slices closer than this are at the same place

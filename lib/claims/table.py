@@ -7,15 +7,15 @@ import numpy as np
 import pandas as pd
 import zarr
 
-from lib.claims_anatomy import contrast_claims, sign_claims, tissue_claims
-from lib.claims_cohort import cohort_claims, network_claims
-from lib.claims_maps import map_claims, masking_claims
-from lib.claims_prediction import prediction_claims
-from lib.figures import read_maps
-from lib.inference import Finding
+from lib.claims.tissues import contrast_claims, sign_claims, tissue_claims
+from lib.claims.cohort import cohort_claims, network_claims
+from lib.claims.maps import map_claims, masking_claims
+from lib.claims.prediction import prediction_claims
+from lib.figures.maps import read_maps
+from lib.patient_statistics import Finding
 from lib.paper import published
 from lib.provenance import resolve
-from lib.statistics import read_masking, slice_means
+from lib.masking_tests import read_masking, slice_means
 
 VERDICTS = (
     *("reproduced", "direction only", "not reproduced", "undecided"),
@@ -73,7 +73,7 @@ def find(
     rng : numpy.random.Generator
         For intervals by resampling patients, on predictions; the others have their own.
     reading : dict, optional
-        Reading of the masking, see `lib.statistics.read_masking`; the paper's by default.
+        Reading of the masking, see `lib.masking_tests.read_masking`; the paper's by default.
     """
     folder = path.parent
     if stage == "cohort":

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib.inference import Finding
+from lib.patient_statistics import Finding
 from lib.paper import PHASE_TITLES, PHASES
 
 PAPER_SIZE = 512  # pixels, to which the paper's shift of 5 refers

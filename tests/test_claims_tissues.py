@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.anatomy_contrasts import AGAINST, MAP_PAIRS
-from lib.claims import compare_with_paper, find, sources
-from lib.claims_anatomy import contrast_claims, sign_claims, tissue_claims
+from lib.tissue_contrasts import AGAINST, MAP_PAIRS
+from lib.claims.table import compare_with_paper, find, sources
+from lib.claims.tissues import contrast_claims, sign_claims, tissue_claims
 from lib.paper import FINAL_MAPS, LAYERS, PHASES
 
 MAPS = (*FINAL_MAPS, *(("sam", layer) for layer in LAYERS[:3]))

@@ -9,9 +9,9 @@ from scipy import fft, ndimage
 
 from lib.cohort import Cohort
 from lib.paper import PHASES
-from lib.phantom.anatomy import Anatomy
+from lib.phantom.patient import Anatomy
 from lib.phantom.canvas import Canvas, Grid
-from lib.phantom.examination import Examination
+from lib.phantom.study import Examination
 from lib.phantom.scanner import Scanner
 from lib.phantom.texture import Texture
 from lib.phantom.tissues import KIDNEY_TISSUES, Tissue

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from lib.display import window
-from lib.figures import TWO_COLUMNS_MM, axes_mm, paper_style
+from lib.figures.display import window
+from lib.figures.maps import TWO_COLUMNS_MM, axes_mm, paper_style
 from lib.paper import PHASE_TITLES, PHASES
 
 ORGAN_COLOURS = {"aorta": "#cc3311", "cortex": "#882255", "medulla": "#cc6677", "renal_vein": "#004488",
@@ -106,7 +106,7 @@ def draw_hu(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        As `lib.phantom_measures.compare_hu` returns it.
+        As `lib.phantom.measures.compare_hu` returns it.
     """
     tissues = list(dict.fromkeys(table["tissue"]))
     wide = table.pivot_table(index="tissue", columns="phase", values=["in_sd", "difference", "n"], dropna=False)

@@ -1,4 +1,4 @@
-"""Bars of relative probability, as in Figs 2, 5 and 6; tables come from lib.statistics, nothing is computed here."""
+"""Bars of relative probability, as in Figs 2, 5 and 6; tables come from lib.masking_tests, nothing is computed here."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from lib.figures import TWO_COLUMNS_MM, axes_mm, inches, paper_style
+from lib.figures.maps import TWO_COLUMNS_MM, axes_mm, inches, paper_style
 from lib.paper import LAYER_TITLES, METHOD_TITLES, PHASE_TITLES, PHASES
 
 LEVEL_LABEL = "Relative probability (%)"

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from lib.anatomy import MAP, NAMES, OUTSIDE, SLICE
-from lib.inference import RESAMPLES, bootstrap_interval, cluster_interval, resample_clusters
+from lib.tissue_shares import MAP, NAMES, OUTSIDE, SLICE
+from lib.patient_statistics import RESAMPLES, bootstrap_interval, cluster_interval, resample_clusters
 from lib.paper import PHASES
 
 BODY = tuple(name for name in NAMES if name != OUTSIDE)
 KIDNEY = ("kidney cortex", "kidney medulla", "urine in the pelvis", "kidney sinus, cyst, tumour")
 VESSELS = ("aorta", "arteries and renal veins", "vena cava")
-SETS = {  # what the paper names, as groups of `lib.anatomy.GROUPS`
+SETS = {  # what the paper names, as groups of `lib.tissue_shares.GROUPS`
     "kidney": KIDNEY,
     "vessels": VESSELS,
     "kidney and vessels": (*KIDNEY, *VESSELS),
@@ -55,7 +55,7 @@ def contrast_tissues(
     Parameters
     ----------
     shares : DataFrame
-        As from `lib.anatomy.measure_anatomy`, the rows of the method "image" among them.
+        As from `lib.tissue_shares.measure_anatomy`, the rows of the method "image" among them.
     rng : numpy.random.Generator
         For 95 % intervals that resample patients.
     against : sequence of (str, str)
@@ -108,7 +108,7 @@ def contrast_maps(
     shares, rng, resamples
         As in :func:`contrast_tissues`.
     pairs : sequence of (measure, (method, layer), (method, layer))
-        The measure is "half_mass", one of `lib.anatomy.NAMES` or one of SETS (share of the highest voxels). Pairs
+        The measure is "half_mass", one of `lib.tissue_shares.NAMES` or one of SETS (share of the highest voxels). Pairs
         with a map that was not measured are left out.
 
     Returns

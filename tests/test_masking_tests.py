@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lib.inference import cluster_interval, compare, verdict
+from lib.patient_statistics import cluster_interval, compare, verdict
 from lib.paper import PHASES
-from lib.statistics import letters, level_tests, paired_tests, read_masking, slice_means, summarise
+from lib.masking_tests import letters, level_tests, paired_tests, read_masking, slice_means, summarise
 
 SALIENCY, CAM, SAM = ("saliency", "input"), ("cam", "conv6"), ("sam", "conv2b")
 

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from lib.paper import PHASES
-from lib.selection import eligible_slices, representative_slices, slices_to_mask
+from lib.slice_choice import eligible_slices, representative_slices, slices_to_mask
 
 
 @pytest.fixture

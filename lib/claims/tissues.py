@@ -1,15 +1,15 @@
 """The paper's claims about where maps lie, tested on the tables of 13_anatomy_of_maps (needs a truth of the tissues).
 
 A claim of several parts gets the verdict of its weakest part, and every part is told. A part goes phase by phase, by
-the rule of `lib.inference.verdict`; of several maps or layers that it is about, the closest to no difference counts.
+the rule of `lib.patient_statistics.verdict`; of several maps or layers that it is about, the closest to no difference counts.
 """
 
 import numpy as np
 import pandas as pd
 
-from lib.anatomy import EXPECTED_SIGN
-from lib.anatomy_contrasts import DEEP
-from lib.inference import Finding, verdict
+from lib.tissue_shares import EXPECTED_SIGN
+from lib.tissue_contrasts import DEEP
+from lib.patient_statistics import Finding, verdict
 from lib.paper import FINAL_MAPS, LAYER_TITLES, LAYERS, PHASE_TITLES, PHASES
 
 SALIENCY, GUIDED, CAM, GRAD_CAM = FINAL_MAPS
@@ -25,7 +25,7 @@ def tissue_claims(tissues: pd.DataFrame) -> list[Finding]:
     Parameters
     ----------
     tissues : DataFrame
-        `tables/anatomy_tissues.csv`, see `lib.anatomy_contrasts.contrast_tissues`. Without a map that a claim is about,
+        `tables/anatomy_tissues.csv`, see `lib.tissue_contrasts.contrast_tissues`. Without a map that a claim is about,
         there is no finding on it.
 
     Notes
@@ -69,7 +69,7 @@ def contrast_claims(contrasts: pd.DataFrame) -> list[Finding]:
     Parameters
     ----------
     contrasts : DataFrame
-        `tables/anatomy_contrasts.csv`, see `lib.anatomy_contrasts.contrast_maps`. Without a map that a claim is about,
+        `tables/anatomy_contrasts.csv`, see `lib.tissue_contrasts.contrast_maps`. Without a map that a claim is about,
         there is no finding on it.
 
     Notes
@@ -106,7 +106,7 @@ def sign_claims(signs: pd.DataFrame) -> list[Finding]:
     Parameters
     ----------
     signs : DataFrame
-        `tables/anatomy_sign.csv`, see `lib.anatomy.summarise_signs`.
+        `tables/anatomy_sign.csv`, see `lib.tissue_shares.summarise_signs`.
 
     Notes
     -----

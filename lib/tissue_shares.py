@@ -7,8 +7,8 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from lib.cohort import Cohort, Standardisation
-from lib.inference import RESAMPLES, cluster_interval, compare
-from lib.map_measures import half_mass
+from lib.patient_statistics import RESAMPLES, cluster_interval, compare
+from lib.saved_maps import half_mass
 from lib.paper import PHASES
 from lib.voxels import Selection, upsample, voxel_count, voxel_magnitude
 
@@ -71,7 +71,7 @@ def group_codes(tissues: Mapping[str, int]) -> np.ndarray:
     unknown = [name for name in tissues if plain[name] not in group_of]
     if unknown:
         raise ValueError(
-            f"tissues {unknown} belong to no group: add each to one of {list(GROUPS)} in GROUPS of lib/anatomy.py."
+            f"tissues {unknown} belong to no group: add each to one of {list(GROUPS)} in GROUPS of lib/tissue_shares.py."
         )
     table = np.full(256, NAMES.index(OUTSIDE), np.uint8)
     for name, code in tissues.items():
@@ -158,7 +158,7 @@ def measure_anatomy(
     Yields
     ------
     shares : DataFrame
-        One row a slice and map: SLICE, `method`, `layer`, `half_mass` (see `lib.map_measures.half_mass`), and a column
+        One row a slice and map: SLICE, `method`, `layer`, `half_mass` (see `lib.saved_maps.half_mass`), and a column
         for each of NAMES that holds its share of the map's highest voxels. The method "image" holds the groups' shares
         of the image.
     signs : DataFrame

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from lib.display import rank_order
+from lib.figures.display import rank_order
 from lib.paper import LAYERS
 from lib.voxels import upsample
 
@@ -57,7 +57,7 @@ def describe_maps(maps) -> pd.DataFrame:
 
     Parameters
     ----------
-    maps : lib.figures.Maps
+    maps : lib.figures.maps.Maps
         As read from `maps.npz`.
 
     Returns

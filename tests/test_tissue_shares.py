@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import zarr
 
-from lib.anatomy import (
+from lib.tissue_shares import (
     GROUPS,
     NAMES,
     group_codes,
@@ -15,7 +15,7 @@ from lib.anatomy import (
     top_shares,
     with_truth,
 )
-from lib.anatomy_figures import COLOURS
+from lib.figures.tissues import COLOURS
 from lib.cohort import Cohort, Standardisation
 from lib.phantom.tissues import Tissue
 from lib.resampling import OUTSIDE
@@ -81,7 +81,7 @@ def test_every_tissue_of_the_phantom_has_a_group_and_every_group_a_colour():
 
 
 def test_an_unknown_tissue_is_named_and_no_truth_says_so():
-    with pytest.raises(ValueError, match=r"tissues \['Thymus'\] belong to no group.*lib/anatomy.py"):
+    with pytest.raises(ValueError, match=r"tissues \['Thymus'\] belong to no group.*lib/tissue_shares.py"):
         group_codes({"Liver": 1, "Thymus": 2})
     with pytest.raises(ValueError, match=r"no truth of the tissues.*DICOM SEG"):
         group_codes({})

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib.inference import RESAMPLES, compare
+from lib.patient_statistics import RESAMPLES, compare
 from lib.paper import PHASES
 
 KEYS = ["method", "layer", "region", "phase"]
@@ -123,7 +123,7 @@ def level_tests(
     Returns
     -------
     DataFrame
-        `method`, `layer`, `region`, `phase`, then as :func:`lib.inference.compare` returns it, then `p_bonferroni`.
+        `method`, `layer`, `region`, `phase`, then as :func:`lib.patient_statistics.compare` returns it, then `p_bonferroni`.
     """
     rows = []
     for group, bar in means.groupby(KEYS, observed=True, sort=True):
@@ -159,7 +159,7 @@ def paired_tests(
     -------
     DataFrame
         One row a pair and phase: `phase`, `method`, `layer`, `other_method`, `other_layer`, then as
-        :func:`lib.inference.compare` returns it (of the difference, in points), then `p_bonferroni`. Slices that only
+        :func:`lib.patient_statistics.compare` returns it (of the difference, in points), then `p_bonferroni`. Slices that only
         one of the two has are left out.
 
     Raises

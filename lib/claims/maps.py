@@ -6,10 +6,10 @@ from zlib import crc32
 import numpy as np
 import pandas as pd
 
-from lib.inference import Finding, compare, verdict
-from lib.map_measures import describe_maps, signed_extremes
+from lib.patient_statistics import Finding, compare, verdict
+from lib.saved_maps import describe_maps, signed_extremes
 from lib.paper import FINAL_MAPS, LAYER_TITLES, LAYERS, METHOD_TITLES, PHASE_TITLES, PHASES
-from lib.statistics import ALPHA, level_tests, paired_tests
+from lib.masking_tests import ALPHA, level_tests, paired_tests
 
 SALIENCY, GUIDED, CAM, GRAD_CAM = FINAL_MAPS
 SHALLOW, DEEP = LAYERS[:3], LAYERS[3:]
@@ -23,7 +23,7 @@ def masking_claims(means: pd.DataFrame) -> list[Finding]:
     Parameters
     ----------
     means : DataFrame
-        Relative probabilities as from `lib.statistics.slice_means`.
+        Relative probabilities as from `lib.masking_tests.slice_means`.
 
     Returns
     -------
@@ -68,7 +68,7 @@ def map_claims(maps) -> list[Finding]:
 
     Parameters
     ----------
-    maps : lib.figures.Maps
+    maps : lib.figures.maps.Maps
         One slice a phase: enough to look at, too few to decide, so that no verdict on a difference exceeds "direction
         only". Maps of series without phases give no finding. C48 needs the truth of the tissues: that the
         highest |saliency| is extreme is true of any map whose signs are balanced.

@@ -1,0 +1,187 @@
+"""A patient's examination and a cohort of them, written as the DICOM that a hospital would send."""
+
+import csv
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from lib.labels import split_of
+from lib.parallel import in_parallel
+from lib.phantom.study import LABELS, Examination
+from lib.provenance import atomic_path, resolve
+
+PHANTOM_KEY = "philbrick2018"  # public: everybody's phantom patients have the same ids and the same split
+
+
+def write_patient(
+    folder: str | Path,
+    patient_id: str,
+    *,
+    seed: int,
+    slices: int,
+    contiguous: bool,
+    labelling: str = "reader",
+    reader_error: float = 0.035,
+    matrix: int = 512,
+    phases: list[str] | None = None,
+) -> list[dict]:
+    """Write one patient's examination.
+
+    Parameters
+    ----------
+    folder : path
+        The cohort's folder; files go to `<folder>/<patient_id>/<study>/<series>/`.
+    patient_id : str
+    seed : int
+        All that is random about this patient follows from it.
+    slices : int
+        Slices a series.
+    contiguous : bool
+        True for neighbouring slices that cover the middle of the kidneys, False for slices spread over them.
+    labelling : {"reader", "scan_time"}
+        Whether a series is labelled from what the image shows, or by the time after injection.
+    reader_error : float
+        SD of the reader's error (`lib.phantom.labelling_reader.read_phase`).
+    matrix : int
+        Rows and columns.
+    phases : list of str, optional
+        Phases the examination is meant to show; drawn (one to five) by default.
+
+    Returns
+    -------
+    list of dict
+        One row a series: series_uid, phase, kidney_bottom_mm, kidney_top_mm, and what is true of it.
+
+    Raises
+    ------
+    ValueError
+        If `labelling` is unknown or `slices` is less than one.
+    """
+    if labelling not in ("reader", "scan_time"):
+        raise ValueError(f"labelling is {labelling!r}; expected 'reader' or 'scan_time'.")
+    if slices < 1:
+        raise ValueError(f"slices is {slices}; a series needs at least 1.")
+    target = resolve(folder) / patient_id
+    with atomic_path(target) as temporary:
+        study = Examination(patient_id, seed, slices, contiguous, matrix)
+        rows = study.write(temporary, phases, labelling, reader_error)
+        made_from = _settings(seed, slices, contiguous, labelling, reader_error, matrix)
+        rows = [row | made_from for row in rows]
+        _write_rows(temporary / "truth.csv", rows)
+    return rows
+
+
+def plan_cohort(
+    patients: int, *, slices: int, test_slices: int, seed: int, test_seed: int, key: str
+) -> list[tuple[str, int, int, bool]]:
+    """Return the patients of a cohort, as `write_cohort` takes them.
+
+    Parameters
+    ----------
+    patients : int
+    slices, test_slices : int
+        Slices a series: spread over the kidneys for training and validation, neighbours for test patients.
+    seed, test_seed : int
+        Test patients are drawn from a seed of their own.
+    key : str
+        Of the split, as in `lib.labels.split_of`.
+
+    Returns
+    -------
+    list of (patient_id, seed, slices, contiguous)
+        No two patients have the same seed.
+    """
+    plan = []
+    for number in range(patients):
+        patient = f"PHANTOM{number:05d}"
+        test = split_of(patient, key) == "test"
+        entropy = np.random.SeedSequence([test_seed if test else seed, test, number])
+        plan.append((patient, int(entropy.generate_state(1, np.uint64)[0] >> 1), test_slices if test else slices, test))
+    return plan
+
+
+def write_cohort(
+    folder: str | Path,
+    patients: list[tuple[str, int, int, bool]],
+    *,
+    processes: int = 2,
+    labelling: str = "reader",
+    reader_error: float = 0.035,
+    matrix: int = 512,
+) -> Path:
+    """Write a cohort, patients in parallel; what is there already is kept.
+
+    Parameters
+    ----------
+    folder : path
+    patients : list of (patient_id, seed, slices, contiguous)
+    processes : int
+        The files do not depend on it.
+    labelling, reader_error, matrix
+        As in `write_patient`.
+
+    Returns
+    -------
+    Path
+        labels.csv (series_uid, phase, kidney_bottom_mm, kidney_top_mm); truth.csv lies beside it.
+
+    Raises
+    ------
+    ValueError
+        If a patient_id comes twice, or a patient that is there already was written with other settings.
+    """
+    folder = resolve(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [patient[0] for patient in patients]
+    if len(set(names)) != len(names):
+        raise ValueError("patients holds a patient_id twice; each needs one of its own.")
+    settings = {"labelling": labelling, "reader_error": reader_error, "matrix": matrix}
+    for patient_id, *drawn in patients:
+        _check_written(folder / patient_id, _settings(*drawn, **settings))
+    waiting = [patient for patient in patients if not (folder / patient[0]).exists()]
+    done = len(patients) - len(waiting)
+    with tqdm(total=len(patients), initial=done, desc="phantom", unit="patient") as bar:
+        for _ in in_parallel(partial(_write_one, folder, settings), waiting, processes):
+            bar.update()
+    rows = []
+    for name in names:
+        with open(folder / name / "truth.csv", newline="") as file:
+            rows += list(csv.DictReader(file))
+    _write_rows(folder / "truth.csv", rows)
+    _write_rows(folder / "labels.csv", [{name: row[name] for name in LABELS} for row in rows])
+    return folder / "labels.csv"
+
+
+def _write_one(folder: Path, settings: dict, patient: tuple[str, int, int, bool]) -> None:
+    patient_id, seed, slices, contiguous = patient
+    write_patient(folder, patient_id, seed=seed, slices=slices, contiguous=contiguous, **settings)
+
+
+def _settings(seed: int, slices: int, contiguous: bool, labelling: str, reader_error: float, matrix: int) -> dict:
+    """Return what a patient's files follow from, as truth.csv records it."""
+    return {"seed": seed, "slices": slices, "contiguous": int(contiguous), "labelling": labelling,
+            "reader_error": reader_error, "matrix": matrix}  # fmt: skip
+
+
+def _check_written(folder: Path, settings: dict) -> None:
+    if not folder.exists():
+        return
+    with open(folder / "truth.csv", newline="") as file:
+        row = next(csv.DictReader(file))
+    for name, value in settings.items():
+        if row[name] != str(value):
+            raise ValueError(
+                f"{folder} was written with {name}={row[name]}, but {name}={value} is asked for now: "
+                "remove the folder, or write this cohort elsewhere."
+            )
+
+
+def _write_rows(path: Path, rows: list[dict]) -> None:
+    with atomic_path(path) as temporary:
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
