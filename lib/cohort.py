@@ -15,8 +15,8 @@ import pandas as pd
 import zarr
 from tqdm import tqdm
 
+from lib.files import atomic_path, require, resolve
 from lib.paper import PHASES
-from lib.provenance import atomic_path, require, resolve
 from lib.resampling import OUTSIDE, resample, resample_codes, resample_hu
 
 Rows = pd.DataFrame | np.ndarray | list

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lib.files import atomic_path, resolve
 from lib.paper import PHASES
-from lib.provenance import atomic_path, resolve
 
 LABEL_COLUMNS = ("series_uid", "phase", "kidney_bottom_mm", "kidney_top_mm")
 SPLITS = ("train", "val", "test")

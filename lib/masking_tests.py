@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib.patient_statistics import RESAMPLES, compare
 from lib.paper import PHASES
+from lib.patient_statistics import RESAMPLES, compare
 
 KEYS = ["method", "layer", "region", "phase"]
 SLICE = ["patient", "series", "slice"]
@@ -123,7 +123,7 @@ def level_tests(
     Returns
     -------
     DataFrame
-        `method`, `layer`, `region`, `phase`, then as :func:`lib.patient_statistics.compare` returns it, then `p_bonferroni`.
+        `method`, `layer`, `region`, `phase`, what :func:`lib.patient_statistics.compare` returns, `p_bonferroni`.
     """
     rows = []
     for group, bar in means.groupby(KEYS, observed=True, sort=True):
@@ -158,9 +158,9 @@ def paired_tests(
     Returns
     -------
     DataFrame
-        One row a pair and phase: `phase`, `method`, `layer`, `other_method`, `other_layer`, then as
-        :func:`lib.patient_statistics.compare` returns it (of the difference, in points), then `p_bonferroni`. Slices that only
-        one of the two has are left out.
+        One row per pair and phase: `phase`, `method`, `layer`, `other_method`, `other_layer`, what
+        :func:`lib.patient_statistics.compare` returns (of the difference, in points), `p_bonferroni`. Slices that
+        only one of the two has are left out.
 
     Raises
     ------

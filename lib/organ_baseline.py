@@ -9,9 +9,9 @@ from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.tree import DecisionTreeClassifier
 
 from lib.cohort import Cohort, slice_weights
-from lib.patient_statistics import RESAMPLES, bootstrap_interval, resample_clusters
 from lib.metrics import confusion, macro, phase_table
 from lib.paper import PHASES
+from lib.patient_statistics import RESAMPLES, bootstrap_interval, resample_clusters
 
 ORGANS = ("aorta", "renal cortex", "renal medulla", "urine", "vena cava", "renal vein", "liver")
 CONTRASTS = (("renal cortex", "renal medulla"), ("aorta", "vena cava"))  # what a reader compares

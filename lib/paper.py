@@ -5,17 +5,7 @@ from importlib.resources import files
 import pandas as pd
 
 PHASES = ("noncon", "cm", "cm-neph", "neph", "pyelo")
-PHASE_TITLES = dict(zip(PHASES, ("Noncon", "CM", "CM-neph", "Neph", "Pyelo"), strict=True))
 LAYERS = ("conv2b", "conv3b", "conv4b", "conv5b", "conv6")
-LAYER_TITLES = dict(zip(LAYERS, ("2b", "3b", "4b", "5b", "6"), strict=True))
-METHOD_TITLES = {
-    "saliency": "Saliency",
-    "guided_backprop": "Guided backprop",
-    "cam": "CAM",
-    "grad_cam": "Grad-CAM",
-    "sam": "SAM",
-    "random": "Random voxels",
-}
 FINAL_MAPS = (("saliency", "input"), ("guided_backprop", "input"), ("cam", "conv6"), ("grad_cam", "conv6"))
 
 

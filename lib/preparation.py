@@ -14,13 +14,13 @@ import zarr
 from tqdm import tqdm
 
 from lib.cohort import Cohort
-from lib.dicom.series import Series, Tree, read_tree
 from lib.dicom.headers import Segmentation
+from lib.dicom.segmentation import holds_tissues, kidney_segments, tissue_codes
+from lib.dicom.series import Series, Tree, read_tree
+from lib.files import atomic_path, resolve
 from lib.labels import SPLITS, hashed_id, keyed_hash, read_labels, split_of
 from lib.paper import PHASES
 from lib.parallel import in_parallel
-from lib.provenance import atomic_path, resolve
-from lib.dicom.segmentation import holds_tissues, kidney_segments, tissue_codes
 from lib.store import FORMAT, Job, store_series
 
 

@@ -9,7 +9,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from lib.provenance import ROOT, atomic_path, commit, file_hash, resolve
+from lib.files import ROOT, atomic_path, file_hash, resolve
+from lib.provenance import commit
 
 KINDS = {"figures": ("*.png",), "tables": ("*.csv", "*.md")}
 REAL = "_beside_real"  # figures of real slices beside phantoms

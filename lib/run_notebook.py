@@ -24,7 +24,7 @@ import yaml
 from papermill.exceptions import PapermillExecutionError
 from papermill.translators import PythonTranslator
 
-from lib.provenance import ROOT, resolve
+from lib.files import ROOT, resolve
 
 STARTUP_NOISE = re.compile(r"^([IE]0000 .*(oneDNN|cuda)|WARNING: All log messages before absl).*\n?", re.MULTILINE)
 TYPES = {"str": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict}

@@ -1,13 +1,47 @@
-"""Numbers on saved maps that need no truth: where the hottest tenth lies, and how concentrated a map is."""
+"""Maps that 05_compute_maps has saved: read them, and measure what needs no truth of the tissues."""
+
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from lib.figures.display import rank_order
-from lib.paper import LAYERS
-from lib.voxels import upsample
+from lib.files import resolve
+from lib.paper import LAYERS, PHASES
+from lib.voxels import rank_order, upsample
 
 ORDER = {"saliency": 0, "guided_backprop": 1, "cam": 2, "grad_cam": 3, "sam": 4, "hires_cam": 5, "layer_cam": 6}
+
+
+class Maps(NamedTuple):
+    """Saved maps: HU `images` (H, W) by name, raw `maps` by (name, method, layer), `phases` by name.
+
+    A name is a phase, or a series where every series of somebody's own CT got its maps. A phase without a correctly
+    classified slice is in `phases` and not in `images`.
+    """
+
+    images: dict[str, np.ndarray]
+    maps: dict[tuple[str, str, str], np.ndarray]
+    phases: dict[str, str]
+
+
+def read_maps(folder: str | Path) -> Maps:
+    """Read the maps of the representative slices that 05_compute_maps saved in a folder."""
+    folder = resolve(folder)
+    images, maps = {}, {}
+    with np.load(folder / "maps.npz") as arrays:
+        for key in arrays.files:
+            name, *which = key.split("/")
+            if which == ["image"]:
+                images[name] = arrays[key]
+            elif len(which) == 2:
+                maps[name, which[0], which[1]] = arrays[key]
+    if not images:
+        raise ValueError(f"{folder / 'maps.npz'} holds no <phase>/image: run 05_compute_maps again.")
+    if set(images) <= set(PHASES):
+        return Maps(images, maps, {phase: phase for phase in PHASES})
+    phases = pd.read_csv(folder / "slices.csv", dtype=str).set_index("name")["phase"]
+    return Maps(images, maps, {name: phases[name] for name in images})
 
 
 def top_share(values: np.ndarray, region: np.ndarray, fraction: float = 0.1) -> float:
@@ -52,7 +86,7 @@ def signed_extremes(values: np.ndarray) -> float:
     return float(np.mean((signed > 0.9)[strong] | (signed < 0.1)[strong]))
 
 
-def describe_maps(maps) -> pd.DataFrame:
+def describe_maps(maps: Maps) -> pd.DataFrame:
     """Measure every saved map.
 
     Parameters

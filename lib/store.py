@@ -13,10 +13,10 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from lib.body_mask import body_mask
-from lib.dicom.series import Series, read_slices
 from lib.dicom.headers import DicomError, Segmentation
-from lib.resampling import OUTSIDE
 from lib.dicom.segmentation import LAST_CODE, SegmentationError, kidney_extent, read_tissues
+from lib.dicom.series import Series, read_slices
+from lib.resampling import OUTSIDE
 
 FORMAT = 2  # raise it when what is stored changes: everything is then prepared again
 SAME_PLANE_MM = 0.05  # positions are rounded

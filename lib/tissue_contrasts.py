@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from lib.tissue_shares import MAP, NAMES, OUTSIDE, SLICE
-from lib.patient_statistics import RESAMPLES, bootstrap_interval, cluster_interval, resample_clusters
 from lib.paper import PHASES
+from lib.patient_statistics import RESAMPLES, bootstrap_interval, cluster_interval, resample_clusters
+from lib.tissue_shares import MAP, NAMES, OUTSIDE, SLICE
 
 BODY = tuple(name for name in NAMES if name != OUTSIDE)
 KIDNEY = ("kidney cortex", "kidney medulla", "urine in the pelvis", "kidney sinus, cyst, tumour")

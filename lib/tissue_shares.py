@@ -7,9 +7,9 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from lib.cohort import Cohort, Standardisation
+from lib.paper import PHASES
 from lib.patient_statistics import RESAMPLES, cluster_interval, compare
 from lib.saved_maps import half_mass
-from lib.paper import PHASES
 from lib.voxels import Selection, upsample, voxel_count, voxel_magnitude
 
 OUTSIDE, OTHER = "outside", "other"
@@ -71,7 +71,7 @@ def group_codes(tissues: Mapping[str, int]) -> np.ndarray:
     unknown = [name for name in tissues if plain[name] not in group_of]
     if unknown:
         raise ValueError(
-            f"tissues {unknown} belong to no group: add each to one of {list(GROUPS)} in GROUPS of lib/tissue_shares.py."
+            f"tissues {unknown} belong to no group: add each to one of {list(GROUPS)} in lib/tissue_shares.py."
         )
     table = np.full(256, NAMES.index(OUTSIDE), np.uint8)
     for name, code in tissues.items():

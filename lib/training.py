@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from keras import ops
 
+from lib.files import atomic_path, resolve
 from lib.paper import PHASES
-from lib.provenance import atomic_path, resolve
 
 PLATEAU = math.log(len(PHASES))
 

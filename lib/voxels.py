@@ -1,6 +1,7 @@
 """Voxels chosen by the rank of a map, and what they are overwritten with."""
 
 import numpy as np
+from scipy import stats
 
 REGIONS = ("top", "bottom", "random")
 FILLS = ("normal", "uniform", "range", "shuffle")
@@ -192,3 +193,14 @@ def overwrite_voxels(
         raise ValueError(f"voxels has shape {np.shape(voxels)}, expected {images.shape[:3]} as images has.")
     voxels = np.reshape(voxels, np.shape(voxels) + (1,) * (images.ndim - 3))
     return np.where(voxels, fill_values(images, fill, rng), images)
+
+
+def rank_order(values: np.ndarray) -> np.ndarray:
+    """Return each value's rank in its map, from 0 (lowest) to 1 (highest); equal values share the mean rank.
+
+    A map of one value gives 1/2 everywhere.
+    """
+    values = np.asarray(values, dtype=float)
+    if not np.isfinite(values).all():
+        raise ValueError(f"the map holds {np.count_nonzero(~np.isfinite(values))} values that are NaN or infinite.")
+    return ((stats.rankdata(values) - 1) / max(values.size - 1, 1)).reshape(values.shape)

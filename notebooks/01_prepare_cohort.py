@@ -31,7 +31,8 @@ from lib.labels import secret_key
 from lib.paper import PHASES
 from lib.phantom.cohort import PHANTOM_KEY, plan_cohort, write_cohort
 from lib.preparation import prepare_cohort
-from lib.provenance import begin, resolve
+from lib.provenance import begin
+from lib.files import resolve
 
 # %% tags=["parameters"]
 source: str = "phantom"  # "phantom" writes DICOM into dicom_folder first; "dicom" takes what is there

@@ -35,7 +35,8 @@ import pandas as pd
 from lib.cohort import Cohort, slice_weights
 from lib.networks import phase_net
 from lib.paper import PHASES
-from lib.provenance import atomic_path, begin, require, write_sidecar
+from lib.provenance import begin, write_sidecar
+from lib.files import atomic_path, require
 from lib.training import Schedule, Slices, native_precision, predict, train
 
 # %% tags=["parameters"]

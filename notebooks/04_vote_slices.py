@@ -27,7 +27,8 @@ import keras
 import pandas as pd
 
 from lib.cohort import Cohort, Standardisation
-from lib.figures.maps import draw_confusions, draw_training_and_roc, save_figure
+from lib.figures.prediction import draw_confusions, draw_training_and_roc
+from lib.figures.style import save_figure
 from lib.metrics import (
     adjacent_errors,
     auc_table,
@@ -40,7 +41,8 @@ from lib.metrics import (
     roc_curves,
 )
 from lib.paper import PHASES, published
-from lib.provenance import atomic_path, require, resolve, write_sidecar
+from lib.provenance import write_sidecar
+from lib.files import atomic_path, require, resolve
 from lib.training import predict
 from lib.voting import RULES, vote_volumes
 

@@ -34,7 +34,8 @@ import pandas as pd
 from lib.attribution import Attributor
 from lib.cohort import Cohort, Standardisation
 from lib.paper import LAYERS, PHASES
-from lib.provenance import atomic_path, require, resolve, write_sidecar
+from lib.provenance import write_sidecar
+from lib.files import atomic_path, require, resolve
 from lib.slice_choice import representative_slices
 
 # %% tags=["parameters"]

@@ -36,7 +36,8 @@ from lib.attribution import Attributor
 from lib.cohort import Cohort, Standardisation
 from lib.masking import mask_cohort
 from lib.paper import LAYERS, PHASES
-from lib.provenance import atomic_path, begin, file_hash, require, resolve, write_sidecar
+from lib.provenance import begin, write_sidecar
+from lib.files import atomic_path, file_hash, require, resolve
 from lib.slice_choice import slices_to_mask
 
 # %% tags=["parameters"]

@@ -28,11 +28,14 @@ from IPython.display import display
 import pandas as pd
 
 from lib.claims.maps import map_claims
-from lib.figures.maps import MapRow, draw_maps, map_row, read_maps, save_figure
+from lib.figures.maps import MapRow, draw_maps, map_row
+from lib.figures.style import save_figure
+from lib.saved_maps import read_maps
 from lib.patient_statistics import Finding
 from lib.saved_maps import describe_maps
 from lib.paper import FINAL_MAPS
-from lib.provenance import atomic_path, require, resolve, write_sidecar
+from lib.provenance import write_sidecar
+from lib.files import atomic_path, require, resolve
 
 # %% tags=["parameters"]
 maps: str = "runs/quick/maps"  # made by 05_compute_maps

@@ -25,10 +25,14 @@
 from IPython.display import display
 import pandas as pd
 
-from lib.figures.maps import draw_maps, map_row, read_maps, save_figure
+from lib.figures.maps import draw_maps, map_row
+from lib.figures.style import save_figure
+from lib.saved_maps import read_maps
 from lib.saved_maps import describe_maps
-from lib.paper import LAYER_TITLES, LAYERS
-from lib.provenance import atomic_path, require, resolve, write_sidecar
+from lib.paper import LAYERS
+from lib.titles import LAYER_TITLES
+from lib.provenance import write_sidecar
+from lib.files import atomic_path, require, resolve
 
 # %% tags=["parameters"]
 maps: str = "runs/quick/maps"  # made by 05_compute_maps

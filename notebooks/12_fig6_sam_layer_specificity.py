@@ -29,10 +29,11 @@ import pandas as pd
 
 from lib.figures.bars import draw_layers
 from lib.claims.maps import masking_claims
-from lib.figures.maps import save_figure
+from lib.figures.style import save_figure
 from lib.patient_statistics import Finding
 from lib.paper import LAYERS
-from lib.provenance import atomic_path, require, resolve, write_sidecar
+from lib.provenance import write_sidecar
+from lib.files import atomic_path, require, resolve
 from lib.masking_tests import letters, paired_tests, read_masking, slice_means, summarise
 
 # %% tags=["parameters"]

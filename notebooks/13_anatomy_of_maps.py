@@ -35,10 +35,11 @@ from lib.figures.tissues import draw_anatomy, draw_signs
 from lib.attribution import Attributor
 from lib.claims.tissues import contrast_claims, sign_claims, tissue_claims
 from lib.cohort import Cohort, Standardisation
-from lib.figures.maps import save_figure
+from lib.figures.style import save_figure
 from lib.patient_statistics import Finding, verdict
 from lib.paper import LAYERS, PHASES
-from lib.provenance import atomic_path, require, resolve, write_sidecar
+from lib.provenance import write_sidecar
+from lib.files import atomic_path, require, resolve
 from lib.slice_choice import slices_to_mask
 
 # %% tags=["parameters"]

@@ -56,7 +56,8 @@ import numpy as np
 import pandas as pd
 
 from lib.claims.table import VERDICTS, compare_with_paper, find, of_phantoms, sources, to_markdown
-from lib.provenance import atomic_path, require, resolve, write_sidecar
+from lib.provenance import write_sidecar
+from lib.files import atomic_path, require, resolve
 
 # %% tags=["parameters"]
 run: str = "runs/quick"  # folder of the run

@@ -29,11 +29,13 @@ from sklearn.tree import export_text
 
 from lib.tissue_shares import with_truth
 from lib.cohort import Cohort
-from lib.figures.maps import draw_confusions, save_figure
+from lib.figures.prediction import draw_confusions
+from lib.figures.style import save_figure
 from lib.metrics import adjacent_errors, confusion
 from lib.organ_baseline import compare_rulers, fit_rulers, measure_organs
 from lib.paper import PHASES
-from lib.provenance import atomic_path, require, resolve, write_sidecar
+from lib.provenance import write_sidecar
+from lib.files import atomic_path, require, resolve
 
 # %% tags=["parameters"]
 cohort: str = "runs/quick/cohort"  # made by 01_prepare_cohort

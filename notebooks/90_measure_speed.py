@@ -31,8 +31,9 @@ import numpy as np
 import pandas as pd
 
 from lib import speed
-from lib.figures.maps import axes_mm, save_figure
-from lib.provenance import atomic_path, resolve, write_sidecar
+from lib.figures.style import axes_mm, save_figure
+from lib.provenance import write_sidecar
+from lib.files import atomic_path, resolve
 
 # %% tags=["parameters"]
 output: str = "runs/quick/tables/speed.csv"  # where the table goes

@@ -29,9 +29,10 @@ from keras import layers
 from sklearn.datasets import load_digits
 
 from lib.attribution import Attributor
-from lib.figures.maps import axes_mm, save_figure
+from lib.figures.style import axes_mm, save_figure
 from lib.masking import mask_cohort, upsample
-from lib.provenance import atomic_path, resolve, write_sidecar
+from lib.provenance import write_sidecar
+from lib.files import atomic_path, resolve
 
 # %% tags=["parameters"]
 figure: str = "runs/quick/figures/explain_your_classifier.png"  # where the figure goes

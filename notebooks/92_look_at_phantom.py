@@ -27,10 +27,11 @@ import pandas as pd
 
 from lib.body_mask import body_mask
 from lib.cohort import Cohort
-from lib.dicom.series import find_series, read_volume
-from lib.figures.maps import save_figure
+from lib.dicom import find_series, read_volume
+from lib.figures.style import save_figure
 from lib.labels import hashed_id, read_labels
-from lib.paper import PHASE_TITLES, PHASES
+from lib.paper import PHASES
+from lib.titles import PHASE_TITLES
 from lib.phantom.study import Examination
 from lib.phantom.kinetics import Enhancement, Injection, Subject
 from lib.phantom.labelling_reader import TURNS, label_ceiling, phase_by_time
@@ -38,7 +39,8 @@ from lib.figures.phantom import draw_curves, draw_geometry, draw_hu, draw_images
 from lib.phantom.measures import (
     compare_hu, kidney_geometry, kidney_masks, literature, mean_frequency, measure_tissues, noise_power, scan_liver
 )  # fmt: skip
-from lib.provenance import atomic_path, require, resolve, write_sidecar
+from lib.provenance import write_sidecar
+from lib.files import atomic_path, require, resolve
 
 # %% tags=["parameters"]
 dicom_folder: str = "runs/quick/dicom"  # the phantom's files, with truth.csv

@@ -34,7 +34,8 @@ from IPython.display import display
 import pandas as pd
 
 from lib.metrics import phase_table
-from lib.provenance import atomic_path, require, resolve, write_sidecar
+from lib.provenance import write_sidecar
+from lib.files import atomic_path, require, resolve
 
 # %% tags=["parameters"]
 run: str = "runs/quick"  # folder of a finished run

@@ -6,7 +6,7 @@ from conftest import BODY_HU, GAS_HU, KIDNEY_HU, REAL_CT, abdomen
 from scipy import ndimage
 
 from lib.body_mask import body_mask
-from lib.dicom.series import find_series, read_volume
+from lib.dicom import find_series, read_volume
 
 
 def test_keeps_gas_and_drops_table_arm_and_sheet():

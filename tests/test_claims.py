@@ -9,16 +9,15 @@ import pytest
 import zarr
 from sklearn.metrics import roc_auc_score
 
-from lib.claims.table import VERDICTS, compare_with_paper, find, of_phantoms, sources, to_markdown
 from lib.claims.cohort import cohort_claims, network_claims, read_architecture, receptive_fields
 from lib.claims.maps import map_claims, masking_claims
 from lib.claims.prediction import _figures, prediction_claims, resampled_auc
-from lib.figures.maps import Maps
-from lib.patient_statistics import Finding, resample_clusters
-from lib.saved_maps import half_mass, signed_extremes, top_share
+from lib.claims.table import VERDICTS, compare_with_paper, find, of_phantoms, sources, to_markdown
 from lib.metrics import auc_table, confusion, expand, headline
-from lib.paper import FINAL_MAPS, LAYERS, PHASE_TITLES, PHASES, published
+from lib.paper import FINAL_MAPS, LAYERS, PHASES, published
+from lib.patient_statistics import Finding, resample_clusters
 from lib.phantom.tissues import Tissue
+from lib.saved_maps import Maps, half_mass, signed_extremes, top_share
 
 PAPER_LIKE = {
     **dict(zip(FINAL_MAPS, (25, 35, 65, 66), strict=True)),
@@ -293,7 +292,7 @@ def example_maps(scale=1 / 16):
         side = np.r_[np.zeros(4), np.ones(4)] * np.ones((8, 1))
         maps |= {(phase, "grad_cam", layer): side for layer in ("conv2b", "conv3b")}
         maps |= {(phase, "grad_cam", layer): 1 - side for layer in ("conv4b", "conv5b")}
-    return Maps(images, maps, PHASE_TITLES)
+    return Maps(images, maps, {phase: phase for phase in PHASES})
 
 
 def test_map_claims():
@@ -306,7 +305,7 @@ def test_map_claims():
     assert told["verdict"] == "not tested here" and told["measured"].endswith("tissues and 13_anatomy_of_maps")
     assert found["C55"].verdict == "direction only"
     assert "100 % at 2b and 3b, 0 % at 5b" in found["C55"].measured
-    assert map_claims(Maps({"5e21": np.zeros((2, 2))}, {}, {"5e21": "5e21"})) == []
+    assert map_claims(Maps({"5e21": np.zeros((2, 2))}, {}, {"5e21": "neph"})) == []
 
 
 def test_measures_of_maps():

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.tissue_contrasts import AGAINST, MAP_PAIRS
 from lib.claims.table import compare_with_paper, find, sources
 from lib.claims.tissues import contrast_claims, sign_claims, tissue_claims
 from lib.paper import FINAL_MAPS, LAYERS, PHASES
+from lib.tissue_contrasts import AGAINST, MAP_PAIRS
 
 MAPS = (*FINAL_MAPS, *(("sam", layer) for layer in LAYERS[:3]))
 

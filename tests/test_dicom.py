@@ -18,8 +18,8 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from lib.dicom.series import find_segmentations, find_series, read_slices, read_volume
 from lib.dicom.headers import DicomError
+from lib.dicom.series import find_segmentations, find_series, read_slices, read_volume
 
 
 def only(folder):

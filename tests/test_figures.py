@@ -7,20 +7,14 @@ import pytest
 from matplotlib.text import Text
 
 from lib.figures.bars import draw_bars, draw_layer_comparison, draw_layers, draw_specificity
-from lib.figures.display import overlay, rank_order, scaled, to_range, window
-from lib.figures.maps import (
-    STYLE,
-    MapRow,
-    Maps,
-    draw_confusions,
-    draw_maps,
-    draw_training_and_roc,
-    map_row,
-    read_maps,
-    save_figure,
-)
+from lib.figures.display import overlay, scaled, to_range, window
+from lib.figures.maps import MapRow, draw_maps, map_row
+from lib.figures.prediction import draw_confusions, draw_training_and_roc
+from lib.figures.style import STYLE, save_figure
 from lib.metrics import auc_table, roc_curves
-from lib.paper import FINAL_MAPS, LAYERS, PHASE_TITLES, PHASES, published
+from lib.paper import FINAL_MAPS, LAYERS, PHASES, published
+from lib.saved_maps import Maps, read_maps
+from lib.voxels import rank_order
 
 plt.switch_backend("agg")
 baseline = pytest.mark.mpl_image_compare(style=STYLE, tolerance=5, savefig_kwargs={"dpi": 60})
@@ -46,7 +40,7 @@ def example_maps(size=64, phases=PHASES):
         coarse = kidneys.reshape(4, size // 4, 4, size // 4).mean((1, 3))
         maps |= {(phase, "saliency", "input"): noise, (phase, "guided_backprop", "input"): noise**2 * kidneys}
         maps |= {(phase, "cam", "conv6"): coarse - 0.2, (phase, "grad_cam", "conv6"): np.maximum(coarse - 0.2, 0)}
-    return Maps(images, maps, PHASE_TITLES)
+    return Maps(images, maps, {phase: phase for phase in PHASES})
 
 
 def example_levels():
@@ -167,14 +161,14 @@ def test_saved_maps_are_read(tmp_path):
     found = read_maps(tmp_path)
     np.testing.assert_array_equal(found.images["cm"], example.images["cm"])
     assert set(found.maps) == set(example.maps)
-    assert found.titles == PHASE_TITLES
+    assert list(found.phases) == list(PHASES)
 
 
 def test_maps_of_series_are_titled_by_series(tmp_path):
     image = np.zeros((2, 2))
     np.savez(tmp_path / "maps.npz", **{"5e21/image": image, "5e21/cam/conv6": image, "0077/image": image})
     pd.DataFrame({"name": ["5e21", "0077"], "phase": ["neph", "cm"]}).to_csv(tmp_path / "slices.csv", index=False)
-    assert read_maps(tmp_path).titles == {"5e21": "5e21\nNeph", "0077": "0077\nCM"}
+    assert read_maps(tmp_path).phases == {"5e21": "neph", "0077": "cm"}
 
 
 def test_bad_input(tmp_path):

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lib.patient_statistics import cluster_interval, compare, verdict
-from lib.paper import PHASES
 from lib.masking_tests import letters, level_tests, paired_tests, read_masking, slice_means, summarise
+from lib.paper import PHASES
+from lib.patient_statistics import cluster_interval, compare, verdict
 
 SALIENCY, CAM, SAM = ("saliency", "input"), ("cam", "conv6"), ("sam", "conv2b")
 

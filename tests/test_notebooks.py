@@ -4,7 +4,8 @@ import jupytext
 import pytest
 from jupytext.compare import compare_notebooks
 
-from lib.provenance import ROOT, modules_used
+from lib.files import ROOT
+from lib.provenance import modules_used
 from lib.run_notebook import declared_parameters
 
 SCRIPTS = sorted((ROOT / "notebooks").glob("[0-9]*.py"))

@@ -2,7 +2,8 @@
 
 import pytest
 
-from lib.paper import FINAL_MAPS, LAYER_TITLES, LAYERS, METHOD_TITLES, PHASE_TITLES, PHASES, published
+from lib.paper import FINAL_MAPS, LAYERS, PHASES, published
+from lib.titles import LAYER_TITLES, METHOD_TITLES, PHASE_TITLES
 
 
 def test_phases_are_in_the_order_of_enhancement():

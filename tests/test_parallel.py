@@ -8,8 +8,8 @@ import time
 
 import pytest
 
+from lib.files import ROOT
 from lib.parallel import in_parallel
-from lib.provenance import ROOT
 
 SLEEP = """
 import sys, time

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from lib.phantom.patient import Anatomy
 from lib.phantom.bowel import COLLAPSED, Gut, paint_gas, runs, walks
 from lib.phantom.canvas import Canvas, Grid, unit_circle
 from lib.phantom.liver import draw_liver_vessels
+from lib.phantom.patient import Anatomy
 from lib.phantom.physiology import draw_subject
 from lib.phantom.tissues import Tissue
 

@@ -7,8 +7,8 @@ import pytest
 
 from lib.labels import split_of
 from lib.paper import PHASES
-from lib.phantom.study import slice_steps
 from lib.phantom.cohort import plan_cohort, write_cohort, write_patient
+from lib.phantom.study import slice_steps
 from lib.phantom.tissues import KIDNEY_TISSUES, Tissue
 
 

@@ -7,8 +7,8 @@ import pytest
 from scipy.integrate import solve_ivp
 
 from lib.phantom.kinetics import ORGANS, Enhancement, Injection, Subject, system
-from lib.phantom.physiology import FIXED_VOLUMES, Physiology, draw_injection, draw_subject
 from lib.phantom.labelling_reader import draw_scan_time
+from lib.phantom.physiology import FIXED_VOLUMES, Physiology, draw_injection, draw_subject
 from lib.phantom.tissues import Tissue
 
 TYPICAL = Subject("M", 60, 1.72, 81.0, 1.0, 0.87)

@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 
 from lib.paper import PHASES
-from lib.phantom.physiology import Physiology
 from lib.phantom.labelling_reader import (
     INDEX_AT_TURN,
     TURNS,
@@ -16,6 +15,7 @@ from lib.phantom.labelling_reader import (
     phase_by_time,
     read_phase,
 )
+from lib.phantom.physiology import Physiology
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,6 @@ import pytest
 from scipy import ndimage
 
 from lib.paper import PHASES
-from lib.phantom.patient import Anatomy
-from lib.phantom.physiology import draw_subject
 from lib.phantom.measures import (
     compare_hu,
     find_patches,
@@ -19,6 +17,8 @@ from lib.phantom.measures import (
     measure_tissues,
     noise_power,
 )
+from lib.phantom.patient import Anatomy
+from lib.phantom.physiology import draw_subject
 
 
 def test_white_noise_has_a_flat_spectrum_that_integrates_to_its_variance():

@@ -10,10 +10,10 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
+from lib.phantom.cohort import write_patient
 from lib.phantom.kinetics import Injection
 from lib.phantom.objects import SeriesWriter, clock, draw_syntax, uid, write_segmentations
 from lib.phantom.scanner import Protocol
-from lib.phantom.cohort import write_patient
 from lib.phantom.tissues import KIDNEY_TISSUES, Tissue
 
 PROTOCOL = Protocol("GE MEDICAL SYSTEMS", "M", "STANDARD", 0.36, (0.75, 0.27, 1.9, 0.15), 15.0, 120.0, 3.0, 3.0, 320.0,

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from lib.phantom.patient import TISSUE_OF_PAINT, Anatomy
 from lib.phantom.canvas import Canvas, Grid, Pose, Wave, Wobble, grow, ribbon, smooth_closed, unit_circle
 from lib.phantom.kidneys import Kidney, draw_kidneys
+from lib.phantom.measures import kidney_masks, literature, measure_mask
+from lib.phantom.patient import TISSUE_OF_PAINT, Anatomy
 from lib.phantom.physiology import draw_subject
 from lib.phantom.tissues import BLANKET, FASCIA, KIDNEY_TISSUES, PAINT_TISSUE, TABLE, URETER, Tissue
-from lib.phantom.measures import kidney_masks, literature, measure_mask
 
 ANGLES = np.linspace(-np.pi, np.pi, 72, endpoint=False)
 

@@ -10,14 +10,14 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import cross_val_score
 
 from lib.paper import PHASES
-from lib.phantom.patient import Anatomy
 from lib.phantom.canvas import Pose
-from lib.phantom.physiology import Physiology, draw_subject
 from lib.phantom.labelling_reader import draw_scan_time
+from lib.phantom.measures import mean_frequency, noise_power, scan_liver
+from lib.phantom.patient import Anatomy
+from lib.phantom.physiology import Physiology, draw_subject
 from lib.phantom.scanner import PADDING_HU, Protocol, Scanner, draw_protocol, noise_spectrum, sharper
 from lib.phantom.texture import Texture
 from lib.phantom.tissues import PAINTS, Tissue
-from lib.phantom.measures import mean_frequency, noise_power, scan_liver
 
 PROTOCOL = Protocol(
     "SIEMENS", "Y", "B30f", 0.36, (0.75, 0.27, 1.9, 0.15), 15.0, 120.0, 3.0, 3.0, 400.0, (0, 0), 0.0, False

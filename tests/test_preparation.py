@@ -19,11 +19,11 @@ from pydicom import DataElement, dcmread
 from pydicom.data import get_testdata_file
 
 from lib.dicom.headers import Segmentation
+from lib.dicom.segmentation import tissue_codes
+from lib.files import ROOT
 from lib.labels import hashed_id, read_labels, split_of
 from lib.paper import PHASES
 from lib.preparation import check_splits, prepare_cohort
-from lib.provenance import ROOT
-from lib.dicom.segmentation import tissue_codes
 
 KEY = "a key for tests"
 PATIENTS = {name: [] for name in ("train", "val", "test")}

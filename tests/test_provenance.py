@@ -3,7 +3,8 @@ import stat
 
 import pytest
 
-from lib.provenance import ROOT, atomic_path, begin, modules_used, require, resolve, write_sidecar
+from lib.files import ROOT, atomic_path, require, resolve
+from lib.provenance import begin, modules_used, write_sidecar
 
 
 def test_relative_paths_are_taken_against_the_root(monkeypatch, tmp_path):

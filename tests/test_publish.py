@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from lib.provenance import file_hash
+from lib.files import file_hash
 from lib.publish import publish
 
 

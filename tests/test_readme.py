@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from lib.provenance import ROOT
+from lib.files import ROOT
 
 PAGES = ("README.md", "CONTRIBUTING.md")
 

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.tissue_shares import NAMES
 from lib.tissue_contrasts import AGAINST, BODY, SETS, contrast_maps, contrast_tissues
+from lib.tissue_shares import NAMES
 
 SALIENCY, GUIDED = ("saliency", "input"), ("guided_backprop", "input")
 

@@ -5,6 +5,10 @@ import pandas as pd
 import pytest
 import zarr
 
+from lib.cohort import Cohort, Standardisation
+from lib.figures.tissues import COLOURS
+from lib.phantom.tissues import Tissue
+from lib.resampling import OUTSIDE
 from lib.tissue_shares import (
     GROUPS,
     NAMES,
@@ -15,10 +19,6 @@ from lib.tissue_shares import (
     top_shares,
     with_truth,
 )
-from lib.figures.tissues import COLOURS
-from lib.cohort import Cohort, Standardisation
-from lib.phantom.tissues import Tissue
-from lib.resampling import OUTSIDE
 from lib.voxels import select_voxels
 
 CODES = {"Aorta": 1, "Renal_cortex": 2, "Liver": 3}

@@ -13,7 +13,7 @@ from nbclient import NotebookClient
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
-from lib.provenance import ROOT
+from lib.files import ROOT
 from lib.run_notebook import declared_parameters, read_notebook
 
 FIGURES = [f"fig{n}" for n in range(1, 7)] + ["s4", "s7"]

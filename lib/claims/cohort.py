@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lib.paper import PHASES
 from lib.patient_statistics import Finding
-from lib.paper import PHASE_TITLES, PHASES
+from lib.titles import PHASE_TITLES
 
 PAPER_SIZE = 512  # pixels, to which the paper's shift of 5 refers
 SAME_PLANE_MM = 0.05  # positions are rounded

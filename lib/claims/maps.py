@@ -6,10 +6,11 @@ from zlib import crc32
 import numpy as np
 import pandas as pd
 
+from lib.masking_tests import ALPHA, level_tests, paired_tests
+from lib.paper import FINAL_MAPS, LAYERS, PHASES
 from lib.patient_statistics import Finding, compare, verdict
 from lib.saved_maps import describe_maps, signed_extremes
-from lib.paper import FINAL_MAPS, LAYER_TITLES, LAYERS, METHOD_TITLES, PHASE_TITLES, PHASES
-from lib.masking_tests import ALPHA, level_tests, paired_tests
+from lib.titles import LAYER_TITLES, METHOD_TITLES, PHASE_TITLES
 
 SALIENCY, GUIDED, CAM, GRAD_CAM = FINAL_MAPS
 SHALLOW, DEEP = LAYERS[:3], LAYERS[3:]

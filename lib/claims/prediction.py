@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from lib.patient_statistics import Finding, bootstrap_interval, resample_clusters, verdict
 from lib.metrics import adjacent_errors, auc_table, confusion, headline, phase_table
-from lib.paper import PHASE_TITLES, PHASES, published
+from lib.paper import PHASES, published
+from lib.patient_statistics import Finding, bootstrap_interval, resample_clusters, verdict
+from lib.titles import PHASE_TITLES
 from lib.voting import vote_volumes
 
 MARGIN = 0.02  # within which two metrics count as the same

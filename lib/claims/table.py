@@ -7,15 +7,15 @@ import numpy as np
 import pandas as pd
 import zarr
 
-from lib.claims.tissues import contrast_claims, sign_claims, tissue_claims
 from lib.claims.cohort import cohort_claims, network_claims
 from lib.claims.maps import map_claims, masking_claims
 from lib.claims.prediction import prediction_claims
-from lib.figures.maps import read_maps
-from lib.patient_statistics import Finding
-from lib.paper import published
-from lib.provenance import resolve
+from lib.claims.tissues import contrast_claims, sign_claims, tissue_claims
+from lib.files import resolve
 from lib.masking_tests import read_masking, slice_means
+from lib.paper import published
+from lib.patient_statistics import Finding
+from lib.saved_maps import read_maps
 
 VERDICTS = (
     *("reproduced", "direction only", "not reproduced", "undecided"),

@@ -1,16 +1,17 @@
 """The paper's claims about where maps lie, tested on the tables of 13_anatomy_of_maps (needs a truth of the tissues).
 
-A claim of several parts gets the verdict of its weakest part, and every part is told. A part goes phase by phase, by
-the rule of `lib.patient_statistics.verdict`; of several maps or layers that it is about, the closest to no difference counts.
+A claim of several parts gets the verdict of its weakest part, and every part is reported. A part goes phase by phase,
+by the rule of `lib.patient_statistics.verdict`; of several maps or layers, the closest to no difference counts.
 """
 
 import numpy as np
 import pandas as pd
 
-from lib.tissue_shares import EXPECTED_SIGN
-from lib.tissue_contrasts import DEEP
+from lib.paper import FINAL_MAPS, LAYERS, PHASES
 from lib.patient_statistics import Finding, verdict
-from lib.paper import FINAL_MAPS, LAYER_TITLES, LAYERS, PHASE_TITLES, PHASES
+from lib.tissue_contrasts import DEEP
+from lib.tissue_shares import EXPECTED_SIGN
+from lib.titles import LAYER_TITLES, PHASE_TITLES
 
 SALIENCY, GUIDED, CAM, GRAD_CAM = FINAL_MAPS
 NAMED, REST, PLAIN_REST = "kidney and vessels", "rest of the body", "rest without bone and muscle"

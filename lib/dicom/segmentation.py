@@ -9,8 +9,8 @@ import numpy as np
 from pydicom import Dataset, dcmread
 from pydicom.pixels import iter_pixels
 
-from lib.dicom.series import Series
 from lib.dicom.headers import DicomError, Segmentation, frame_layers, lenient, numbers, with_syntax
+from lib.dicom.series import Series
 
 KIDNEY = re.compile(r"kidney|renal (cortex|medulla|parenchyma)|kidneys")
 NOT_KIDNEY = re.compile(r"cyst|mass|tumou?r|lesion|neoplasm|carcinoma|stone|calculus|vein|artery|vessel|fat|adrenal")
@@ -86,7 +86,7 @@ def read_tissues(
     Returns
     -------
     uint8 array (n, H, W)
-        Codes, 0 where nothing is; oriented as `lib.dicom.series.read_volume` does. Of overlapping segments the last wins.
+        Codes, 0 where nothing is; oriented as `lib.dicom.read_volume` does. Of overlapping segments the last wins.
 
     Raises
     ------

@@ -7,8 +7,9 @@ import pandas as pd
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from lib.figures.maps import TWO_COLUMNS_MM, axes_mm, inches, paper_style
-from lib.paper import LAYER_TITLES, METHOD_TITLES, PHASE_TITLES, PHASES
+from lib.figures.style import TWO_COLUMNS_MM, axes_mm, inches, paper_style
+from lib.paper import PHASES
+from lib.titles import LAYER_TITLES, METHOD_TITLES, PHASE_TITLES
 
 LEVEL_LABEL = "Relative probability (%)"
 CONTROLS = {  # method: label, colour, line

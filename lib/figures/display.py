@@ -2,7 +2,8 @@
 
 import numpy as np
 from matplotlib import colormaps
-from scipy import stats
+
+from lib.voxels import rank_order
 
 HIDDEN = 0.025  # lowest share of a map that is not shown
 
@@ -10,15 +11,6 @@ HIDDEN = 0.025  # lowest share of a map that is not shown
 def window(hu: np.ndarray, centre: float = 40.0, width: float = 400.0) -> np.ndarray:
     """Return grey values in [0, 1] of an image (H, W) in Hounsfield units; NaN (outside the body) is black."""
     return np.nan_to_num(np.clip((np.asarray(hu, dtype=float) - centre) / width + 0.5, 0, 1), nan=0.0)
-
-
-def rank_order(values: np.ndarray) -> np.ndarray:
-    """Return each value's rank in its map, from 0 (lowest) to 1 (highest); equal values share the mean rank.
-
-    A map of one value gives 1/2 everywhere.
-    """
-    values = _finite(values)
-    return ((stats.rankdata(values) - 1) / max(values.size - 1, 1)).reshape(values.shape)
 
 
 def to_range(values: np.ndarray) -> np.ndarray:

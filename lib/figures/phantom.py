@@ -11,8 +11,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from lib.figures.display import window
-from lib.figures.maps import TWO_COLUMNS_MM, axes_mm, paper_style
-from lib.paper import PHASE_TITLES, PHASES
+from lib.figures.style import TWO_COLUMNS_MM, axes_mm, paper_style
+from lib.paper import PHASES
+from lib.titles import PHASE_TITLES
 
 ORGAN_COLOURS = {"aorta": "#cc3311", "cortex": "#882255", "medulla": "#cc6677", "renal_vein": "#004488",
                  "portal_vein": "#6699cc", "liver": "#997700"}  # fmt: skip

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lib.figures.maps import PHASE_COLOURS, TWO_COLUMNS_MM, axes_mm, inches, paper_style
-from lib.paper import LAYER_TITLES, METHOD_TITLES, PHASE_TITLES, PHASES
+from lib.figures.style import PHASE_COLOURS, TWO_COLUMNS_MM, axes_mm, inches, paper_style
+from lib.paper import PHASES
+from lib.titles import LAYER_TITLES, METHOD_TITLES, PHASE_TITLES
 
 COLOURS = {  # one hue a family: kidney, arteries, veins, organs, frame, rest
     "kidney cortex": "#882255",

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from lib.files import atomic_path, resolve
 from lib.labels import split_of
 from lib.parallel import in_parallel
 from lib.phantom.study import LABELS, Examination
-from lib.provenance import atomic_path, resolve
 
 PHANTOM_KEY = "philbrick2018"  # public: everybody's phantom patients have the same ids and the same split
 

@@ -9,10 +9,10 @@ from scipy import fft, ndimage
 
 from lib.cohort import Cohort
 from lib.paper import PHASES
-from lib.phantom.patient import Anatomy
 from lib.phantom.canvas import Canvas, Grid
-from lib.phantom.study import Examination
+from lib.phantom.patient import Anatomy
 from lib.phantom.scanner import Scanner
+from lib.phantom.study import Examination
 from lib.phantom.texture import Texture
 from lib.phantom.tissues import KIDNEY_TISSUES, Tissue
 

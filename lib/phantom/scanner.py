@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import fft
 
-from lib.phantom.patient import TISSUE_OF_PAINT, Anatomy
 from lib.phantom.canvas import Grid
+from lib.phantom.patient import TISSUE_OF_PAINT, Anatomy
 from lib.phantom.tissues import Tissue
 
 PADDING_HU = -3024

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from pydicom.dataset import Dataset
 
-from lib.phantom.patient import Anatomy
-from lib.phantom.objects import SeriesWriter, draw_syntax, uid, write_segmentations
-from lib.phantom.physiology import Physiology
 from lib.phantom.labelling_reader import draw_phases, draw_scan_time, phase_by_time, read_phase
+from lib.phantom.objects import SeriesWriter, draw_syntax, uid, write_segmentations
+from lib.phantom.patient import Anatomy
+from lib.phantom.physiology import Physiology
 from lib.phantom.scanner import Protocol, Scanner, draw_protocol, sharper
 from lib.phantom.texture import Texture
 from lib.phantom.tissues import Tissue
