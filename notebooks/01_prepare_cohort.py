@@ -47,9 +47,7 @@ slices: int = 3  # per phantom series of the training and validation patients, s
 test_slices: int = 0  # per phantom series of the test patients, neighbours; 0: 20 to 25, from end to end of the kidneys
 matrix: int = 512  # rows and columns of a phantom slice
 labelling: str = "reader"  # phantom labels from the image as a "reader" does, or by "scan_time"
-reader_error: float = (
-    0.085  # SD of the simulated reader's index of enhancement; at .085 two readers agree with kappa .86
-)
+reader_error: float = 0.085  # SD of the error of the simulated reader; two such readers agree with a kappa of .86
 seed: int = 2018  # of the phantom's training and validation patients
 test_seed: int = 1184  # of the phantom's test patients, which nothing was tuned on
 processes: int = 2  # working at the same time
