@@ -60,7 +60,7 @@ def phase_table(matrix: pd.DataFrame) -> pd.DataFrame:
 
     Notes
     -----
-    "Within one phase" is cyclic, unenhanced beside pyelographic: only so do the two cells .991 of Table 2 that tell
+    "Within one phase" is cyclic, unenhanced beside pyelographic: only so do the two cells .991 of Table 2 that decide
     the readings apart follow from Table 1 (a linear order gives .979 and .980).
     """
     counts = _counts(matrix)
@@ -220,7 +220,7 @@ def audit_published() -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a cell: `scheme` (single, voting), `phase`, `column`, `published`, `recomputed` from Table 1, `agrees`
+        One row per cell: `scheme` (single, voting), `phase`, `column`, `published`, `recomputed` from Table 1, `agrees`
         (to the printed decimals, halves rounded either way), `second_run` (from the counts that the printed precision
         and F1 of the voting half admit; NaN elsewhere) and `reading`, how a misfit is explained.
 

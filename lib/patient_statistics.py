@@ -41,7 +41,7 @@ def compare(
     Parameters
     ----------
     values : array (n,)
-        One value a slice.
+        One value per slice.
     patients : array (n,)
         Whose slice it is.
     reference : float
@@ -147,7 +147,7 @@ def verdict(
     Parameters
     ----------
     phases : DataFrame
-        One row a phase (or one row in all): `mean`, `low`, `high`.
+        One row per phase (or one row in all): `mean`, `low`, `high`.
     kind : {"superiority", "null"}
         Whether the paper says that something differs, or that nothing does.
     direction : {-1, 1}

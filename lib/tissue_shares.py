@@ -13,7 +13,7 @@ from lib.saved_maps import half_mass
 from lib.voxels import Selection, upsample, voxel_count, voxel_magnitude
 
 OUTSIDE, OTHER = "outside", "other"
-GROUPS = {  # what is told apart, and the tissues (names in the cohort) that belong to it
+GROUPS = {  # what is distinguished, and the tissues (names in the cohort) that belong to it
     "kidney cortex": ("renal cortex",),
     "kidney medulla": ("renal medulla",),
     "urine in the pelvis": ("urine",),
@@ -158,13 +158,13 @@ def measure_anatomy(
     Yields
     ------
     shares : DataFrame
-        One row a slice and map: SLICE, `method`, `layer`, `half_mass` (see `lib.saved_maps.half_mass`), and a column
+        One row per slice and map: SLICE, `method`, `layer`, `half_mass` (see `lib.saved_maps.half_mass`), and a column
         for each of NAMES that holds its share of the map's highest voxels. The method "image" holds the groups' shares
         of the image.
     signs : DataFrame
-        One row a slice and tissue of SIGNED that is in it: SLICE, `tissue`, `mean_signed` (mean of the signed saliency
-        over the tissue's voxels; score a voxel and SD of the input), `score_per_10_hu` (change of the score, to first
-        order, if the whole tissue were 10 HU brighter).
+        One row per slice and tissue of SIGNED that is in it: SLICE, `tissue`, `mean_signed` (mean of the signed
+        saliency over the tissue's voxels, in score per voxel and SD of the input), `score_per_10_hu` (change of the
+        score, to first order, if the whole tissue were 10 HU brighter).
 
     Notes
     -----

@@ -348,7 +348,9 @@ def test_stages_of_a_run_are_found(tmp_path):
 def test_what_the_phantom_puts_in_is_said_of_phantoms_only():
     finding = Finding("C49", "x", "reproduced")
     simulated, real = (compare_with_paper([finding], phantom=which).set_index("id") for which in (True, False))
-    assert simulated.loc["C46", "by_construction"].startswith("partly put in where the phantom's reader labels")
+    assert simulated.loc["C46", "by_construction"].startswith(
+        "partly by construction where the phantom's simulated reader labels"
+    )
     assert simulated.loc["C49", "by_construction"].startswith("a cell of layer 6")
     assert "; partly put in" in simulated.loc["C49", "by_construction"]
     assert not real["by_construction"].str.contains("phantom|reader").any()

@@ -172,7 +172,7 @@ def _against_chance(id_: str, tests: _Pairs, control: pd.DataFrame) -> Finding:
 
 
 def _chance(control: pd.DataFrame) -> str:
-    """Tell what masking as many random voxels leaves."""
+    """Report what masking as many random voxels leaves."""
     text = ""
     for which, what in ((RANDOM, "random 10 %"), (RANDOM_BODY, "all in the body")):
         level = control[control["method"] == which[0]].groupby("phase")["relative_probability"].mean()
@@ -183,7 +183,7 @@ def _chance(control: pd.DataFrame) -> str:
 
 
 def _exception(tests: pd.DataFrame) -> str:
-    """Tell the difference at 5b in the unenhanced phase, which the paper excepts; it is not judged."""
+    """Report the difference at 5b in the unenhanced phase, which the paper excepts; it is not judged."""
     return f"; where the paper has a difference, at 5b, {_by_phase(tests)}" if len(tests) else ""
 
 

@@ -33,7 +33,7 @@ def tissue_claims(tissues: pd.DataFrame) -> list[Finding]:
     -----
     Shares of a map say little, for large organs always win. So a voxel of the tissues that the paper names is held
     against one of the others: how many times as likely is it to be among the map's highest tenth? That saliency marks
-    the digestive tract in the pyelographic phase is told with C46, and not judged.
+    the digestive tract in the pyelographic phase is reported with C46, and not judged.
     """
 
     def times(maps, tissue, against):
@@ -76,7 +76,7 @@ def contrast_claims(contrasts: pd.DataFrame) -> list[Finding]:
     Notes
     -----
     C55: air is no anatomy, so that a map that marks it has less of the organs among its highest tenth. How much lies
-    outside the body is told, and not judged: the paper says that it happens, not that it happens in every phase.
+    outside the body is reported, and not judged: the paper says that it happens, not that it happens in every phase.
     """
     contrasts = contrasts.assign(**{name: 100 * contrasts[name] for name in ("value", "other", "mean", "low", "high")})
 
@@ -126,9 +126,9 @@ def sign_claims(signs: pd.DataFrame) -> list[Finding]:
     ]
     slices = rows["n_slices"].groupby(level="phase").max().sum()
     patients = rows["n_patients"].max()
-    told = f"patients whose score rises where the tissue is brighter: {', '.join(parts)}"
+    measured = f"patients whose score rises where the tissue is brighter: {', '.join(parts)}"
     judged = verdict(as_claimed, "superiority", direction=1)
-    return [Finding("C48", told, judged, n_slices=_count(slices), n_patients=_count(patients))]
+    return [Finding("C48", measured, judged, n_slices=_count(slices), n_patients=_count(patients))]
 
 
 def _finding(id_: str, measured: str, rows: pd.DataFrame, parts: list[str]) -> Finding:
@@ -148,7 +148,7 @@ def _judge(rows: pd.DataFrame, direction: int, reference: float) -> str:
 
 
 def _by_phase(rows: pd.DataFrame, direction: int = 1) -> str:
-    """Tell the row of each phase that is closest to no difference, or furthest on the other side of it."""
+    """Report the row of each phase that is closest to no difference, or furthest on the other side of it."""
     known = rows.dropna(subset="mean").groupby("phase")["mean"]
     closest = rows.loc[known.idxmin() if direction > 0 else known.idxmax()].set_index("phase")
     parts = []
@@ -164,7 +164,7 @@ def _range(rows: pd.DataFrame) -> str:
 
 
 def _bowel(rows: pd.DataFrame) -> str:
-    """Tell of the digestive tract, which the paper sees in the last phase; it is not judged."""
+    """Report the digestive tract, which the paper sees in the last phase; it is not judged."""
     rows = rows[(rows["phase"] == "pyelo") & rows["mean"].notna()]
     return f"; bowel over the other unnamed tissues: {_by_phase(rows)}" if len(rows) else ""
 

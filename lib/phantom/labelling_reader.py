@@ -1,4 +1,4 @@
-"""When each phase is scanned, and what a reader calls it."""
+"""When each phase is scanned, what a reader calls it, and how well two readers agree."""
 
 import numpy as np
 import pandas as pd
@@ -42,7 +42,7 @@ def maturity(rise: dict[str, float]) -> float:
     Notes
     -----
     The medulla against the cortex decides (60 %); the hepatic veins against the aorta (20 %) and the liver against the
-    spleen (20 %) support it. Each ratio is squared: it levels off toward 1, where a reader tells small differences.
+    spleen (20 %) support it. Each ratio is squared: it levels off toward 1, where a reader sees small differences.
     """
     kidney = rise["medulla"] / max(rise["cortex"], 1.0)
     veins = min(rise["hepatic_vein"] / max(rise["aorta"], 1.0), 1.1)
@@ -83,7 +83,7 @@ def read_phase(
 
 
 def phase_by_time(time: float | None) -> str:
-    """Return the phase that the scan time alone tells."""
+    """Return the phase that follows from the scan time alone."""
     if time is None:
         return "noncon"
     limits = (TURNS["cm"], TURNS["cm-neph"], TIMED_PYELO)
