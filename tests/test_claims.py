@@ -352,7 +352,7 @@ def test_what_the_phantom_puts_in_is_said_of_phantoms_only():
         "partly by construction where the phantom's simulated reader labels"
     )
     assert simulated.loc["C49", "by_construction"].startswith("a cell of layer 6")
-    assert "; partly put in" in simulated.loc["C49", "by_construction"]
+    assert "; partly by construction" in simulated.loc["C49", "by_construction"]
     assert not real["by_construction"].str.contains("phantom|reader").any()
     assert real.loc["C42", "by_construction"] == simulated.loc["C42", "by_construction"] != ""
     assert list(simulated) == list(real)
