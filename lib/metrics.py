@@ -77,6 +77,45 @@ def phase_table(matrix: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)), index=pd.Index(PHASES, name="phase"))
 
 
+def f1_scores(matrices: np.ndarray) -> np.ndarray:
+    """Return F1 by phase of confusion matrices.
+
+    Parameters
+    ----------
+    matrices : array (..., 5, 5)
+        Counts or shares, rows predicted and columns labelled.
+
+    Returns
+    -------
+    float array (..., 5)
+        NaN for a phase that nothing is labelled with.
+
+    Notes
+    -----
+    F1 = 2 true / (predicted + labelled), the harmonic mean of precision and recall.
+    """
+    true = np.diagonal(matrices, axis1=-2, axis2=-1)
+    predicted, labelled = matrices.sum(axis=-1), matrices.sum(axis=-2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(labelled > 0, 2 * true / (predicted + labelled), np.nan)
+
+
+def matrices_of(labels: np.ndarray, predictions: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray:
+    """Return a confusion matrix for each group, rows predicted: float (count, 5, 5).
+
+    Parameters
+    ----------
+    labels, predictions : array of str (n,)
+    groups : int array (n,)
+        From 0 to `count` - 1, such as patients, so that matrices can be summed over resampled patients.
+    count : int
+    """
+    matrices = np.zeros((count, len(PHASES), len(PHASES)))
+    cells = ([PHASES.index(phase) for phase in column] for column in (predictions, labels))
+    np.add.at(matrices, (groups, *cells), 1)
+    return matrices
+
+
 def headline(labels, predictions) -> dict[str, float]:
     """Return precision, recall and F1 by the definitions that the paper's headline numbers decode to.
 

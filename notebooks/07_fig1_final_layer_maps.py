@@ -31,7 +31,7 @@ from lib.claims.maps import map_claims
 from lib.figures.maps import MapRow, draw_maps, map_row
 from lib.figures.style import save_figure
 from lib.saved_maps import read_maps
-from lib.patient_statistics import Finding
+from lib.claims.findings import Finding
 from lib.saved_maps import describe_maps
 from lib.paper import FINAL_MAPS
 from lib.provenance import write_sidecar

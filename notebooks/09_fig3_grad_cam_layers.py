@@ -29,7 +29,7 @@ from lib.claims.maps import map_claims
 from lib.figures.maps import draw_maps, map_row
 from lib.figures.style import save_figure
 from lib.saved_maps import read_maps
-from lib.patient_statistics import Finding
+from lib.claims.findings import Finding
 from lib.saved_maps import describe_maps
 from lib.paper import LAYERS
 from lib.titles import LAYER_TITLES

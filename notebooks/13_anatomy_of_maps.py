@@ -36,7 +36,7 @@ from lib.attribution import Attributor
 from lib.claims.tissues import contrast_claims, sign_claims, tissue_claims
 from lib.cohort import Cohort, Standardisation
 from lib.figures.style import save_figure
-from lib.patient_statistics import Finding, verdict
+from lib.claims.findings import Finding, verdict
 from lib.paper import LAYERS, PHASES
 from lib.provenance import write_sidecar
 from lib.files import atomic_path, require, resolve

@@ -15,7 +15,7 @@
 # | | |
 # |---|---|
 # | **reads** | a run's `cohort/`, `networks/`, `maps/` and `masking/`; `tables/anatomy_*.csv` where there are any |
-# | **writes** | `claims.csv`, and `tables/claims.md` to read |
+# | **writes** | `claims.csv`, and `tables/claims.md` to read; `tables/claims_over_networks.csv` |
 # | **takes** | seconds |
 #
 # Most claims are made for each of the five phases. The rule goes phase by phase, with 95 % intervals that resample
@@ -62,7 +62,9 @@ import numpy as np
 import pandas as pd
 
 from lib.claims.table import VERDICTS, compare_with_paper, find, of_phantoms, sources, to_markdown
+from lib.masking_tests import read_masking, slice_means
 from lib.provenance import write_sidecar
+from lib.claims.networks import claim_outcomes, contrasts, judge
 from lib.files import atomic_path, require, resolve
 
 # %% tags=["parameters"]
@@ -103,6 +105,31 @@ display(counts.T)
 display(Markdown(to_markdown(claims)))
 
 # %% [markdown]
+# ## Over the networks of the run
+#
+# The claims on masking are judged over networks, where a run has several that differ by nothing but their seed. A claim
+# is then made of *parts*, each a contrast of two masks. Every network gives one number per part: the mean over the
+# slices of a patient, over patients, and over the phases, in points of relative probability. The interval is a 95 % t
+# interval over networks.
+#
+# | outcome | the paper claims a difference | the paper claims no difference |
+# |---|---|---|
+# | supported | the interval lies beyond 1 point on the paper's side | it lies within 5 points |
+# | contradicted | it lies beyond 1 point on the other side | it lies outside 5 points |
+# | inconclusive | otherwise | otherwise |
+#
+# `cells` counts networks and phases in which the sign is the paper's, and `phases_passing` the phases that pass the
+# paper's own t test in the median network. `log_odds` is the same contrast in log-odds, each mask minus the control of
+# its shape. A run with one network gets its numbers here and no outcome.
+
+# %%
+folders = sorted(path.parent for path in run.glob("masking/*/done.json"))
+over_networks = contrasts({folder.name: slice_means(read_masking(folder)) for folder in folders})
+parts = judge(over_networks)
+print(f"{len(folders)} networks; {claim_outcomes(parts).to_dict() or 'one network gives no outcome'}")
+display(parts.set_index(["claim", "part"]).round(2))
+
+# %% [markdown]
 # ## Save
 
 # %%
@@ -110,6 +137,9 @@ with atomic_path(run / "claims.csv") as file:
     claims.to_csv(file, index=False)
 with atomic_path(run / "tables/claims.md") as file:
     file.write_text(to_markdown(claims))
+for name, table in {"network_contrasts": over_networks, "claims_over_networks": parts}.items():
+    with atomic_path(run / f"tables/{name}.csv") as file:
+        table.to_csv(file, index=False)
 inputs = tuple(left.loc[left["found"], "path"])
 parameters = {"network": network}
 write_sidecar(run / "claims.csv", notebook="17_compare_with_paper", parameters=parameters, seed=seed, inputs=inputs)

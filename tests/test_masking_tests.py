@@ -7,9 +7,19 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lib.masking_tests import letters, level_tests, paired_tests, read_masking, read_reading, slice_means, summarise
+from lib.claims.findings import verdict
+from lib.masking_tests import (
+    letters,
+    level_tests,
+    log_odds_change,
+    paired_tests,
+    read_masking,
+    read_reading,
+    slice_means,
+    summarise,
+)
 from lib.paper import PHASES
-from lib.patient_statistics import cluster_interval, compare, verdict
+from lib.patient_statistics import cluster_interval, compare
 
 SALIENCY, CAM, SAM = ("saliency", "input"), ("cam", "conv6"), ("sam", "conv2b")
 
@@ -29,7 +39,12 @@ def masking_table(maps=(SALIENCY, CAM), draws=3, patients=6, slices=4, phases=("
                             key = ("net", f"p{patient}", f"s{patient}{phase}", number, phase, method, layer, region)
                             rows.append((*key, "image", "logit", "normal", 0.1, draw, 0.9, 0.009 * value, value))
     names = "network patient series slice phase method layer region within score fill fraction draw p_original p_masked"
-    return pd.DataFrame(rows, columns=[*names.split(), "relative_probability"])
+    table = pd.DataFrame(rows, columns=[*names.split(), "relative_probability"])
+    for when in ("original", "masked"):
+        own = table[f"p_{when}"].clip(0, 1)
+        for phase in PHASES:
+            table[f"{when}_{phase}"] = np.where(table["phase"] == phase, own, (1 - own) / 4)
+    return table
 
 
 def rng():
@@ -144,6 +159,16 @@ def test_cluster_interval_covers_with_few_patients():
 def test_same_seed_same_table():
     means = slice_means(masking_table())
     pd.testing.assert_frame_equal(level_tests(means), level_tests(means))
+
+
+def test_the_change_in_log_odds_by_hand():
+    table = masking_table(draws=1, patients=2)[:2]
+    for phase, before, after in (("cm", 0.9, 0.5), ("neph", 0.04, 0.2), ("noncon", 0.02, 0.1), ("pyelo", 0.02, 0.1)):
+        table[f"original_{phase}"], table[f"masked_{phase}"] = before, after
+    table["original_cm-neph"], table["masked_cm-neph"] = 0.02, 0.1
+    np.testing.assert_allclose(log_odds_change(table), np.log(0.5 / 0.5) - np.log(0.9 / 0.1))
+    sure = table.assign(original_cm=np.float32(1), **{f"original_{p}": 1e-12 for p in PHASES if p != "cm"})
+    np.testing.assert_allclose(log_odds_change(sure), -np.log(1 / 4e-12))
 
 
 def test_letters_name_the_earlier_bars_that_differ():

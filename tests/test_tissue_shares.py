@@ -16,10 +16,9 @@ from lib.tissue_shares import (
     measure_anatomy,
     summarise_shares,
     summarise_signs,
-    top_shares,
     with_truth,
 )
-from lib.voxels import select_voxels
+from lib.voxels import select_voxels, top_shares
 
 CODES = {"Aorta": 1, "Renal_cortex": 2, "Liver": 3}
 SIZE = 10
@@ -98,7 +97,7 @@ def test_top_shares_counts_voxels_and_splits_ties():
     groups[0], groups[1, :5] = at("aorta"), at("liver")
     values = np.zeros((10, 10))
     values[0, :4] = 9  # four sure voxels, six among 96 equals
-    shares = top_shares(values, groups)
+    shares = top_shares(values, groups, len(NAMES))
     assert shares[at("aorta")] == pytest.approx((4 + 6 * 6 / 96) / 10)
     assert shares[at("liver")] == pytest.approx(6 * 5 / 96 / 10)
     assert shares.sum() == pytest.approx(1)
@@ -109,7 +108,7 @@ def test_top_shares_is_the_mean_of_random_choices():
     values = rng.integers(0, 6, (20, 20)).astype(float)
     groups = rng.integers(0, len(NAMES), (20, 20)).astype(np.uint8)
     drawn = [np.bincount(groups[select_voxels(values[None], rng=rng)[0]], minlength=len(NAMES)) for _ in range(3000)]
-    np.testing.assert_allclose(top_shares(values, groups), np.mean(drawn, axis=0) / 40, atol=0.006)
+    np.testing.assert_allclose(top_shares(values, groups, len(NAMES)), np.mean(drawn, axis=0) / 40, atol=0.006)
 
 
 def test_measured_shares_by_hand(cohort):

@@ -8,13 +8,13 @@ import pandas as pd
 import zarr
 
 from lib.claims.cohort import cohort_claims, network_claims
+from lib.claims.findings import Finding
 from lib.claims.maps import map_claims, masking_claims
 from lib.claims.prediction import prediction_claims
 from lib.claims.tissues import contrast_claims, sign_claims, tissue_claims
 from lib.files import resolve
 from lib.masking_tests import read_masking, slice_means
 from lib.paper import published
-from lib.patient_statistics import Finding
 from lib.saved_maps import read_maps
 
 VERDICTS = (

@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib import colormaps
 
-from lib.voxels import rank_order
+from lib.voxels import centre_channel, rank_order
 
 HIDDEN = 0.025  # lowest share of a map that is not shown
 
@@ -31,9 +31,7 @@ def scaled(values: np.ndarray, display: str) -> np.ndarray:
         Rank order of the absolute value (the paper's saliency), rank order (guided backprop, signed saliency), or the
         value within the map's range (CAM, Grad-CAM, SAM).
     """
-    values = np.asarray(values, dtype=float)
-    if values.ndim == 3:
-        values = values[..., values.shape[-1] // 2]
+    values = centre_channel(np.asarray(values, dtype=float))
     if display == "magnitude rank":
         return rank_order(np.abs(values))
     if display == "rank":

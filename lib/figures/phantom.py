@@ -138,7 +138,7 @@ def draw_spectra(spectra: pd.DataFrame, published: pd.DataFrame, matches: Mappin
     spectra : DataFrame
         manufacturer (as in DICOM), kernel, thickness_mm, frequency, power, sd_hu.
     published : DataFrame
-        `literature("renal_ct_noise")`.
+        `published("renal_ct_noise")`.
     matches : mapping of str to sequence of str
         Published scanners by kernel.
     """
@@ -182,7 +182,7 @@ def draw_geometry(measured: pd.DataFrame, published: pd.DataFrame) -> Figure:
     measured : DataFrame
         A row a patient, a column a quantity.
     published : DataFrame
-        `literature("kidney_geometry")`.
+        `published("kidney_geometry")`.
     """
     with paper_style():
         figure, axes = axes_mm(TWO_COLUMNS_MM, 95, 3, len(published) // 3 + 1, squeeze=False)  # one panel for the key

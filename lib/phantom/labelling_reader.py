@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import cohen_kappa_score
 
+from lib.metrics import confusion, phase_table
 from lib.paper import PHASES
 from lib.phantom.physiology import Physiology
 
@@ -110,15 +111,9 @@ def label_ceiling(truth: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         Index phase; columns n, precision, recall, f1.
     """
-    rows = []
-    for phase in PHASES:
-        labelled, true = truth["label"] == phase, truth["true_phase"] == phase
-        hits = int((labelled & true).sum())
-        precision, recall = hits / max(int(true.sum()), 1), hits / max(int(labelled.sum()), 1)
-        rows.append(
-            (phase, int(labelled.sum()), precision, recall, 2 * precision * recall / max(precision + recall, 1e-9))
-        )
-    return pd.DataFrame(rows, columns=["phase", "n", "precision", "recall", "f1"]).set_index("phase")
+    table = phase_table(confusion(truth["label"], truth["true_phase"]))[["precision", "recall", "f1"]].fillna(0.0)
+    table.insert(0, "n", truth["label"].value_counts().reindex(PHASES, fill_value=0))
+    return table
 
 
 def reader_agreement(truth: pd.DataFrame) -> float:
