@@ -1,4 +1,4 @@
-"""Phases, layers, maps and controls as they are printed in figures and tables; whatever computes does not import this."""
+"""Phases, layers, maps and controls as they are printed; whatever computes does not import this."""
 
 from lib.paper import LAYERS, PHASES
 
@@ -7,8 +7,8 @@ LAYER_TITLES = dict(zip(LAYERS, ("2b", "3b", "4b", "5b", "6"), strict=True))
 CONTROL_TITLES = {  # what is masked without a map of this network and slice, in the order of the figures
     "random": "Random, image",
     "random_body": "Random, body",
-    "blocks": "Random blocks",
-    "other_patient": "Other patient's mask",
+    "blocks": "Blocks",
+    "other_patient": "Other patient",
     "disc": "Disc",
     "edges": "Edges",
     "brightness": "Brightness",

@@ -93,7 +93,7 @@ def colour_key(cmap: str = "rainbow", opacity: float = 0.6, *, hidden: float = H
 
 
 def highest(values: np.ndarray, shape: tuple[int, int], fraction: float = 0.1) -> np.ndarray:
-    """Return where the highest part of a map lies, by absolute value: the voxels that the masking experiment overwrites.
+    """Return where the highest part of a map lies, by absolute value, as the masking experiment ranks voxels.
 
     Parameters
     ----------
