@@ -72,7 +72,7 @@ def draw_curves(
         Enhancement of the aorta by the cardiac output relative to the expected one.
     """
     with paper_style():
-        figure, (left, right) = axes_mm(TWO_COLUMNS_MM, 74, 1, 2, width_ratios=(1.5, 1))
+        figure, (left, right) = axes_mm(TWO_COLUMNS_MM, 74, 1, 2, width_ratios=(1.3, 1))
         ends = {organ: float(curves[organ][times <= CURVE_END][-1]) for organ in ORGAN_COLOURS}
         for organ, colour in ORGAN_COLOURS.items():
             left.plot(times, curves[organ], color=colour)
@@ -91,7 +91,7 @@ def draw_curves(
             label = f"{factor:.1f}: {curve.max():.0f} HU at {times[curve.argmax()]:.0f} s"
             right.plot(times, curve, color=colour, label=label)
         right.set(xlabel="Time after the start of the injection (s)", ylabel="Enhancement of the aorta (HU)")
-        right.set(xlim=(0, 120), ylim=(0, 1.1 * max(curve.max() for curve in by_output.values())))
+        right.set(xlim=(0, 180), ylim=(0, 1.1 * max(curve.max() for curve in by_output.values())))
         right.set_title("B  Aorta, by cardiac output", loc="left")
         right.legend(title="Output / expected output: peak", loc="upper right")
     return figure
