@@ -1,6 +1,7 @@
 """Inference on clustered values: slices of a patient are not independent."""
 
 from typing import NamedTuple
+from zlib import crc32
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,11 @@ class Finding(NamedTuple):
     high: float = np.nan
     n_slices: int = 0
     n_patients: int = 0
+
+
+def named_generator(*names: object) -> np.random.Generator:
+    """Return the random numbers of what has these names: one number gets one interval, wherever it is computed."""
+    return np.random.default_rng(crc32(" ".join(map(str, names)).encode()))
 
 
 def compare(

@@ -39,7 +39,8 @@ def publish(run: str | Path, destination: Path = ROOT) -> list[Path]:
     PermissionError
         If the run is of somebody's CT, not of the phantom.
     ValueError
-        If a file has more than 1 MB or all of them more than 15 MB; nothing is copied then.
+        If tracked files differ from the commit (figures/ and tables/ themselves may), so that nobody could make the run
+        again from it, or a file has more than 1 MB, or all of them more than 15 MB. Nothing is copied then.
     """
     run = resolve(run)
     if not (run / "claims.csv").exists():
@@ -53,6 +54,9 @@ def publish(run: str | Path, destination: Path = ROOT) -> list[Path]:
     large = [f"{file.name}: {size / 1e6:.1f} MB" for file, size in sizes.items() if size > FILE_LIMIT]
     if large or sum(sizes.values()) > TOTAL_LIMIT:
         raise ValueError(f"Too large to publish ({sum(sizes.values()) / 1e6:.1f} MB in all): {', '.join(large)}")
+    state = commit(*KINDS)
+    if state["dirty"]:
+        raise ValueError("Tracked files differ from the last commit: commit them first, then run and publish again.")
     written = []
     for kind, files in chosen.items():
         with atomic_path(destination / kind) as folder:
@@ -61,7 +65,7 @@ def publish(run: str | Path, destination: Path = ROOT) -> list[Path]:
                 shutil.copyfile(file, folder / file.name)
                 written.append(destination / kind / file.name)
             hashes = {file.name: file_hash(file) for file in files}
-            manifest = {"run": run.name, **commit(), "files": hashes}
+            manifest = {"run": run.name, **state, "files": hashes}
             (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
     return written
 

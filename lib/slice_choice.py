@@ -1,4 +1,4 @@
-"""Which slices are shown and which are masked: by rule, never by eye."""
+"""Which slices are shown, masked, and set against each other: by rule, never by eye."""
 
 import numpy as np
 import pandas as pd
@@ -90,3 +90,36 @@ def slices_to_mask(predictions: pd.DataFrame, per_phase: int, seed: int) -> pd.D
     shuffled = shuffled.assign(turn=turn).sort_values("turn", kind="stable")
     taken = shuffled.groupby("phase").head(per_phase).drop(columns="turn")
     return taken.sort_values(["series", "slice"], ignore_index=True)
+
+
+def other_patients(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Choose for every slice one of another patient in the same phase, whose maps serve as a control.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        `patient`, `series`, `slice`, `phase`.
+    seed : int
+
+    Returns
+    -------
+    DataFrame
+        `series` and `slice` of the other slice, index as `rows`; NaN in a phase of one patient.
+
+    Notes
+    -----
+    The slices of a phase are shuffled into a ring, and each takes the next one in the ring that is another patient's.
+    What comes out depends on the set of slices and the seed, not on their order.
+    """
+    found = pd.DataFrame(index=rows.index, columns=["series", "slice"], dtype=object)
+    for phase, group in rows.groupby("phase", sort=False):
+        if group["patient"].nunique() < 2:
+            continue
+        ring = group.sort_values(["series", "slice"]).sample(
+            frac=1, random_state=np.random.default_rng([seed, PHASES.index(phase)])
+        )
+        patients = ring["patient"].to_numpy()
+        for at, index in enumerate(ring.index):
+            step = next(k for k in range(1, len(ring)) if patients[(at + k) % len(ring)] != patients[at])
+            found.loc[index] = ring[["series", "slice"]].iloc[(at + step) % len(ring)].to_numpy()
+    return found

@@ -53,7 +53,7 @@ stop_after: int = 12  # epochs without improvement
 max_epochs: int = 200  # at most
 batch_size: int = 32  # slices; the paper states none, Keras' default
 rotation: float = 5.0  # degrees, either way
-translation: float = 5.0  # pixels, either way
+translation: float = 5.0  # largest shift, in pixels of a 512 x 512 image, either way
 keep_in_memory: bool = False  # all training images, as float16
 precision: str = "float32"  # of the training; "native": mixed_bfloat16 where the processor has it
 seed: int = 1  # of weights, order and augmentation
@@ -116,7 +116,7 @@ history = train(
     schedule,
     folder / "training.npz",
     rotation=rotation,
-    translation=translation,
+    translation=translation * image_size / 512,
     precision=computed_in,
     seed=seed,
 )

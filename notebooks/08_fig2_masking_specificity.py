@@ -27,7 +27,6 @@
 from IPython.display import display
 from itertools import combinations
 
-import numpy as np
 import pandas as pd
 
 from lib.figures.bars import draw_specificity
@@ -37,18 +36,13 @@ from lib.patient_statistics import Finding
 from lib.paper import FINAL_MAPS
 from lib.provenance import write_sidecar
 from lib.files import atomic_path, require, resolve
-from lib.masking_tests import letters, level_tests, paired_tests, read_masking, slice_means, summarise
+from lib.masking_controls import CONTROLS
+from lib.masking_tests import letters, level_tests, paired_tests, read_masking, read_reading, slice_means
 
 # %% tags=["parameters"]
-masking: str = "runs/quick/masking"  # made by 06_mask_voxels
+masking: str = "runs/quick/masking/top"  # made by 06_mask_voxels
 figures: str = "runs/quick/figures"  # where the figure goes
 tables: str = "runs/quick/tables"  # where the tables go
-within: str = "image"  # which voxels were ranked, as in 06_mask_voxels
-score: str = "logit"  # what was differentiated, as in 06_mask_voxels
-fill: str = "normal"  # what was written over them, as in 06_mask_voxels
-fraction: float = 0.1  # of the voxels, as in 06_mask_voxels
-resamples: int = 2000  # of the bootstrap over patients
-seed: int = 8  # of the bootstrap
 
 # %% [markdown]
 # ## Load
@@ -58,11 +52,9 @@ seed: int = 8  # of the bootstrap
 # interval by resampling whole patients; `patient_p`: t test of the patients' means).
 
 # %%
-reading = {"within": within, "score": score, "fill": fill, "fraction": fraction}
 figures, tables = resolve(figures), resolve(tables)
 masking = require(masking, "06_mask_voxels")
-means = slice_means(read_masking(masking, **reading))
-rng = np.random.default_rng(seed)
+reading, means = read_reading(masking), slice_means(read_masking(masking))
 print(f"{means.drop_duplicates(['series', 'slice']).shape[0]} slices of {means.patient.nunique()} patients, "
       f"{means.draws.max()} draws each")  # fmt: skip
 # %% [markdown]
@@ -72,8 +64,8 @@ print(f"{means.drop_duplicates(['series', 'slice']).shape[0]} slices of {means.p
 
 # %%
 shown = means[pd.MultiIndex.from_frame(means[["method", "layer"]]).isin(FINAL_MAPS)]
-levels = level_tests(shown, 100.0, rng=rng, resamples=resamples)
-control = summarise(means[means["region"] == "random"])
+levels = level_tests(shown, 100.0)
+control = level_tests(means[means["method"].isin(CONTROLS)], 100.0)
 columns = ["mean", "sd", "n_slices", "n_patients", "low", "high", "p_bonferroni", "patient_p"]
 display(levels.query("region == 'top'").set_index(["method", "phase"])[columns].round(3))
 display(control.set_index(["method", "phase"])[["mean", "sd", "n_slices"]].round(1))
@@ -85,7 +77,7 @@ display(control.set_index(["method", "phase"])[["mean", "sd", "n_slices"]].round
 # is the more specific one.
 
 # %%
-pairs = paired_tests(means, list(combinations(FINAL_MAPS, 2)), rng=rng, resamples=resamples)
+pairs = paired_tests(means, list(combinations(FINAL_MAPS, 2)))
 marks = letters(pairs, FINAL_MAPS)
 display(pairs.set_index(["method", "other_method", "phase"])[[*columns, "effect_size"]].round(3))
 
@@ -96,7 +88,7 @@ display(pairs.set_index(["method", "other_method", "phase"])[[*columns, "effect_
 # saliency, guided backpropagation, CAM. Lines: as many voxels at random.
 
 # %%
-figure = draw_specificity(levels, marks, FINAL_MAPS, control=control, fraction=fraction)
+figure = draw_specificity(levels, marks, FINAL_MAPS, control=control, fraction=reading["fraction"])
 figure
 
 # %% [markdown]
@@ -105,10 +97,9 @@ figure
 # %%
 files = save_figure(figure, figures / "fig2")
 inputs = tuple(sorted(masking.glob("*.parquet")))
-parameters = reading | {"resamples": resamples}
-write_sidecar(files[0], notebook="08_fig2_masking_specificity", parameters=parameters, seed=seed, inputs=inputs)
+write_sidecar(files[0], notebook="08_fig2_masking_specificity", parameters=reading, inputs=inputs)
 with atomic_path(tables / "fig2.csv") as file:
-    levels.merge(marks.assign(region="top"), how="left").to_csv(file, index=False)
+    pd.concat([levels.merge(marks.assign(region="top"), how="left"), control]).to_csv(file, index=False)
 with atomic_path(tables / "fig2_pairs.csv") as file:
     pairs.to_csv(file, index=False)
 

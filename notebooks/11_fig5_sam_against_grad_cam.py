@@ -22,7 +22,6 @@
 
 # %%
 from IPython.display import display
-import numpy as np
 import pandas as pd
 
 from lib.figures.bars import draw_layer_comparison
@@ -32,18 +31,13 @@ from lib.patient_statistics import Finding
 from lib.paper import LAYERS
 from lib.provenance import write_sidecar
 from lib.files import atomic_path, require, resolve
-from lib.masking_tests import paired_tests, read_masking, slice_means, summarise
+from lib.masking_controls import CONTROLS
+from lib.masking_tests import paired_tests, read_masking, read_reading, slice_means, summarise
 
 # %% tags=["parameters"]
-masking: str = "runs/quick/masking"  # made by 06_mask_voxels
+masking: str = "runs/quick/masking/top"  # made by 06_mask_voxels
 figures: str = "runs/quick/figures"  # where the figure goes
 tables: str = "runs/quick/tables"  # where the tables go
-within: str = "image"  # which voxels were ranked, as in 06_mask_voxels
-score: str = "logit"  # what was differentiated, as in 06_mask_voxels
-fill: str = "normal"  # what was written over them, as in 06_mask_voxels
-fraction: float = 0.1  # of the voxels, as in 06_mask_voxels
-resamples: int = 2000  # of the bootstrap over patients
-seed: int = 8  # of the bootstrap
 
 # %% [markdown]
 # ## Load
@@ -53,11 +47,9 @@ seed: int = 8  # of the bootstrap
 # interval by resampling whole patients; `patient_p`: t test of the patients' means).
 
 # %%
-reading = {"within": within, "score": score, "fill": fill, "fraction": fraction}
 figures, tables = resolve(figures), resolve(tables)
 masking = require(masking, "06_mask_voxels")
-means = slice_means(read_masking(masking, **reading))
-rng = np.random.default_rng(seed)
+reading, means = read_reading(masking), slice_means(read_masking(masking))
 print(f"{means.drop_duplicates(['series', 'slice']).shape[0]} slices of {means.patient.nunique()} patients, "
       f"{means.draws.max()} draws each")  # fmt: skip
 # %% [markdown]
@@ -69,8 +61,9 @@ print(f"{means.drop_duplicates(['series', 'slice']).shape[0]} slices of {means.p
 # %%
 shown = means[means["method"].isin(["sam", "grad_cam"]) & (means["region"] == "top")]
 levels = summarise(shown)
+control = summarise(means[means["method"].isin(CONTROLS)])
 same_layer = [(("sam", layer), ("grad_cam", layer)) for layer in LAYERS]
-pairs = paired_tests(means, same_layer, rng=rng, resamples=resamples)
+pairs = paired_tests(means, same_layer)
 columns = ["mean", "sd", "n_slices", "n_patients", "low", "high", "p_bonferroni", "patient_p", "effect_size"]
 display(pairs.set_index(["layer", "phase"])[columns].round(3))
 
@@ -80,7 +73,7 @@ display(pairs.set_index(["layer", "phase"])[columns].round(3))
 # Bars are means over slices, whiskers one SD. \* SAM differs from Grad-CAM (p < .05 after Bonferroni).
 
 # %%
-figure = draw_layer_comparison(levels, pairs, LAYERS, fraction=fraction)
+figure = draw_layer_comparison(levels, pairs, LAYERS, fraction=reading["fraction"])
 figure
 
 # %% [markdown]
@@ -89,10 +82,9 @@ figure
 # %%
 files = save_figure(figure, figures / "fig5")
 inputs = tuple(sorted(masking.glob("*.parquet")))
-parameters = reading | {"resamples": resamples}
-write_sidecar(files[0], notebook="11_fig5_sam_against_grad_cam", parameters=parameters, seed=seed, inputs=inputs)
+write_sidecar(files[0], notebook="11_fig5_sam_against_grad_cam", parameters=reading, inputs=inputs)
 with atomic_path(tables / "fig5.csv") as file:
-    levels.to_csv(file, index=False)
+    pd.concat([levels, control]).to_csv(file, index=False)
 with atomic_path(tables / "fig5_pairs.csv") as file:
     pairs.to_csv(file, index=False)
 

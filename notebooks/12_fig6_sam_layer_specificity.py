@@ -24,7 +24,6 @@
 from IPython.display import display
 from itertools import combinations
 
-import numpy as np
 import pandas as pd
 
 from lib.figures.bars import draw_layers
@@ -34,18 +33,13 @@ from lib.patient_statistics import Finding
 from lib.paper import LAYERS
 from lib.provenance import write_sidecar
 from lib.files import atomic_path, require, resolve
-from lib.masking_tests import letters, paired_tests, read_masking, slice_means, summarise
+from lib.masking_controls import CONTROLS
+from lib.masking_tests import letters, paired_tests, read_masking, read_reading, slice_means, summarise
 
 # %% tags=["parameters"]
-masking: str = "runs/quick/masking"  # made by 06_mask_voxels
+masking: str = "runs/quick/masking/top"  # made by 06_mask_voxels
 figures: str = "runs/quick/figures"  # where the figure goes
 tables: str = "runs/quick/tables"  # where the tables go
-within: str = "image"  # which voxels were ranked, as in 06_mask_voxels
-score: str = "logit"  # what was differentiated, as in 06_mask_voxels
-fill: str = "normal"  # what was written over them, as in 06_mask_voxels
-fraction: float = 0.1  # of the voxels, as in 06_mask_voxels
-resamples: int = 2000  # of the bootstrap over patients
-seed: int = 8  # of the bootstrap
 
 # %% [markdown]
 # ## Load
@@ -55,11 +49,9 @@ seed: int = 8  # of the bootstrap
 # interval by resampling whole patients; `patient_p`: t test of the patients' means).
 
 # %%
-reading = {"within": within, "score": score, "fill": fill, "fraction": fraction}
 figures, tables = resolve(figures), resolve(tables)
 masking = require(masking, "06_mask_voxels")
-means = slice_means(read_masking(masking, **reading))
-rng = np.random.default_rng(seed)
+reading, means = read_reading(masking), slice_means(read_masking(masking))
 print(f"{means.drop_duplicates(['series', 'slice']).shape[0]} slices of {means.patient.nunique()} patients, "
       f"{means.draws.max()} draws each")  # fmt: skip
 # %% [markdown]
@@ -71,7 +63,8 @@ print(f"{means.drop_duplicates(['series', 'slice']).shape[0]} slices of {means.p
 # %%
 sams = [("sam", layer) for layer in LAYERS]
 levels = summarise(means.query("method == 'sam' and region == 'top'"))
-pairs = paired_tests(means, list(combinations(sams, 2)), rng=rng, resamples=resamples)
+control = summarise(means[means["method"].isin(CONTROLS)])
+pairs = paired_tests(means, list(combinations(sams, 2)))
 marks = letters(pairs, sams)
 columns = ["mean", "sd", "n_slices", "n_patients", "low", "high", "p_bonferroni", "patient_p", "effect_size"]
 display(pairs.set_index(["layer", "other_layer", "phase"])[columns].round(3))
@@ -83,7 +76,7 @@ display(pairs.set_index(["layer", "other_layer", "phase"])[columns].round(3))
 # Bonferroni).
 
 # %%
-figure = draw_layers(levels, marks, LAYERS, fraction=fraction)
+figure = draw_layers(levels, marks, LAYERS, fraction=reading["fraction"])
 figure
 
 # %% [markdown]
@@ -92,10 +85,9 @@ figure
 # %%
 files = save_figure(figure, figures / "fig6")
 inputs = tuple(sorted(masking.glob("*.parquet")))
-parameters = reading | {"resamples": resamples}
-write_sidecar(files[0], notebook="12_fig6_sam_layer_specificity", parameters=parameters, seed=seed, inputs=inputs)
+write_sidecar(files[0], notebook="12_fig6_sam_layer_specificity", parameters=reading, inputs=inputs)
 with atomic_path(tables / "fig6.csv") as file:
-    levels.merge(marks.assign(region="top"), how="left").to_csv(file, index=False)
+    pd.concat([levels.merge(marks.assign(region="top"), how="left"), control]).to_csv(file, index=False)
 with atomic_path(tables / "fig6_pairs.csv") as file:
     pairs.to_csv(file, index=False)
 

@@ -40,7 +40,8 @@ from lib.patient_statistics import Finding, verdict
 from lib.paper import LAYERS, PHASES
 from lib.provenance import write_sidecar
 from lib.files import atomic_path, require, resolve
-from lib.slice_choice import slices_to_mask
+from lib.masking_tests import read_masking, read_reading
+from lib.slice_choice import eligible_slices
 
 # %% tags=["parameters"]
 cohort: str = "runs/quick/cohort"  # made by 01_prepare_cohort
@@ -48,17 +49,15 @@ network: str = "runs/quick/networks/top"  # made by 02_train_network
 predictions: str = "runs/quick/networks/top/predictions.parquet"  # of 02_train_network, or 04 for your own CT
 tables: str = "runs/quick/tables"  # where the tables go
 figures: str = "runs/quick/figures"  # where the figures go
-per_phase: int = 30  # correctly classified test slices a phase, spread over patients; 0 takes all
-score: str = "logit"  # what the maps differentiate: "logit", or the softmax "probability"
-fraction: float = 0.1  # of the image's voxels that count as highest
+masking: str = "runs/quick/masking/top"  # made by 06_mask_voxels: the same slices, score and fraction are taken
 batch_size: int = 8  # slices whose maps are computed at once
 resamples: int = 2000  # of the bootstrap over patients
-seed: int = 3  # of the sample of slices and the bootstrap
+seed: int = 3  # of the bootstrap
 
 # %% [markdown]
 # ## The slices and their tissues
 #
-# The same sample as in 06_mask_voxels: test slices that the network classifies correctly. A cohort without a truth of
+# The slices that 06_mask_voxels masked: test slices that the network classifies correctly. A cohort without a truth of
 # the tissues stops here.
 
 # %%
@@ -66,7 +65,9 @@ slices = Cohort.open(require(cohort, "01_prepare_cohort"))
 group_codes(slices.tissues)
 model_file = require(resolve(network) / "model.keras", "02_train_network")
 predictions = require(predictions, "02_train_network, or 04_vote_slices for your own CT,")
-chosen = slices_to_mask(with_truth(slices, pd.read_parquet(predictions)), per_phase, seed)
+masking = require(masking, "06_mask_voxels")
+reading, masked = read_reading(masking), read_masking(masking)[["series", "slice"]].drop_duplicates()
+chosen = eligible_slices(with_truth(slices, pd.read_parquet(predictions))).merge(masked, on=["series", "slice"])
 display(", ".join(slices.tissues))
 chosen.groupby("phase").agg(slices=("slice", "size"), patients=("patient", "nunique")).reindex(PHASES)
 
@@ -77,10 +78,11 @@ chosen.groupby("phase").agg(slices=("slice", "size"), patients=("patient", "nuni
 # masking experiment. Ties at the boundary count by the fraction of them that fits.
 
 # %%
-attributor = Attributor(keras.models.load_model(model_file), LAYERS, score=score)
+attributor = Attributor(keras.models.load_model(model_file), LAYERS, score=reading["score"])
 standardisation = Standardisation.load(resolve(network) / "standardisation.json")
 methods = ("saliency", "guided_backprop", "cam", "grad_cam", "sam")
-batches = measure_anatomy(attributor, slices, chosen, standardisation, methods=methods, fraction=fraction,
+batches = measure_anatomy(attributor, slices, chosen, standardisation, methods=methods,
+                          fraction=reading["fraction"],
                           batch_size=batch_size)  # fmt: skip
 measured = list(tqdm(batches, total=-(-len(chosen) // batch_size), unit="batch"))
 shares, signs = (pd.concat(parts, ignore_index=True) for parts in zip(*measured, strict=True))
@@ -155,7 +157,7 @@ written = {"anatomy": anatomy, "anatomy_focus": focus, "anatomy_sign": signs,
 for name, table in written.items():
     with atomic_path(resolve(tables) / f"{name}.csv") as file:
         table.to_csv(file, index=False)
-parameters = {"per_phase": per_phase, "score": score, "fraction": fraction, "resamples": resamples}
+parameters = reading | {"resamples": resamples}
 for name, drawn in {"anatomy": figure, "anatomy_sign": figure_of_signs}.items():
     files = save_figure(drawn, resolve(figures) / name)
     write_sidecar(files[0], notebook="13_anatomy_of_maps", parameters=parameters, seed=seed,

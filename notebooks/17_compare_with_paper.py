@@ -62,10 +62,6 @@ from lib.files import atomic_path, require, resolve
 # %% tags=["parameters"]
 run: str = "runs/quick"  # folder of the run
 network: str = "top"  # which of its networks
-within: str = "image"  # which voxels were ranked, as in 06_mask_voxels
-score: str = "logit"  # what was differentiated, as in 06_mask_voxels
-fill: str = "normal"  # what was written over them, as in 06_mask_voxels
-fraction: float = 0.1  # of the voxels, as in 06_mask_voxels
 seed: int = 17  # of the bootstrap over patients
 
 # %% [markdown]
@@ -84,11 +80,10 @@ if not left["found"].any():
 # Stage by stage; what a missing stage would have told stays "not tested here".
 
 # %%
-reading = {"within": within, "score": score, "fill": fill, "fraction": fraction}
 findings = []
 for stage, row in left[left["found"]].iterrows():
     rng = np.random.default_rng([seed, list(left.index).index(stage)])
-    found = find(stage, row["path"], rng=rng, reading=reading)
+    found = find(stage, row["path"], rng=rng)
     findings += found
     print(f"{stage}: {len(found)} claims")
 
@@ -110,7 +105,7 @@ with atomic_path(run / "claims.csv") as file:
 with atomic_path(run / "tables/claims.md") as file:
     file.write_text(to_markdown(claims))
 inputs = tuple(left.loc[left["found"], "path"])
-parameters = reading | {"network": network}
+parameters = {"network": network}
 write_sidecar(run / "claims.csv", notebook="17_compare_with_paper", parameters=parameters, seed=seed, inputs=inputs)
 
 # %% [markdown]

@@ -179,7 +179,7 @@ display(off.round(1))
 # %%
 spectra, scan = [], ["manufacturer", "kernel", "thickness_mm"]
 for row in people.head(noise_patients).itertuples():
-    patches, pixel = scan_liver(Examination(row.patient, row.seed, row.slices, bool(row.contiguous), 512))
+    patches, pixel = scan_liver(Examination(row.patient, row.seed, row.slices, row.placing, 512))
     if len(patches) > 5:
         one = noise_power(patches, pixel)
         sd = np.sqrt((one["power"] * one["area"]).sum())
@@ -220,7 +220,7 @@ drawn["phantom_noise"]
 spacing = (3.0, 1.5, 1.5)
 measures = []
 for row in people.head(kidney_patients).itertuples():
-    anatomy = Examination(row.patient, row.seed, row.slices, bool(row.contiguous), 512).anatomy
+    anatomy = Examination(row.patient, row.seed, row.slices, row.placing, 512).anatomy
     measures.append(kidney_geometry(*kidney_masks(anatomy, spacing[1], spacing[0]), spacing))
 kidneys = pd.DataFrame(measures)
 geometry = literature("kidney_geometry").set_index("quantity")

@@ -1,11 +1,11 @@
 """The paper's claims about maps, tested on a run's masking table and saved maps."""
 
 from itertools import product
-from zlib import crc32
 
 import numpy as np
 import pandas as pd
 
+from lib.masking_controls import RANDOM, RANDOM_BODY
 from lib.masking_tests import ALPHA, level_tests, paired_tests
 from lib.paper import FINAL_MAPS, LAYERS, PHASES
 from lib.patient_statistics import Finding, compare, verdict
@@ -14,7 +14,6 @@ from lib.titles import LAYER_TITLES, METHOD_TITLES, PHASE_TITLES
 
 SALIENCY, GUIDED, CAM, GRAD_CAM = FINAL_MAPS
 SHALLOW, DEEP = LAYERS[:3], LAYERS[3:]
-RANDOM, RANDOM_BODY = ("random", "-"), ("random_body", "-")  # as many voxels: any, or of the body only
 TECHNIQUES = (*FINAL_MAPS, *(("sam", layer) for layer in LAYERS))
 
 
@@ -29,15 +28,11 @@ def masking_claims(means: pd.DataFrame) -> list[Finding]:
     Returns
     -------
     list of Finding
-
-    Notes
-    -----
-    Each interval has a generator of its own, so that a claim gets the same verdict wherever it is asked for.
     """
     final = means[pd.MultiIndex.from_frame(means[["method", "layer"]]).isin(FINAL_MAPS)]
-    levels = level_tests(final, 100.0, rng=_generator("levels"))
+    levels = level_tests(final, 100.0)
     top, bottom = levels[levels["region"] == "top"], levels[levels["region"] == "bottom"]
-    control = means[means["region"] == "random"]
+    control = means[means["method"].isin([RANDOM[0], RANDOM_BODY[0]])]
     tests = _Pairs(pd.concat([means[means["region"] == "top"], control.assign(region="top")]))
     sams = {layer: ("sam", layer) for layer in LAYERS}
     shallow_sams, deep_sams, others = [sams[x] for x in SHALLOW], [sams[x] for x in DEEP], (GUIDED, CAM, GRAD_CAM)
@@ -117,17 +112,12 @@ class _Pairs:
         chosen = []
         for pair in pairs:
             if pair not in self.known:
-                self.known[pair] = paired_tests(self.means, [pair], rng=_generator(*map("/".join, pair)))
+                self.known[pair] = paired_tests(self.means, [pair])
             chosen.append(self.known[pair])
         tests = pd.concat(chosen, ignore_index=True)
         if without:
             tests = tests[~((tests["layer"] == without[0]) & (tests["phase"] == without[1]))]
         return tests
-
-
-def _generator(*names: str) -> np.random.Generator:
-    """Return the generator of what has these names, whatever else was drawn before."""
-    return np.random.default_rng(crc32(" ".join(names).encode()))
 
 
 def _worst(tests: pd.DataFrame) -> pd.DataFrame:

@@ -35,7 +35,7 @@ SOURCES = {  # what each stage leaves behind, and which notebook makes it
     "network": ("networks/{network}/provenance.json", "02_train_network"),
     "predictions": ("networks/{network}/predictions.parquet", "02_train_network"),
     "maps": ("maps/maps.npz", "05_compute_maps"),
-    "masking": ("masking/done.json", "06_mask_voxels"),
+    "masking": ("masking/{network}/done.json", "06_mask_voxels"),
     "tissues": ("tables/anatomy_tissues.csv", "13_anatomy_of_maps"),
     "contrasts": ("tables/anatomy_contrasts.csv", "13_anatomy_of_maps"),
     "signs": ("tables/anatomy_sign.csv", "13_anatomy_of_maps"),
@@ -59,9 +59,7 @@ def of_phantoms(run: str | Path) -> bool:
     return (run / "dicom/truth.csv").exists() or set(known) >= PHANTOM_ONLY
 
 
-def find(
-    stage: str, path: Path, *, rng: np.random.Generator, reading: dict[str, object] | None = None
-) -> list[Finding]:
+def find(stage: str, path: Path, *, rng: np.random.Generator) -> list[Finding]:
     """Return what one stage of a run says about the claims.
 
     Parameters
@@ -72,8 +70,6 @@ def find(
         The stage's file.
     rng : numpy.random.Generator
         For intervals by resampling patients, on predictions; the others have their own.
-    reading : dict, optional
-        Reading of the masking, see `lib.masking_tests.read_masking`; the paper's by default.
     """
     folder = path.parent
     if stage == "cohort":
@@ -88,7 +84,7 @@ def find(
     if stage == "maps":
         return map_claims(read_maps(folder))
     if stage == "masking":
-        return masking_claims(slice_means(read_masking(folder, **(reading or {}))))
+        return masking_claims(slice_means(read_masking(folder)))
     return ON_ANATOMY[stage](pd.read_csv(path))
 
 
