@@ -11,11 +11,11 @@ from matplotlib.patches import Patch
 
 from lib.figures.bar_groups import draw_bars, draw_mark
 from lib.figures.controls import (
-    beside_layers,
+    beside,
     controls_key,
     draw_layer_controls,
     draw_phase_controls,
-    no_control,
+    named_controls,
     slices_by_phase,
     slices_of,
 )
@@ -36,7 +36,7 @@ LEVEL_LABEL = "Relative probability (%)"
 
 
 def draw_specificity(
-    levels: pd.DataFrame, letters: pd.DataFrame, maps: Sequence, *, control: pd.DataFrame,
+    levels: pd.DataFrame, letters: pd.DataFrame, maps: Sequence, *, control: pd.DataFrame | None = None,
     slices: pd.DataFrame | None = None, fraction: float = 0.1,
 ) -> Figure:  # fmt: skip
     """Draw Fig 2: masking by map and phase (A), and the maps beside each other and beside their controls (B).
@@ -49,16 +49,16 @@ def draw_specificity(
         `phase`, `method`, `layer`, `letters`.
     maps : sequence of (method, layer)
         In the order of the panels.
-    control : DataFrame
-        `phase`, `method` (a key of `lib.titles.CONTROL_TITLES`), `layer`, `mean`, `sd`: what masking costs that follows
-        no map of this network and slice; may be empty. A control of a layer is drawn at the bars of that layer, any
-        other beside the bars.
+    control : DataFrame, optional
+        `phase`, `method`, `layer`, `region`, `mean`: the rows of `lib.figures.controls.is_control`. Blocks are drawn at
+        the bars of their layer, another patient's mask and the untrained network at the bar of their map, all others
+        beside the bars with their slices.
     slices : DataFrame, optional
         As from `lib.masking_tests.slice_means`: the slices behind the bars, drawn as points.
     fraction : float
         Of the voxels that was masked.
     """
-    part = f"{100 * fraction:g} %"
+    part, control = f"{100 * fraction:g} %", named_controls(control)
     with paper_style():
         figure = figure_mm(TWO_COLUMNS_MM, 140)
         above, below = figure.subfigures(2, 1, height_ratios=(1, 1.12))
@@ -84,7 +84,7 @@ def draw_specificity(
         places = _phase_bars(
             panel, bars, labels=_lettered([METHOD_TITLES[method] for method, _ in maps]),
             colours=[METHOD_COLOURS[method] for method, _ in maps], marks=marks, counts=True,
-            values=[slices_by_phase(slices, *name, "top") for name in maps], slots=len(beside_layers(control, maps)),
+            values=[slices_by_phase(slices, *name, "top") for name in maps], slots=len(beside(control)),
         )  # fmt: skip
         draw_phase_controls(panel, control, maps, places, slices)
         _fit_height(panel, lines=_lines(marks))
@@ -110,8 +110,7 @@ def draw_layer_comparison(
     control, slices, fraction
         As for :func:`draw_specificity`. A control of a layer stands at its bars, the others stand right of all layers.
     """
-    control = no_control() if control is None else control
-    methods, beside = ("sam", "grad_cam"), beside_layers(control, [("", layer) for layer in layers])
+    control, methods = named_controls(control), ("sam", "grad_cam")
     with paper_style():
         figure, axes = axes_mm(TWO_COLUMNS_MM, 118, 2, 3, sharey=True)
         for panel, phase in zip(axes.flat, PHASES, strict=False):
@@ -126,7 +125,7 @@ def draw_layer_comparison(
             low = pairs[pairs["phase"] == phase].set_index("layer")["p_bonferroni"].reindex(layers) < 0.05
             for at in np.flatnonzero(low):
                 draw_mark(panel, at, "*")
-            draw_layer_controls(panel, control[control["phase"] == phase], layers, beside, places, slices)
+            draw_layer_controls(panel, control[control["phase"] == phase], methods, layers, places, slices)
             panel.set_title(f"{PHASE_TITLES[phase]}: {count(*bars[0].iloc[0][['n_slices', 'n_patients']])}")
             panel.set_xlabel("Layer")
         _fit_height(*axes.flat[: len(PHASES)], lines=1)
@@ -143,7 +142,7 @@ def draw_layers(
     control: pd.DataFrame | None = None, slices: pd.DataFrame | None = None, fraction: float = 0.1,
 ) -> Figure:  # fmt: skip
     """Draw Fig 6: one map by layer and phase, with letters; arguments as for :func:`draw_specificity`."""
-    control, maps = no_control() if control is None else control, [(method, layer) for layer in layers]
+    control, maps = named_controls(control), [(method, layer) for layer in layers]
     with paper_style():
         figure, panel = axes_mm(TWO_COLUMNS_MM, 78)
         bars = [_bars(levels, *name, "top") for name in maps]
@@ -151,7 +150,7 @@ def draw_layers(
         places = _phase_bars(
             panel, bars, labels=_lettered([f"Layer {LAYER_TITLES[layer]}" for layer in layers]),
             colours=[SAM_COLOURS[layer] for layer in layers], marks=marks, counts=True,
-            values=[slices_by_phase(slices, *name, "top") for name in maps], slots=len(beside_layers(control, maps)),
+            values=[slices_by_phase(slices, *name, "top") for name in maps], slots=len(beside(control)),
         )  # fmt: skip
         draw_phase_controls(panel, control, maps, places, slices)
         _fit_height(panel, lines=_lines(marks))

@@ -1,6 +1,7 @@
 """Controls of the masking figures, as red marks at or beside the bars; slices of a bar, as points."""
 
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -13,60 +14,76 @@ from lib.paper import PHASES
 from lib.titles import CONTROL_TITLES
 
 CONTROL_MARKERS = dict(zip(CONTROL_TITLES, "osDP^vX*", strict=True))
+OF_A_MAP = ("other_patient", "untrained")  # regions: the same map's highest voxels elsewhere, or without training
+OF_A_LAYER = ("blocks",)  # as large as a layer's cells
+SIDES = {"blocks": 0.0, "other_patient": -0.27, "untrained": 0.27}  # where on its bar, shares of the bar's width
 
 
-def draw_layer_controls(
-    panel: Axes, control: pd.DataFrame, layers: Sequence[str], beside: Sequence[str], places: np.ndarray, slices
-) -> None:
-    """Draw the controls of one phase: those of a layer at its bars, the others right of all layers."""
-    for row in control[control["method"].isin(list(CONTROL_MARKERS))].itertuples():
-        if row.layer in layers:
-            _marker(panel, places[:, list(layers).index(row.layer)].mean(), row.mean, row.method)
-    for at, name in enumerate(beside):
-        x = len(layers) - 0.1 + 0.6 * at
-        for row in control[control["method"] == name].head(1).itertuples():
-            draw_points(panel, x, slices_of(slices, name, row.layer, "", row.phase), 0.45)
-            _marker(panel, x, row.mean, name)
-    if beside:
-        panel.axvline(len(layers) - 0.5, color="0.8", linewidth=0.5)
-        panel.set_xlim(-0.5, len(layers) - 0.1 + 0.6 * len(beside) - 0.15)
-        panel.text(len(layers) - 0.4 + 0.3 * len(beside), -0.035, "controls", ha="center", va="top", fontsize=6.5,
-                   transform=panel.get_xaxis_transform())  # fmt: skip
+def is_control(table: pd.DataFrame) -> pd.Series:
+    """Return which rows of a masking table (`method`, `region`) are controls."""
+    return table["method"].isin(list(CONTROL_TITLES)) | table["region"].isin(OF_A_MAP)
+
+
+def named_controls(control: pd.DataFrame | None) -> pd.DataFrame:
+    """Return the controls of a table (as of :func:`is_control`) with the `name` of each; None gives an empty one."""
+    if control is None or control.empty:
+        return pd.DataFrame({name: [] for name in ("name", "phase", "method", "layer", "region", "mean")})
+    name = control["region"].where(control["region"].isin(OF_A_MAP), control["method"])
+    return control.assign(name=name)[name.isin(list(CONTROL_TITLES))]
+
+
+def beside(control: pd.DataFrame) -> list[str]:
+    """Return the controls that belong to no map and no layer, which get places of their own."""
+    return [name for name in _present(control) if name not in (*OF_A_MAP, *OF_A_LAYER)]
+
+
+def draw_at_bar(panel: Axes, x: float, step: float, control: pd.DataFrame, method: str, layer: str) -> None:
+    """Draw the controls of one bar: a map, or a layer, in the phase that `control` is cut down to."""
+    of_map = control["name"].isin(OF_A_MAP) & (control["method"] == method)
+    for row in control[(control["layer"] == layer) & (of_map | control["name"].isin(OF_A_LAYER))].itertuples():
+        _marker(panel, x + SIDES[row.name] * step, row.mean, row.name)
+
+
+def draw_beside(panel: Axes, x: float, step: float, control: pd.DataFrame, name: str, slices) -> None:
+    """Draw a control of a phase at a place of its own, with its slices."""
+    for row in control[control["name"] == name].head(1).itertuples():
+        draw_points(panel, x, slices_of(slices, name, row.layer, row.region, row.phase), step)
+        _marker(panel, x, row.mean, name)
 
 
 def draw_phase_controls(panel: Axes, control: pd.DataFrame, maps: Sequence, places: np.ndarray, slices) -> None:
     """Draw controls in a figure with a group of bars for each phase."""
     step = places[1, 0] - places[0, 0] if len(places) > 1 else 0.8
     for phase_at, phase in enumerate(PHASES):
-        found = control[(control["phase"] == phase) & control["method"].isin(list(CONTROL_MARKERS))]
-        for row in found.itertuples():
-            for at in [at for at, (_, layer) in enumerate(maps) if layer == row.layer]:
-                _marker(panel, places[at, phase_at], row.mean, row.method)
-        for slot, name in enumerate(beside_layers(control, maps)):
-            for row in found[found["method"] == name].head(1).itertuples():
-                x = places[len(maps) + slot, phase_at]
-                draw_points(panel, x, slices_of(slices, name, row.layer, "", phase), step)
-                _marker(panel, x, row.mean, name)
+        found = control[control["phase"] == phase]
+        for at, name in enumerate(maps):
+            draw_at_bar(panel, places[at, phase_at], step, found, *name)
+        for slot, name in enumerate(beside(control)):
+            draw_beside(panel, places[len(maps) + slot, phase_at], step, found, name, slices)
+
+
+def draw_layer_controls(
+    panel: Axes, control: pd.DataFrame, methods: Sequence[str], layers: Sequence[str], places: np.ndarray, slices
+) -> None:
+    """Draw the controls of one phase where layers are groups: at the bars, and right of all layers."""
+    step, others = places[1, 0] - places[0, 0], beside(control)
+    for (bar, method), (group, layer) in product(enumerate(methods), enumerate(layers)):
+        draw_at_bar(panel, places[bar, group], step, control, method, layer)
+    for at, name in enumerate(others):
+        draw_beside(panel, len(layers) - 0.1 + 0.6 * at, 0.45, control, name, slices)
+    if others:
+        panel.axvline(len(layers) - 0.5, color="0.8", linewidth=0.5)
+        panel.set_xlim(-0.5, len(layers) - 0.1 + 0.6 * len(others) - 0.15)
+        panel.text(len(layers) - 0.4 + 0.3 * len(others), -0.035, "controls", ha="center", va="top", fontsize=6.5,
+                   transform=panel.get_xaxis_transform())  # fmt: skip
 
 
 def controls_key(control: pd.DataFrame) -> list[Line2D]:
     """Return the entries of a legend, one for each control that a table holds."""
     return [
-        Line2D([], [], linestyle="", marker=CONTROL_MARKERS[name], label=CONTROL_TITLES[name], **_control_style(name))
-        for name in present(control)
+        Line2D([], [], linestyle="", marker=CONTROL_MARKERS[name], label=CONTROL_TITLES[name], **_style(name))
+        for name in _present(control)
     ]
-
-
-def present(control: pd.DataFrame) -> list[str]:
-    """Return the controls that a table holds, in their order."""
-    return [name for name in CONTROL_TITLES if name in set(control["method"])]
-
-
-def beside_layers(control: pd.DataFrame, maps: Sequence) -> list[str]:
-    """Return the controls that belong to no layer of the bars and get a place of their own."""
-    layers = {layer for _, layer in maps}
-    return [name for name in present(control)
-            if not layers & set(control.loc[control["method"] == name, "layer"])]  # fmt: skip
 
 
 def slices_by_phase(slices: pd.DataFrame | None, method: str, layer: str, region: str) -> list[np.ndarray]:
@@ -75,24 +92,24 @@ def slices_by_phase(slices: pd.DataFrame | None, method: str, layer: str, region
 
 
 def slices_of(slices: pd.DataFrame | None, method: str, layer: str, region: str, phase: str) -> np.ndarray:
-    """Return the slices of a bar; of any region where none is named."""
+    """Return the slices of a bar, percent; none where no table is given."""
     if slices is None:
         return np.zeros(0)
-    chosen = (slices["method"] == method) & (slices["layer"] == layer) & (slices["phase"] == phase)
-    chosen &= (slices["region"] == region) | (not region)
+    wanted = {"method": method, "layer": layer, "region": region, "phase": phase}
+    chosen = np.logical_and.reduce([slices[name] == value for name, value in wanted.items()])
     return slices.loc[chosen, "relative_probability"].to_numpy(float)
 
 
-def no_control() -> pd.DataFrame:
-    """Return a table without a control."""
-    return pd.DataFrame({"phase": [], "method": [], "layer": [], "mean": []})
+def _present(control: pd.DataFrame) -> list[str]:
+    """Return the controls that a table holds, in their order."""
+    return [name for name in CONTROL_TITLES if name in set(control["name"])]
 
 
-def _marker(panel: Axes, x: float, mean: float, name: str):
+def _marker(panel: Axes, x: float, mean: float, name: str) -> None:
     """Draw the mean of a control."""
-    return panel.plot([x], [mean], CONTROL_MARKERS[name], zorder=6, **_control_style(name))[0]
+    panel.plot([x], [mean], CONTROL_MARKERS[name], zorder=6, **_style(name))
 
 
-def _control_style(name: str) -> dict:
-    size = 6.5 if name == "untrained" else 4  # a star is small for its size
+def _style(name: str) -> dict:
+    size = 6.0 if name == "untrained" else 4.0  # a star is small for its size
     return {"color": CONTROL_COLOUR, "markersize": size, "markeredgecolor": "white", "markeredgewidth": 0.5}
