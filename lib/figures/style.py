@@ -16,8 +16,11 @@ from lib.paper import LAYERS, PHASES
 STYLE = str(Path(__file__).parents[1] / "paper.mplstyle")
 ONE_COLUMN_MM, TWO_COLUMNS_MM = 86.0, 178.0
 PRINT_DPI = 300
+FEWER_COLOURS = (256, 128)
 SCREEN_DPI = 120  # pixels of a page per inch of the figure: two columns are 841 wide, 7 points are 12 pixels high
 SHARPNESS = 2  # pixels of the picture per pixel of the page, so that it is sharp on a fine display
+
+NOTEBOOK_LIMIT = 500_000  # bytes of a picture in a notebook; a larger one is brought down to 256 colours
 
 PHASE_COLOURS = dict(zip(PHASES, ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#aa3377"), strict=True))
 METHOD_COLOURS = {
@@ -38,10 +41,11 @@ class PaperFigure(Figure):
     def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
         """Return the picture as PNG and its size on the page, as IPython asks for it."""
         with paper_style():
-            picture = io.BytesIO()
-            self.savefig(picture, format="png", dpi=SHARPNESS * SCREEN_DPI, metadata={"Software": None})
+            picture = _png(self, SHARPNESS * SCREEN_DPI)
+            if len(picture) > NOTEBOOK_LIMIT:
+                picture = _png(self, SHARPNESS * SCREEN_DPI, colours=256)
         width, height = (round(float(inch) * SCREEN_DPI) for inch in self.get_size_inches())
-        return {"image/png": picture.getvalue()}, {"image/png": {"width": width, "height": height}}
+        return {"image/png": picture}, {"image/png": {"width": width, "height": height}}
 
 
 @contextmanager
@@ -60,8 +64,8 @@ def save_figure(figure: Figure, path: str | Path, *, limit: int = 1_000_000) -> 
     path : path
         Of the PNG; the PDF goes beside it.
     limit : int
-        Bytes that the PNG may have. It has 300 dpi. A larger one (noisy maps) is brought down to 256 colours, and only
-        if that is not enough to fewer dots per inch. The PDF keeps every voxel and every colour.
+        Bytes that the PNG may have. It has 300 dpi. A larger one (noisy maps) is brought down to 256 colours, then 128,
+        and only if that is not enough to fewer dots per inch. The PDF keeps every voxel and every colour.
 
     Returns
     -------
@@ -71,12 +75,14 @@ def save_figure(figure: Figure, path: str | Path, *, limit: int = 1_000_000) -> 
     png, pdf = (resolve(path).with_suffix(suffix) for suffix in (".png", ".pdf"))
     with paper_style():
         dpi, picture = PRINT_DPI, _png(figure, PRINT_DPI)
-        while len(picture) > limit:
-            picture = _png(figure, dpi, colours=256)
+        for colours in FEWER_COLOURS:
             if len(picture) > limit:
-                dpi = int(dpi * min(0.97, np.sqrt(limit / len(picture))))
-                if dpi < 72:
-                    raise ValueError(f"{png.name} has more than {limit} bytes even at 72 dpi: draw fewer panels.")
+                picture = _png(figure, PRINT_DPI, colours=colours)
+        while len(picture) > limit:
+            dpi = int(dpi * min(0.97, np.sqrt(limit / len(picture))))
+            if dpi < 72:
+                raise ValueError(f"{png.name} has more than {limit} bytes even at 72 dpi: draw fewer panels.")
+            picture = _png(figure, dpi, colours=FEWER_COLOURS[-1])
         with atomic_path(png) as temporary:
             temporary.write_bytes(picture)
         with atomic_path(pdf) as temporary:
