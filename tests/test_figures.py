@@ -1,6 +1,7 @@
 """Display transforms by hand counts; figures against small baseline images (pytest --mpl)."""
 
 import io
+from functools import cache
 
 import matplotlib.pyplot as plt
 import nbformat
@@ -58,6 +59,7 @@ def example_maps(size=64, phases=PHASES):
     return Maps(images, maps, {phase: phase for phase in PHASES})
 
 
+@cache
 def example_slices():
     """Relative probabilities of 12 slices per bar, near 0 or near 100 %, with every kind of control."""
     rng, rows = np.random.default_rng(1), []

@@ -60,7 +60,8 @@ def draw_bars(
             if marks[i, j] and np.isfinite(means[i, j]):
                 draw_mark(panel, places[i, j], marks[i, j])
     for j in np.flatnonzero(np.isnan(means).all(axis=0)):
-        panel.text(j, 0.5, "no slice", transform=panel.get_xaxis_transform(), ha="center", color="0.4")
+        panel.text(j, 0.5, "no slice", transform=panel.get_xaxis_transform(), ha="center", va="center", color="0.4",
+                   rotation=90)  # fmt: skip
     panel.set_xticks(np.arange(columns), groups)
     panel.set_xlim(-0.5, columns - 0.5)
     panel.axhline(100, color="0.6", linewidth=0.5, linestyle=":", zorder=0)

@@ -67,7 +67,7 @@ def draw_signs(signs: pd.DataFrame) -> Figure:
                 panel.plot([x, x], [low[x], high[x]], color=PHASE_COLOURS[phase], linewidth=1.5)
                 panel.plot(x, mean[x], "o", color=PHASE_COLOURS[phase], markersize=4)
                 if np.isfinite(mean[x]):
-                    panel.annotate(f"{mean[x]:.2f}".replace("-", "−"), (x, max(mean[x], high[x])), (0, 4), ha="center",
+                    panel.annotate(_short(mean[x]), (x, max(mean[x], high[x])), (0, 4), ha="center",
                                    textcoords="offset points", fontsize=6, color="0.3")  # fmt: skip
             for sign, marker in ((1, "^"), (-1, "v")):
                 at = np.flatnonzero(rows["expected"] == sign)
@@ -84,6 +84,11 @@ def draw_signs(signs: pd.DataFrame) -> Figure:
                                          label="mean with 95 % interval by patient")  # fmt: skip
         figure.legend(handles=[interval, *key], loc="outside upper center", ncols=3)
     return figure
+
+
+def _short(value: float) -> str:
+    """Return a number with two decimals, or one significant digit where that would be 0."""
+    return (f"{value:.2f}" if abs(value) >= 0.005 else f"{value:.1g}").replace("-", "−")
 
 
 def _order(table: pd.DataFrame) -> list[tuple[str, str]]:
@@ -118,8 +123,8 @@ def _draw_times(part, tissues: pd.DataFrame, maps: list[tuple[str, str]]) -> Non
         panel.set_axisbelow(True)
     panels[0].set_yticks(range(len(maps)), [map_title(*name) for name in maps])
     panels[0].set_ylim(len(maps) - 0.5, -0.5)
-    panels[len(panels) // 2].set_xlabel("Times as dense in kidneys and vessels as in the rest of the body "
-                                        "(1: blind to them)")  # fmt: skip
+    words = "Times as dense in kidneys and vessels as in the rest of the body (1: blind to them)"
+    part.supxlabel(words, fontsize=7)
 
 
 def _heat_map(panel: Axes, anatomy: pd.DataFrame, maps: list[tuple[str, str]], tissues: list[str]) -> None:
