@@ -222,9 +222,9 @@ def summarise_signs(signs: pd.DataFrame, *, rng: np.random.Generator, resamples:
     -------
     DataFrame
         `phase`, `tissue`, `mean_signed`, `low`, `high` (95 % interval by resampling patients), `score_per_10_hu`,
-        `positive` (share of the patients whose mean is positive), `sign_p` (two-sided sign test over patients),
-        `expected` (the paper's sign, 0 where it names none), `n_slices`, `n_patients`. A positive mean says that the
-        score rises where the tissue is brighter.
+        `score_low`, `score_high` (its interval), `positive` (share of the patients whose mean is positive), `sign_p`
+        (two-sided sign test over patients), `expected` (the paper's sign, 0 where it names none), `n_slices`,
+        `n_patients`. A positive mean says that the score rises where the tissue is brighter.
     """
     rows = []
     for key, group in groups_by_phase(signs, ["phase", "tissue"]):
@@ -233,10 +233,13 @@ def summarise_signs(signs: pd.DataFrame, *, rng: np.random.Generator, resamples:
         patients = group.groupby("patient")["mean_signed"].mean()
         positive, decided = int((patients > 0).sum()), int((patients != 0).sum())
         p = binomtest(positive, decided).pvalue if decided else 1.0
-        total, of_patients = group["score_per_10_hu"].mean(), positive / len(patients)
-        facts = (found["mean"], found["low"], found["high"], total, of_patients, p, EXPECTED_SIGN.get(key, 0))
+        score = group["score_per_10_hu"]
+        bounds = cluster_interval(score, group["patient"], rng=rng.spawn(1)[0], resamples=resamples)
+        effect, of_patients = (score.mean(), *bounds), positive / len(patients)
+        facts = (found["mean"], found["low"], found["high"], *effect, of_patients, p, EXPECTED_SIGN.get(key, 0))
         rows.append((*key, *facts, len(group), len(patients)))
-    columns = ["mean_signed", "low", "high", "score_per_10_hu", "positive", "sign_p", "expected"]
+    columns = ["mean_signed", "low", "high", "score_per_10_hu", "score_low", "score_high"]
+    columns += ["positive", "sign_p", "expected"]
     return pd.DataFrame(rows, columns=["phase", "tissue", *columns, "n_slices", "n_patients"])
 
 

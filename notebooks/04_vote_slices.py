@@ -21,12 +21,24 @@
 # A cohort prepared with `split="apply"` (somebody's own CT) has no predictions yet: the network makes them here. Where
 # it has no labels either, there is a vote but nothing to compare it with, and the tables are left out.
 
+# %% [markdown]
+# ![Figure S4: training of the network and ROC curves](../figures/s4.png)
+#
+# **Figure S4, as published by this project.** Upper row: loss and accuracy on the training split (solid) and the
+# validation split (dashed) by epoch; the dotted line is what guessing all phases equally gives. Accuracy in training is
+# measured on augmented slices while the weights still change, so that it may lie below that of validation. Lower row:
+# receiver operating characteristic (ROC) curves of each phase against all others on the test split, for single slices
+# and for series after voting, with their upper left corner enlarged. The legend gives the area under each curve (AUC).
+# Curves that coincide are drawn one inside the other, the first phase the widest. The **dotted** end of a voting curve
+# joins series that got no vote for the phase at all: they are tied, and no threshold parts them.
+
 # %%
 from IPython.display import display
 import keras
 import pandas as pd
 
 from lib.cohort import Cohort, Standardisation
+from lib.figures.captions import caption
 from lib.figures.prediction import draw_confusions, draw_training_and_roc
 from lib.figures.style import save_figure
 from lib.metrics import (
@@ -107,7 +119,8 @@ if labelled:
         with atomic_path(tables / f"{name}.csv") as file:
             matrices[scheme].to_csv(file)
     titles = {"single": "Single slices", "voting": "Series, after voting"}
-    display(draw_confusions({titles[scheme]: matrix for scheme, matrix in matrices.items()}))
+    figure = draw_confusions({titles[scheme]: matrix for scheme, matrix in matrices.items()})
+    display(figure, caption("Table 1 as a picture", slices, "Shades: share of the labelled phase."))
 
 # %% [markdown]
 # ## Table 2
@@ -176,7 +189,7 @@ if labelled and (slices["split"] == "test").all():
     history = pd.read_csv(require(network / "history.csv", "02_train_network"))
     figure = draw_training_and_roc(history, roc, table2)
     save_figure(figure, figures / "s4")
-    display(figure)
+    display(figure, caption("Figure S4, ROC curves", slices, f"{len(chosen)} series voted."))
     write_sidecar(figures / "s4.png", notebook="04_vote_slices", parameters={"rule": rule}, inputs=(predictions,))
 
 # %% [markdown]

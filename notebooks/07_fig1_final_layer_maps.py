@@ -19,19 +19,35 @@
 # | **takes** | seconds; nothing is computed again, so that colours are cheap to change |
 #
 # How a map is shown is the paper's choice: saliency by the **rank** of its absolute value, guided backpropagation by
-# the rank of its value, CAM and Grad-CAM by their values **within their own range**. The lowest 2.5 % (of the voxels
-# of a rank map, of the range of the others) are transparent. So colours compare places within a panel, never two
-# panels. Of a cohort without phases the first eight series are drawn.
+# the rank of its value, CAM and Grad-CAM by their values **within their own range**. Here the voxels of the body are
+# ranked among each other: with the air, which is half of an image, all of the body would be in the upper half of the
+# scale. Of a cohort without phases the first eight series are drawn.
+
+# %% [markdown]
+# ![Figure 1: maps at the input and at the last layer, one column per phase](../figures/fig1.png)
+#
+# **Figure 1, as published by this project.** One correctly classified test slice per phase (columns) and, below the CT
+# image, its saliency map, guided backpropagation, CAM and Grad-CAM of the last layer. Window of the CT: level 40 HU,
+# width 400 HU. Each panel is cropped to the body, all at one scale; air is black and not coloured. **Colours** compare
+# places within a panel, never two panels; the lowest 2.5 % are transparent, and each colour bar shows its colours over
+# dark tissue on its left and over bright tissue on its right. Saliency is shown by the rank of its absolute value and
+# guided backpropagation by the rank of its value, each among the voxels of the body; CAM and Grad-CAM by their value,
+# from the lowest to the highest of the panel. The **white line** surrounds the highest tenth of the image's voxels by
+# absolute value, which the masking experiment overwrites; at the input and at layer 2b, where these voxels are
+# scattered, it surrounds the places where they are the majority. A panel says which part of that tenth lies **in air**,
+# if it is at least 5 %. Noncon = unenhanced, CM = corticomedullary, CM-neph = corticomedullary to early nephrographic,
+# Neph = nephrographic, Pyelo = pyelographic.
 
 # %%
 from IPython.display import display
 import pandas as pd
 
 from lib.claims.maps import map_claims
+from lib.figures.captions import caption
 from lib.figures.maps import MapRow, draw_maps, map_row
 from lib.figures.style import save_figure
 from lib.saved_maps import read_maps
-from lib.claims.findings import Finding
+from lib.claims.findings import findings_table
 from lib.saved_maps import describe_maps
 from lib.paper import FINAL_MAPS
 from lib.provenance import write_sidecar
@@ -43,6 +59,7 @@ figures: str = "runs/quick/figures"  # where the figures go
 tables: str = "runs/quick/tables"  # where the numbers go
 cmap: str = "rainbow"  # the paper's, purple low and red high; "cividis" and "magma" are perceptually uniform
 opacity: float = 0.6  # of the map over the image
+outline: float = 0.1  # share of the voxels that the white line surrounds, the highest by absolute value; 0 for no line
 upsampling: str = "nearest"  # of the low-resolution maps: "nearest" shows the cells, "bilinear" smooths them
 
 # %% [markdown]
@@ -51,38 +68,44 @@ upsampling: str = "nearest"  # of the low-resolution maps: "nearest" shows the c
 # Chosen by a rule (see 05_compute_maps): the mid-kidney slice of median confidence.
 
 # %%
-shown = {"cmap": cmap, "opacity": opacity, "upsampling": upsampling}
+shown = {"cmap": cmap, "opacity": opacity, "outline": outline}
 figures, tables = resolve(figures), resolve(tables)
 source = require(f"{maps}/maps.npz", "05_compute_maps")
 saved = read_maps(source.parent)
-display(pd.read_csv(source.parent / "slices.csv").round(3))
+chosen = pd.read_csv(source.parent / "slices.csv")
+display(chosen.round(3))
 
 # %% [markdown]
 # ## Figure 1
 #
-# Window of the CT: level 40 HU, width 400 HU; outside the body black. Saliency and guided backpropagation have one
-# value a voxel; CAM and Grad-CAM of the last layer have one a cell, 32 voxels wide.
+# Saliency and guided backpropagation have one value per voxel; CAM and Grad-CAM of the last layer have one per cell,
+# 32 voxels wide.
 
 # %%
-figure = draw_maps(saved, [map_row(*name) for name in FINAL_MAPS], cmap=cmap, opacity=opacity, how=upsampling)
+figure = draw_maps(saved, [map_row(*name) for name in FINAL_MAPS], how=upsampling, **shown)
 files = save_figure(figure, figures / "fig1")
 write_sidecar(files[0], notebook="07_fig1_final_layer_maps", parameters=shown, inputs=(source,))
-figure
+display(figure, caption("Figure 1", chosen))
 
 # %% [markdown]
 # ## Figure S7
 #
-# Red in the last row: a higher attenuation there would raise the phase's score; purple: a lower one would.
+# ![Figure S7: saliency without and with its sign](../figures/s7.png)
+#
+# **Figure S7, as published by this project.** Saliency of the slices of Figure 1, by the rank of its absolute value
+# (upper row of maps) and by the rank of its signed value (lower row), among the voxels of the body. Red in the lower
+# row: a higher attenuation there would raise the phase's score; purple: a lower one would. The white line is that of
+# Figure 1 and the same in both rows.
 
 # %%
 both = [
     MapRow("Saliency, absolute", "saliency", "input", "magnitude rank"),
     MapRow("Saliency, signed", "saliency", "input", "rank"),
 ]
-figure = draw_maps(saved, both, cmap=cmap, opacity=opacity)
+figure = draw_maps(saved, both, **shown)
 files = save_figure(figure, figures / "s7")
 write_sidecar(files[0], notebook="07_fig1_final_layer_maps", parameters=shown, inputs=(source,))
-figure
+display(figure, caption("Figure S7", chosen))
 
 # %% [markdown]
 # ## In numbers
@@ -107,5 +130,4 @@ display(measured.groupby(["method", "layer"], sort=False).mean(numeric_only=True
 # measured in 13_anatomy_of_maps.
 
 # %%
-found = pd.DataFrame(map_claims(saved), columns=Finding._fields).set_index("id")
-display(found.loc[found.index.isin(["C42", "C47", "C48"]), ["measured", "verdict"]])
+display(findings_table(map_claims(saved), "C42", "C47", "C48")[["measured", "verdict"]])

@@ -19,9 +19,26 @@
 # | **takes** | seconds |
 #
 # A map is *specific* here if hiding few voxels of its choice costs much probability: **low bars are good**. The paper
-# has no control for what a tenth of the voxels costs wherever it lies; the lines are two such controls. The red one is
-# a random tenth of the image, half of it air where nothing is lost; the dashed one has as many voxels, all of them in
-# the body, and is the one that a map has to beat.
+# has no control for what a tenth of the voxels costs wherever it lies; here several such controls stand beside the
+# maps, and a map has to beat those that mask voxels of the body in patches as large as its own.
+
+# %% [markdown]
+# ![Figure 2: what masking leaves of the probability, by map and phase](../figures/fig2.png)
+#
+# **Figure 2, as published by this project.** Relative probability: what is left of the probability of the right phase
+# after masking, 100 % being that of the untouched slice. **A**, masking the tenth of the voxels that a map ranks
+# highest (filled) or lowest (hatched). An **asterisk** says that the mean differs from 100 % (p < .05, t test on
+# slices, Bonferroni over the 40 bars). **B**, the filled bars of A beside each other. **Letters** above a bar name the
+# maps from which it differs: a, saliency; b, guided backpropagation; c, CAM (p < .05, paired t tests on slices,
+# Bonferroni over the 30 comparisons). **Bars** are means over slices. **Whiskers** are one standard deviation (SD) over
+# slices; where that would pass the lowest or highest slice the whisker ends there, without a cap. **Light points** are
+# single slices: many of these distributions have two peaks, near 0 and near 100 %, where a mean and its SD say little.
+# A bar below 3 % has its **value printed**. **Red marks** are means of controls, which mask as many voxels without such
+# a map of this slice: any voxels of the image; any voxels of the body; a disc about the body's centroid (these three
+# stand beside the bars, with their slices); blocks, random cells of the body as large as the layer's; what the same map
+# marks on another patient's slice of the same phase; and what it marks for the same network before training (these
+# stand at the bar that they belong to). The numbers of slices and patients stand at each phase. Noncon = unenhanced, CM
+# = corticomedullary, CM-neph = corticomedullary to early nephrographic, Neph = nephrographic, Pyelo = pyelographic.
 
 # %%
 from IPython.display import display
@@ -30,13 +47,15 @@ from itertools import combinations
 import pandas as pd
 
 from lib.figures.bars import draw_specificity
+from lib.figures.captions import caption
+from lib.figures.controls import is_control
+from lib.figures.differences import draw_differences
 from lib.claims.maps import masking_claims
 from lib.figures.style import save_figure
-from lib.claims.findings import Finding
-from lib.paper import FINAL_MAPS
+from lib.claims.findings import findings_table
+from lib.paper import FINAL_MAPS, LAYERS
 from lib.provenance import write_sidecar
 from lib.files import atomic_path, require, resolve
-from lib.masking_controls import CONTROLS
 from lib.masking_tests import letters, level_tests, paired_tests, read_masking, read_reading, slice_means
 
 # %% tags=["parameters"]
@@ -64,11 +83,11 @@ print(f"{means.drop_duplicates(['series', 'slice']).shape[0]} slices of {means.p
 
 # %%
 shown = means[pd.MultiIndex.from_frame(means[["method", "layer"]]).isin(FINAL_MAPS)]
-levels = level_tests(shown, 100.0)
-control = level_tests(means[means["method"].isin(CONTROLS)], 100.0)
+levels = level_tests(shown[shown["region"].isin(["top", "bottom"])], 100.0)
+control = level_tests(means[is_control(means)], 100.0)
 columns = ["mean", "sd", "n_slices", "n_patients", "low", "high", "p_bonferroni", "patient_p"]
 display(levels.query("region == 'top'").set_index(["method", "phase"])[columns].round(3))
-display(control.set_index(["method", "phase"])[["mean", "sd", "n_slices"]].round(1))
+display(control.set_index(["method", "layer", "region", "phase"])[["mean", "sd", "n_slices"]].round(1))
 
 # %% [markdown]
 # ## B: the maps against each other
@@ -83,13 +102,27 @@ display(pairs.set_index(["method", "other_method", "phase"])[[*columns, "effect_
 
 # %% [markdown]
 # ## Figure 2
-#
-# Bars are means over slices, whiskers one SD. \* differs from 100 % (p < .05 after Bonferroni); a, b, c differs from
-# saliency, guided backpropagation, CAM. Lines: as many voxels at random.
 
 # %%
-figure = draw_specificity(levels, marks, FINAL_MAPS, control=control, fraction=reading["fraction"])
-figure
+figure = draw_specificity(levels, marks, FINAL_MAPS, control=control, slices=means, fraction=reading["fraction"])
+display(figure, caption("Figure 2", shown, "Bars, whiskers, points, marks and letters as explained at the top."))
+
+# %% [markdown]
+# ## Each map less its control
+#
+# Does a map find more of what the network needs than voxels that know nothing of the network? Each map is compared with
+# its matched control on the same slices: maps at a layer with random blocks as large as the layer's cells, maps at the
+# input with random voxels of the body (of the image, where the body is not known). Left of 0 the map costs more
+# probability than its control. Lines are 95 % intervals that resample patients.
+
+# %%
+everything = [*FINAL_MAPS[:3], *((method, layer) for method in ("grad_cam", "sam") for layer in LAYERS)]
+body = "random_body" if "random_body" in set(means["method"]) else "random"
+matched = [((method, layer), (body, "-") if layer == "input" else ("blocks", layer)) for method, layer in everything]
+less = paired_tests(means[means["region"].isin(["top", "random"])].assign(region="top"), matched)
+differences = less.rename(columns={"mean": "value"}).assign(network="this network")
+figure_of_differences = draw_differences(differences)
+display(figure_of_differences, caption("Maps less their controls", means))
 
 # %% [markdown]
 # ## Save
@@ -102,6 +135,10 @@ with atomic_path(tables / "fig2.csv") as file:
     pd.concat([levels.merge(marks.assign(region="top"), how="left"), control]).to_csv(file, index=False)
 with atomic_path(tables / "fig2_pairs.csv") as file:
     pairs.to_csv(file, index=False)
+files = save_figure(figure_of_differences, figures / "maps_less_controls")
+write_sidecar(files[0], notebook="08_fig2_masking_specificity", parameters=reading, inputs=inputs)
+with atomic_path(tables / "maps_less_controls.csv") as file:
+    differences.to_csv(file, index=False)
 
 # %% [markdown]
 # ## Against the paper
@@ -113,6 +150,5 @@ with atomic_path(tables / "fig2_pairs.csv") as file:
 # phases; "reproduced" needs intervals by patient that exclude no difference, or for C51 lie within 95 to 105 %.
 
 # %%
-found = pd.DataFrame(masking_claims(means), columns=Finding._fields).set_index("id")
 with pd.option_context("display.max_colwidth", None):
-    display(found.loc[["C50", "C51", "C52", "C53", "C54", "C61"], ["measured", "verdict"]])
+    display(findings_table(masking_claims(means), "C50", "C51", "C52", "C53", "C54", "C61")[["measured", "verdict"]])

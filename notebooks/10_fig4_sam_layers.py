@@ -21,10 +21,25 @@
 # upside down (maximum minus activation) where that gradient is negative: where less activation would help, low
 # activation counts.
 
+# %% [markdown]
+# ![Figure 4: The saliency activation map (SAM) by layer, one column per phase](../figures/fig4.png)
+#
+# **Figure 4, as published by this project.** The saliency activation map (SAM) of one correctly classified test slice
+# per phase (columns) at the layers before each pooling and at the last (rows, from shallow to deep). Window of the CT:
+# level 40 HU, width 400 HU. Each panel is cropped to the body, all at one scale; air is black and not coloured.
+# **Colours** compare places within a panel, never two panels; the lowest 2.5 % are transparent, and each colour bar
+# shows its colours over dark tissue on its left and over bright tissue on its right. Colours run from the lowest to the
+# highest value of the panel. The **white line** surrounds the highest tenth of the image's voxels by absolute value,
+# which the masking experiment overwrites; at the input and at layer 2b, where these voxels are scattered, it surrounds
+# the places where they are the majority. A panel says which part of that tenth lies **in air**, if it is at least 5 %.
+# Noncon = unenhanced, CM = corticomedullary, CM-neph = corticomedullary to early nephrographic, Neph = nephrographic,
+# Pyelo = pyelographic.
+
 # %%
 from IPython.display import display
 import pandas as pd
 
+from lib.figures.captions import caption
 from lib.figures.maps import draw_maps, map_row
 from lib.figures.style import save_figure
 from lib.saved_maps import read_maps
@@ -40,28 +55,29 @@ figures: str = "runs/quick/figures"  # where the figure goes
 tables: str = "runs/quick/tables"  # where the numbers go
 cmap: str = "rainbow"  # the paper's, purple low and red high; "cividis" and "magma" are perceptually uniform
 opacity: float = 0.6  # of the map over the image
+outline: float = 0.1  # share of the voxels that the white line surrounds, the highest by absolute value; 0 for no line
 upsampling: str = "nearest"  # of the low-resolution maps: "nearest" shows the cells, "bilinear" smooths them
 
 # %%
-shown = {"cmap": cmap, "opacity": opacity, "upsampling": upsampling}
+shown = {"cmap": cmap, "opacity": opacity, "outline": outline}
 figures, tables = resolve(figures), resolve(tables)
 source = require(f"{maps}/maps.npz", "05_compute_maps")
 saved = read_maps(source.parent)
-display(pd.read_csv(source.parent / "slices.csv").round(3))
+chosen = pd.read_csv(source.parent / "slices.csv")
+display(chosen.round(3))
 
 # %% [markdown]
 # ## Figure 4
 #
-# Each map is shown within its own range, the lowest 2.5 % of which are transparent: colours compare places within a
-# panel, never two panels. Of a cohort without phases the first eight series are drawn. Rows from the shallowest layer
-# (cells of 2 x 2 voxels) to the deepest (32 x 32).
+# Rows run from the shallowest layer (cells of 2 x 2 voxels) to the deepest (32 x 32). Of a cohort without phases the
+# first eight series are drawn.
 
 # %%
 rows = [map_row("sam", layer, f"SAM, {LAYER_TITLES[layer]}") for layer in LAYERS]
-figure = draw_maps(saved, rows, cmap=cmap, opacity=opacity, how=upsampling)
+figure = draw_maps(saved, rows, how=upsampling, **shown)
 files = save_figure(figure, figures / "fig4")
 write_sidecar(files[0], notebook="10_fig4_sam_layers", parameters=shown, inputs=(source,))
-figure
+display(figure, caption("Figure 4", chosen))
 
 # %% [markdown]
 # ## In numbers

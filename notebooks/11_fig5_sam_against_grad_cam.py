@@ -20,18 +20,35 @@
 #
 # **Low bars are good**: the map found voxels that the network needs.
 
+# %% [markdown]
+# ![Figure 5: SAM against Grad-CAM by layer and phase](../figures/fig5.png)
+#
+# **Figure 5, as published by this project.** Relative probability of the right phase (100 %: the untouched slice) after
+# masking the tenth of the voxels that SAM (green) or Grad-CAM (white) ranks highest at a layer, one panel per phase. An
+# **asterisk** above a layer says that SAM and Grad-CAM differ there (p < .05, paired t test on slices, Bonferroni over
+# the 25 comparisons). **Bars** are means over slices. **Whiskers** are one standard deviation (SD) over slices; where
+# that would pass the lowest or highest slice the whisker ends there, without a cap. **Light points** are single slices:
+# many of these distributions have two peaks, near 0 and near 100 %, where a mean and its SD say little. A bar below 3 %
+# has its **value printed**. **Red marks** are means of controls, which mask as many voxels without such a map of this
+# slice: any voxels of the image; any voxels of the body; a disc about the body's centroid (these three stand beside the
+# bars, with their slices); blocks, random cells of the body as large as the layer's; what the same map marks on another
+# patient's slice of the same phase; and what it marks for the same network before training (these stand at the bar that
+# they belong to). The numbers of slices and patients stand above each panel. Noncon = unenhanced, CM =
+# corticomedullary, CM-neph = corticomedullary to early nephrographic, Neph = nephrographic, Pyelo = pyelographic.
+
 # %%
 from IPython.display import display
 import pandas as pd
 
 from lib.figures.bars import draw_layer_comparison
+from lib.figures.captions import caption
+from lib.figures.controls import is_control
 from lib.claims.maps import masking_claims
 from lib.figures.style import save_figure
-from lib.claims.findings import Finding
+from lib.claims.findings import findings_table
 from lib.paper import LAYERS
 from lib.provenance import write_sidecar
 from lib.files import atomic_path, require, resolve
-from lib.masking_controls import CONTROLS
 from lib.masking_tests import paired_tests, read_masking, read_reading, slice_means, summarise
 
 # %% tags=["parameters"]
@@ -61,7 +78,7 @@ print(f"{means.drop_duplicates(['series', 'slice']).shape[0]} slices of {means.p
 # %%
 shown = means[means["method"].isin(["sam", "grad_cam"]) & (means["region"] == "top")]
 levels = summarise(shown)
-control = summarise(means[means["method"].isin(CONTROLS)])
+control = summarise(means[is_control(means)])
 same_layer = [(("sam", layer), ("grad_cam", layer)) for layer in LAYERS]
 pairs = paired_tests(means, same_layer)
 columns = ["mean", "sd", "n_slices", "n_patients", "low", "high", "p_bonferroni", "patient_p", "effect_size"]
@@ -69,12 +86,11 @@ display(pairs.set_index(["layer", "phase"])[columns].round(3))
 
 # %% [markdown]
 # ## Figure 5
-#
-# Bars are means over slices, whiskers one SD. \* SAM differs from Grad-CAM (p < .05 after Bonferroni).
 
 # %%
-figure = draw_layer_comparison(levels, pairs, LAYERS, fraction=reading["fraction"])
-figure
+options = {"control": control, "slices": means, "fraction": reading["fraction"]}
+figure = draw_layer_comparison(levels, pairs, LAYERS, **options)
+display(figure, caption("Figure 5", shown, "Bars, whiskers, points and marks as explained at the top."))
 
 # %% [markdown]
 # ## Save
@@ -97,6 +113,5 @@ with atomic_path(tables / "fig5_pairs.csv") as file:
 # positive part of CAM. A claim of no difference needs intervals within 5 points; with few slices it stays undecided.
 
 # %%
-found = pd.DataFrame(masking_claims(means), columns=Finding._fields).set_index("id")
 with pd.option_context("display.max_colwidth", None):
-    display(found.loc[["C57", "C58", "C60"], ["measured", "verdict"]])
+    display(findings_table(masking_claims(means), "C57", "C58", "C60")[["measured", "verdict"]])

@@ -20,6 +20,24 @@
 #
 # **Low bars are good**: the map found voxels that the network needs.
 
+# %% [markdown]
+# ![Figure 6: SAM by layer and phase](../figures/fig6.png)
+#
+# **Figure 6, as published by this project.** Relative probability of the right phase (100 %: the untouched slice) after
+# masking the tenth of the voxels that SAM ranks highest, from the shallowest layer (dark) to the deepest (light).
+# **Letters** above a bar name the layers from which it differs: a, 2b; b, 3b; c, 4b; d, 5b (p < .05, paired t tests on
+# slices, Bonferroni over the 50 comparisons). **Bars** are means over slices. **Whiskers** are one standard deviation
+# (SD) over slices; where that would pass the lowest or highest slice the whisker ends there, without a cap. **Light
+# points** are single slices: many of these distributions have two peaks, near 0 and near 100 %, where a mean and its SD
+# say little. A bar below 3 % has its **value printed**. A phase whose bars all lie near 0 is not empty: hardly any
+# probability is left there, whichever layer is masked. **Red marks** are means of controls, which mask as many voxels
+# without such a map of this slice: any voxels of the image; any voxels of the body; a disc about the body's centroid
+# (these three stand beside the bars, with their slices); blocks, random cells of the body as large as the layer's; what
+# the same map marks on another patient's slice of the same phase; and what it marks for the same network before
+# training (these stand at the bar that they belong to). The numbers of slices and patients stand at each phase. Noncon
+# = unenhanced, CM = corticomedullary, CM-neph = corticomedullary to early nephrographic, Neph = nephrographic, Pyelo =
+# pyelographic.
+
 # %%
 from IPython.display import display
 from itertools import combinations
@@ -27,13 +45,14 @@ from itertools import combinations
 import pandas as pd
 
 from lib.figures.bars import draw_layers
+from lib.figures.captions import caption
+from lib.figures.controls import is_control
 from lib.claims.maps import masking_claims
 from lib.figures.style import save_figure
-from lib.claims.findings import Finding
+from lib.claims.findings import findings_table
 from lib.paper import LAYERS
 from lib.provenance import write_sidecar
 from lib.files import atomic_path, require, resolve
-from lib.masking_controls import CONTROLS
 from lib.masking_tests import letters, paired_tests, read_masking, read_reading, slice_means, summarise
 
 # %% tags=["parameters"]
@@ -63,7 +82,7 @@ print(f"{means.drop_duplicates(['series', 'slice']).shape[0]} slices of {means.p
 # %%
 sams = [("sam", layer) for layer in LAYERS]
 levels = summarise(means.query("method == 'sam' and region == 'top'"))
-control = summarise(means[means["method"].isin(CONTROLS)])
+control = summarise(means[is_control(means)])
 pairs = paired_tests(means, list(combinations(sams, 2)))
 marks = letters(pairs, sams)
 columns = ["mean", "sd", "n_slices", "n_patients", "low", "high", "p_bonferroni", "patient_p", "effect_size"]
@@ -71,13 +90,10 @@ display(pairs.set_index(["layer", "other_layer", "phase"])[columns].round(3))
 
 # %% [markdown]
 # ## Figure 6
-#
-# Bars are means over slices, whiskers one SD. a, b, c, d: differs from layer 2b, 3b, 4b, 5b (p < .05 after
-# Bonferroni).
 
 # %%
-figure = draw_layers(levels, marks, LAYERS, fraction=reading["fraction"])
-figure
+figure = draw_layers(levels, marks, LAYERS, control=control, slices=means, fraction=reading["fraction"])
+display(figure, caption("Figure 6", means.query("method == 'sam'"), "Everything else as explained at the top."))
 
 # %% [markdown]
 # ## Save
@@ -98,6 +114,5 @@ with atomic_path(tables / "fig6_pairs.csv") as file:
 # for a phase to count.
 
 # %%
-found = pd.DataFrame(masking_claims(means), columns=Finding._fields).set_index("id")
 with pd.option_context("display.max_colwidth", None):
-    display(found.loc[["C59"], ["measured", "verdict"]])
+    display(findings_table(masking_claims(means), "C59")[["measured", "verdict"]])

@@ -22,6 +22,24 @@
 # share stands beside the tissue's share of the image; their ratio, the *enrichment*, is 1 for a map that is blind to
 # the tissue.
 
+# %% [markdown]
+# ![The anatomy of the maps: kidneys and vessels by phase, and all tissues](../figures/anatomy.png)
+#
+# **The anatomy of the maps, as published by this project.** **A**, how many times as densely the highest tenth of a
+# map's voxels covers kidneys and vessels as the rest of the body, by phase: 1 (grey line) for a map that is blind to
+# them. Lines are 95 % intervals that resample patients; red rows, where there are any, are maps without content, such
+# as a disc about the body's centroid. **B**, the share of that tenth that lies on each tissue (per cent, mean of the
+# phases), below the tissue's share of the image; the colour is the ratio of the two. **Bold**: in at least four phases
+# the 95 % interval of the share lies on one side of the tissue's share of the image. The numbers of slices and patients
+# stand above A.
+#
+# ![What the network expects: the sign of the saliency by tissue and phase](../figures/anatomy_sign.png)
+#
+# **Signs of the saliency, as published by this project.** By how much the score (logit) of the right phase would
+# change, to first order, if the whole tissue were 10 HU brighter: above 0 the phase expects the tissue bright, below 0
+# dark. Points are means over slices with 95 % intervals that resample patients; all panels share one scale, so that
+# tissues can be compared. Triangles are the four signs that the paper names.
+
 # %%
 from IPython.display import display
 import keras
@@ -31,12 +49,13 @@ from tqdm import tqdm
 
 from lib.tissue_shares import group_codes, measure_anatomy, summarise_shares, summarise_signs, with_truth
 from lib.tissue_contrasts import contrast_maps, contrast_tissues
+from lib.figures.captions import caption
 from lib.figures.tissues import draw_anatomy, draw_signs
 from lib.attribution import Attributor
 from lib.claims.tissues import contrast_claims, sign_claims, tissue_claims
 from lib.cohort import Cohort, Standardisation
 from lib.figures.style import save_figure
-from lib.claims.findings import Finding, verdict
+from lib.claims.findings import findings_table, verdict
 from lib.paper import LAYERS, PHASES
 from lib.provenance import write_sidecar
 from lib.files import atomic_path, require, resolve
@@ -102,8 +121,10 @@ wide.loc[("image", "-"), :] = anatomy.drop_duplicates(["phase", "tissue"]).group
 display((100 * wide.iloc[[-1, *range(len(wide) - 1)]]).round(1))
 
 # %%
-figure = draw_anatomy(anatomy)
-figure
+tissues = contrast_tissues(shares, rng=rng, resamples=resamples)
+contrasts = contrast_maps(shares, rng=rng, resamples=resamples)
+figure = draw_anatomy(anatomy, tissues)
+display(figure, caption("The anatomy of the maps", chosen))
 
 # %% [markdown]
 # Two things to bear in mind. A cell of layer 6 is 32 pixels wide, an 8th of an image of 256 and a 16th of one of 512:
@@ -131,7 +152,7 @@ print(f"outside the body: {100 * focus.outside_area.mean():.0f} % of the image")
 # %%
 display(signs.set_index(["tissue", "phase"]).sort_index(level=0, sort_remaining=False).round(4))
 figure_of_signs = draw_signs(signs)
-figure_of_signs
+display(figure_of_signs, caption("Signs of the saliency", chosen))
 
 # %% [markdown]
 # ## Tissues against tissues, and maps against maps
@@ -142,8 +163,6 @@ figure_of_signs
 # compared on the same slices. Intervals take patients as units.
 
 # %%
-tissues = contrast_tissues(shares, rng=rng, resamples=resamples)
-contrasts = contrast_maps(shares, rng=rng, resamples=resamples)
 times = tissues.pivot_table(index=["tissue", "against", "method", "layer"], columns="phase", values="times", sort=False)
 display(times.reindex(columns=PHASES).xs("kidney and vessels").round(2))
 contrasts.set_index(["measure", "method", "layer", "other_method", "other_layer", "phase"]).round(3)
@@ -185,7 +204,7 @@ for name, drawn in {"anatomy": figure, "anatomy_sign": figure_of_signs}.items():
 # %%
 findings = [*tissue_claims(tissues), *contrast_claims(contrasts), *sign_claims(signs)]
 with pd.option_context("display.max_colwidth", None):
-    display(pd.DataFrame(findings, columns=Finding._fields).set_index("id")[["measured", "verdict"]])
+    display(findings_table(findings)[["measured", "verdict"]])
 
 # %% [markdown]
 # The signs that the paper names, one by one: an interval that resamples patients, and the sign test.

@@ -119,7 +119,7 @@ for panel in panels.flat:
     panel.set(xticks=[], yticks=[])
     panel.spines[:].set_visible(False)
 save_figure(sheet, figure)
-plt.show()
+sheet
 
 # %% [markdown]
 # ## Does the network use what a map shows?

@@ -101,11 +101,11 @@ drawn["phantom_phases"]
 #
 # The median adult of the cohort (81 kg, 38 g of iodine in 30 s), against what Goshima et al. (Eur J Radiol 2007;63:420)
 # measured in 128 patients. They counted from a trigger at +50 HU in the aorta, the figure counts from the injection:
-# their times stand at the trigger's time, printed below, plus their own. Symbols: renal artery 240 to 288 HU (red, to
-# be held against the aorta), cortex 195 to 217 HU (dark red), cortex less medulla 110 to 140 HU, then less than 30 HU
-# from 45 s after the trigger on (grey), medulla 145 HU 55 s after it (pink square). In B lower output means a later and
-# higher peak; a flow phantom with a 20-s injection (Kidoh 2017) peaked at 291, 365 and 420 HU for 5.6, 4.2 and 2.8
-# L/min.
+# their times stand at the trigger's time, printed below, plus their own. In A the curves are the phantom's and the
+# marks Goshima's: renal artery 240 to 288 HU (to be compared with the aorta's curve), cortex 195 to 217 HU, cortex less
+# medulla 110 to 140 HU, then less than 30 HU from 45 s after the trigger on (triangle), medulla 145 HU 55 s after it
+# (square); bars are the published ranges of HU and of times. In B lower cardiac output means a later and higher peak; a
+# flow phantom with a 20-s injection (Kidoh 2017) peaked at 291, 365 and 420 HU for 5.6, 4.2 and 2.8 L/min.
 
 # %%
 times = np.arange(0, 240, 0.5)
@@ -173,8 +173,10 @@ display(off.round(1))
 # ## Noise
 #
 # Patients scanned again at 512 x 512 in the nephrographic phase; squares of 32 x 32 pixels inside the liver, a plane
-# taken off each. Grey: where the spectra of public scans peak; dotted: their mean frequency; dots: the one spectrum
-# that was measured bin by bin (GE, 2.5 mm).
+# taken off each. Upper row: noise power spectra of the phantom by slice thickness (lines, colours); of patients on the
+# same kernel, the range in which the spectra of public scans peak (grey), their mean frequency (dotted line) and the
+# one spectrum that was measured bin by bin (crosses; GE, 2.5 mm). Lower row: the standard deviation of the noise,
+# phantom (dots) and patients (crosses; dotted line where their slice thickness is not known).
 
 # %%
 spectra, scan = [], ["manufacturer", "kernel", "thickness_mm"]
@@ -213,8 +215,9 @@ drawn["phantom_noise"]
 # %% [markdown]
 # ## Kidneys
 #
-# Both kidneys of each patient, painted every 3 mm without cysts and tumours, and measured as masks. Grey: mean ± SD of
-# the 317 lesion-free kidneys of KiTS23; dotted: their 5th and 95th percentile.
+# Both kidneys of each patient, painted every 3 mm without cysts and tumours, and measured as masks. Blue: histogram of
+# the phantom's patients; black line and grey band: mean and SD of the 317 lesion-free kidneys of KiTS23; dotted lines:
+# their 5th and 95th percentile, where published. Above each panel: mean ± SD of the phantom, then of the patients.
 
 # %%
 spacing = (3.0, 1.5, 1.5)

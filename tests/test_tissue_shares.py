@@ -6,7 +6,7 @@ import pytest
 import zarr
 
 from lib.cohort import Cohort, Standardisation
-from lib.figures.tissues import COLOURS
+from lib.patient_statistics import cluster_interval
 from lib.phantom.tissues import Tissue
 from lib.resampling import OUTSIDE
 from lib.tissue_shares import (
@@ -74,7 +74,6 @@ def test_every_tissue_of_the_phantom_has_a_group_and_every_group_a_colour():
     assert table[Tissue.RENAL_CORTEX] == at("kidney cortex")
     assert table[Tissue.VISCERAL_FAT] == at("fat")
     assert table[Tissue.OUTSIDE] == table[200] == at("outside")
-    assert set(COLOURS) == set(GROUPS)
     members = [tissue for tissues in GROUPS.values() for tissue in tissues]
     assert len(members) == len(set(members)), "a tissue belongs to one group"
 
@@ -155,11 +154,17 @@ def test_summary_of_shares(cohort):
 
 def test_summary_of_signs():
     table = pd.DataFrame(
-        [("cm", f"p{n}", f"s{n}", 0, "kidney medulla", value, 1.0) for n, value in enumerate([-1, -2, -3, -4, 2.0])],
+        [
+            ("cm", f"p{n}", f"s{n}", 0, "kidney medulla", value, 10 * value)
+            for n, value in enumerate([-1, -2, -3, -4, 2.0])
+        ],
         columns=["phase", "patient", "series", "slice", "tissue", "mean_signed", "score_per_10_hu"],
     )
     row = summarise_signs(table, rng=np.random.default_rng(2)).iloc[0]
     assert row["mean_signed"] == -1.6 and row["low"] < -1.6 < row["high"]
+    assert row["score_per_10_hu"] == -16 and row["score_low"] < -16 < row["score_high"]
+    alone = cluster_interval(table["mean_signed"], table["patient"], rng=np.random.default_rng(2))
+    assert (row["low"], row["high"]) == alone, "the interval of the score draws from a stream of its own"
     assert row["positive"] == 0.2 and row["expected"] == -1
     assert row["sign_p"] == pytest.approx(2 * (1 + 5) / 2**5)
 

@@ -12,6 +12,7 @@ import nbformat
 import pandas as pd
 import pytest
 import yaml
+from executed_notebooks import faults_of_figures
 from nbclient import NotebookClient
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
@@ -74,6 +75,10 @@ def test_every_figure_and_table_and_the_claims_are_there(finished):
         assert (run / f"tables/{name}.csv").exists(), name
     claims = pd.read_csv(run / "claims.csv")
     assert len(claims) >= 60 and claims.verdict.notna().all()
+
+
+def test_every_figure_of_the_executed_notebooks_is_seen(finished):
+    assert faults_of_figures(finished / "runs/smoke/notebooks") == []
 
 
 def test_nothing_runs_twice(finished):
