@@ -28,7 +28,6 @@ from lib.figures.tissues import draw_anatomy, draw_signs
 from lib.masking_tests import summarise
 from lib.metrics import auc_table, roc_curves
 from lib.paper import FINAL_MAPS, LAYERS, PHASES, published
-from lib.phantom.measures import literature
 from lib.saved_maps import Maps, read_maps
 from lib.voxels import rank_order, select_voxels
 
@@ -484,12 +483,12 @@ def test_noise_figure():
         for scan in scans
     )
     matches = {"Br38f": ["Siemens mCT"], "STANDARD": ["GE LightSpeed VCT", "GE LightSpeed thin"]}
-    return draw_spectra(spectra, literature("renal_ct_noise"), matches)
+    return draw_spectra(spectra, published("renal_ct_noise"), matches)
 
 
 @baseline
 def test_kidney_figure():
-    published_here = literature("kidney_geometry")
+    published_here = published("kidney_geometry")
     steps = np.linspace(-2, 2, 40)
     measured = pd.DataFrame({row.quantity: row.mean + row.sd * steps for row in published_here.itertuples()})
     return draw_geometry(measured, published_here)

@@ -12,9 +12,9 @@ from scipy.ndimage import gaussian_filter
 
 from lib.figures.display import body_box, colour_key, highest, overlay, scaled, window
 from lib.figures.style import TWO_COLUMNS_MM, figure_mm, paper_style
-from lib.saved_maps import Maps, top_share
+from lib.saved_maps import Maps
 from lib.titles import METHOD_TITLES, PHASE_TITLES
-from lib.voxels import centre_channel, upsample
+from lib.voxels import centre_channel, top_shares, upsample
 
 DISPLAY = {"saliency": "magnitude rank", "guided_backprop": "rank"}  # all others: "range"
 SCALE_LABELS = {  # on the colour bar: what 0 to 1 is, the ticks
@@ -129,7 +129,7 @@ def _outline(panel: Axes, raw: np.ndarray, image: np.ndarray, box: tuple[slice, 
     if np.ptp(chosen[box]) > 0 and chosen[box].max() > 0.5:
         line = panel.contour(chosen[box], levels=[0.5], colors="white", linewidths=0.6)
         line.set_path_effects([Stroke(linewidth=1.3, foreground="black"), Normal()])
-    air = top_share(upsample(raw, image.shape), ~np.isfinite(image), fraction)
+    air = top_shares(upsample(np.abs(raw), image.shape), ~np.isfinite(image), 2, fraction)[1]
     if air >= AIR_SHOWN:
         text = f"{100 * air:.0f} % in air"
         words = panel.text(0.01, 0.01, text, color="white", fontsize=6, va="bottom", transform=panel.transAxes)
