@@ -67,7 +67,8 @@ def slice_means(masking: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        `method`, `layer`, `region`, `phase`, `patient`, `series`, `slice`, `relative_probability`, `draws`; sorted.
+        `method`, `layer`, `region`, `phase`, `patient`, `series`, `slice`, `relative_probability` (percent), `log_odds`
+        (see :func:`log_odds_change`), `draws`; sorted.
 
     Raises
     ------
@@ -82,8 +83,37 @@ def slice_means(masking: pd.DataFrame) -> pd.DataFrame:
         raise ValueError(
             f"relative_probability is not finite in {bad.sum()} rows, first in {first}; run 06_mask_voxels again."
         )
-    grouped = masking.astype({"relative_probability": float}).groupby([*KEYS, *SLICE], observed=True, sort=True)
-    return grouped["relative_probability"].agg(relative_probability="mean", draws="size").reset_index()
+    table = masking.astype({"relative_probability": float}).assign(log_odds=log_odds_change(masking))
+    grouped = table.groupby([*KEYS, *SLICE], observed=True, sort=True)
+    means = grouped[["relative_probability", "log_odds"]].mean()
+    return means.assign(draws=grouped.size()).reset_index()
+
+
+def log_odds_change(masking: pd.DataFrame) -> np.ndarray:
+    """Return how much masking changes the log-odds of the labelled phase, in each row.
+
+    Parameters
+    ----------
+    masking : DataFrame
+        See `lib.masking.mask_cohort`.
+
+    Returns
+    -------
+    float array (rows,)
+        log(p / (1 - p)) after masking minus before. Unlike the relative probability it has no floor and no ceiling: a
+        phase that the network is very sure of can lose as much as any other.
+
+    Notes
+    -----
+    1 - p is the sum of the other four probabilities, which float32 still holds where p itself is rounded to 1.
+    """
+    odds = {}
+    for when in ("original", "masked"):
+        chances = masking[[f"{when}_{phase}" for phase in PHASES]].to_numpy(dtype=float)
+        own = masking["phase"].map(PHASES.index).to_numpy()[:, None] == np.arange(len(PHASES))
+        tiny = np.finfo("float32").tiny
+        odds[when] = np.log(np.maximum(chances[own], tiny) / np.maximum((chances * ~own).sum(axis=1), tiny))
+    return odds["masked"] - odds["original"]
 
 
 def summarise(means: pd.DataFrame) -> pd.DataFrame:

@@ -47,7 +47,7 @@ from lib.figures.captions import caption
 from lib.figures.maps import MapRow, draw_maps, map_row
 from lib.figures.style import save_figure
 from lib.saved_maps import read_maps
-from lib.patient_statistics import Finding
+from lib.claims.findings import findings_table
 from lib.saved_maps import describe_maps
 from lib.paper import FINAL_MAPS
 from lib.provenance import write_sidecar
@@ -130,5 +130,4 @@ display(measured.groupby(["method", "layer"], sort=False).mean(numeric_only=True
 # measured in 13_anatomy_of_maps.
 
 # %%
-found = pd.DataFrame(map_claims(saved), columns=Finding._fields).set_index("id")
-display(found.loc[found.index.isin(["C42", "C47", "C48"]), ["measured", "verdict"]])
+display(findings_table(map_claims(saved), "C42", "C47", "C48")[["measured", "verdict"]])

@@ -52,7 +52,7 @@ from lib.figures.controls import is_control
 from lib.figures.differences import draw_differences
 from lib.claims.maps import masking_claims
 from lib.figures.style import save_figure
-from lib.patient_statistics import Finding
+from lib.claims.findings import findings_table
 from lib.paper import FINAL_MAPS, LAYERS
 from lib.provenance import write_sidecar
 from lib.files import atomic_path, require, resolve
@@ -150,6 +150,5 @@ with atomic_path(tables / "maps_less_controls.csv") as file:
 # phases; "reproduced" needs intervals by patient that exclude no difference, or for C51 lie within 95 to 105 %.
 
 # %%
-found = pd.DataFrame(masking_claims(means), columns=Finding._fields).set_index("id")
 with pd.option_context("display.max_colwidth", None):
-    display(found.loc[["C50", "C51", "C52", "C53", "C54", "C61"], ["measured", "verdict"]])
+    display(findings_table(masking_claims(means), "C50", "C51", "C52", "C53", "C54", "C61")[["measured", "verdict"]])

@@ -43,7 +43,7 @@ from lib.figures.captions import caption
 from lib.figures.maps import draw_maps, map_row
 from lib.figures.style import save_figure
 from lib.saved_maps import read_maps
-from lib.patient_statistics import Finding
+from lib.claims.findings import findings_table
 from lib.saved_maps import describe_maps
 from lib.paper import LAYERS
 from lib.titles import LAYER_TITLES
@@ -117,5 +117,4 @@ display(by_layer.round(3))
 # of this that needs no truth.
 
 # %%
-found = pd.DataFrame(map_claims(saved), columns=Finding._fields).set_index("id")
-display(found.loc[found.index.isin(["C55"]), ["measured", "verdict"]])
+display(findings_table(map_claims(saved), "C55")[["measured", "verdict"]])

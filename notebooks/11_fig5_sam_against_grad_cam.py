@@ -45,7 +45,7 @@ from lib.figures.captions import caption
 from lib.figures.controls import is_control
 from lib.claims.maps import masking_claims
 from lib.figures.style import save_figure
-from lib.patient_statistics import Finding
+from lib.claims.findings import findings_table
 from lib.paper import LAYERS
 from lib.provenance import write_sidecar
 from lib.files import atomic_path, require, resolve
@@ -113,6 +113,5 @@ with atomic_path(tables / "fig5_pairs.csv") as file:
 # positive part of CAM. A claim of no difference needs intervals within 5 points; with few slices it stays undecided.
 
 # %%
-found = pd.DataFrame(masking_claims(means), columns=Finding._fields).set_index("id")
 with pd.option_context("display.max_colwidth", None):
-    display(found.loc[["C57", "C58", "C60"], ["measured", "verdict"]])
+    display(findings_table(masking_claims(means), "C57", "C58", "C60")[["measured", "verdict"]])

@@ -49,7 +49,7 @@ from lib.figures.captions import caption
 from lib.figures.controls import is_control
 from lib.claims.maps import masking_claims
 from lib.figures.style import save_figure
-from lib.patient_statistics import Finding
+from lib.claims.findings import findings_table
 from lib.paper import LAYERS
 from lib.provenance import write_sidecar
 from lib.files import atomic_path, require, resolve
@@ -114,6 +114,5 @@ with atomic_path(tables / "fig6_pairs.csv") as file:
 # for a phase to count.
 
 # %%
-found = pd.DataFrame(masking_claims(means), columns=Finding._fields).set_index("id")
 with pd.option_context("display.max_colwidth", None):
-    display(found.loc[["C59"], ["measured", "verdict"]])
+    display(findings_table(masking_claims(means), "C59")[["measured", "verdict"]])

@@ -55,7 +55,7 @@ from lib.attribution import Attributor
 from lib.claims.tissues import contrast_claims, sign_claims, tissue_claims
 from lib.cohort import Cohort, Standardisation
 from lib.figures.style import save_figure
-from lib.patient_statistics import Finding, verdict
+from lib.claims.findings import findings_table, verdict
 from lib.paper import LAYERS, PHASES
 from lib.provenance import write_sidecar
 from lib.files import atomic_path, require, resolve
@@ -204,7 +204,7 @@ for name, drawn in {"anatomy": figure, "anatomy_sign": figure_of_signs}.items():
 # %%
 findings = [*tissue_claims(tissues), *contrast_claims(contrasts), *sign_claims(signs)]
 with pd.option_context("display.max_colwidth", None):
-    display(pd.DataFrame(findings, columns=Finding._fields).set_index("id")[["measured", "verdict"]])
+    display(findings_table(findings)[["measured", "verdict"]])
 
 # %% [markdown]
 # The signs that the paper names, one by one: an interval that resamples patients, and the sign test.

@@ -30,14 +30,14 @@ from lib.cohort import Cohort
 from lib.dicom import find_series, read_volume
 from lib.figures.style import save_figure
 from lib.labels import hashed_id, read_labels
-from lib.paper import PHASES
+from lib.paper import PHASES, published
 from lib.titles import PHASE_TITLES
 from lib.phantom.study import Examination
 from lib.phantom.kinetics import Enhancement, Injection, Subject
 from lib.phantom.labelling_reader import TURNS, label_ceiling, phase_by_time
 from lib.figures.phantom import draw_curves, draw_geometry, draw_hu, draw_images, draw_spectra
 from lib.phantom.measures import (
-    compare_hu, kidney_geometry, kidney_masks, literature, mean_frequency, measure_tissues, noise_power, scan_liver
+    compare_hu, kidney_geometry, kidney_masks, mean_frequency, measure_tissues, noise_power, scan_liver
 )  # fmt: skip
 from lib.provenance import write_sidecar
 from lib.files import atomic_path, require, resolve
@@ -158,9 +158,9 @@ pd.DataFrame(after, index=pd.Index(measure, name="after the trigger")).map(
 first = prepared.slices[prepared.slices["reconstruction"] == 1]
 series = first["series"].drop_duplicates().sort_values()  # hashes: a random choice that stays
 used = first[first["series"].isin(series.iloc[: series_measured or None])]
-published = literature("renal_ct_hu")
-measured = measure_tissues(prepared, used, list(published["tissue"].unique()))
-hu = compare_hu(measured, published)
+in_patients = published("renal_ct_hu")
+measured = measure_tissues(prepared, used, list(in_patients["tissue"].unique()))
+hu = compare_hu(measured, in_patients)
 drawn["phantom_hu"] = draw_hu(hu)
 drawn["phantom_hu"]
 
@@ -194,7 +194,7 @@ mean_spectra = mean_spectra.merge(sds["mean"].rename("sd_hu").reset_index(), on=
 # %%
 matches = {"Br38f": ["Siemens mCT"], "STANDARD": ["GE LightSpeed VCT", "GE LightSpeed thin"],
            "FC17": ["Toshiba Aquilion ONE"], "B": ["Pancreas-CT"]}  # fmt: skip
-public = literature("renal_ct_noise").set_index("scanner")
+public = published("renal_ct_noise").set_index("scanner")
 noise = []
 for (make, kernel, thickness), one in mean_spectra.groupby(scan):
     real = public.loc[matches.get(kernel, [])].sort_values("thickness_mm", key=lambda mm: (mm - thickness).abs())
@@ -209,7 +209,7 @@ for (make, kernel, thickness), one in mean_spectra.groupby(scan):
     })  # fmt: skip
 noise = pd.DataFrame(noise)
 display(noise.round(2))
-drawn["phantom_noise"] = draw_spectra(mean_spectra, literature("renal_ct_noise"), matches)
+drawn["phantom_noise"] = draw_spectra(mean_spectra, published("renal_ct_noise"), matches)
 drawn["phantom_noise"]
 
 # %% [markdown]
@@ -226,11 +226,11 @@ for row in people.head(kidney_patients).itertuples():
     anatomy = Examination(row.patient, row.seed, row.slices, row.placing, 512).anatomy
     measures.append(kidney_geometry(*kidney_masks(anatomy, spacing[1], spacing[0]), spacing))
 kidneys = pd.DataFrame(measures)
-geometry = literature("kidney_geometry").set_index("quantity")
+geometry = published("kidney_geometry").set_index("quantity")
 statistics = kidneys.describe(percentiles=[0.05, 0.95]).T[["mean", "std", "5%", "95%"]]
 geometry = geometry.join(statistics.rename(columns=lambda name: f"phantom_{name}"), how="left")
 display(geometry.drop(columns=["p5", "p95"]).round(1))
-drawn["phantom_kidneys"] = draw_geometry(kidneys, literature("kidney_geometry"))
+drawn["phantom_kidneys"] = draw_geometry(kidneys, published("kidney_geometry"))
 drawn["phantom_kidneys"]
 
 # %% [markdown]

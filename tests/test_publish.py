@@ -6,11 +6,14 @@ import pytest
 from lib.files import file_hash
 from lib.provenance import commit
 from lib.publish import publish
+from lib.results import BEGIN, END, shown
 
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     monkeypatch.setattr("lib.publish.commit", lambda *without: {"commit": "abc", "dirty": False})
+    monkeypatch.setattr("lib.results.results", lambda tables: f"from {tables.name}")
+    (tmp_path / "README.md").write_text(f"Title\n{BEGIN}\nold\n{END}\nMore\n")
     for name, text in {"figures/fig1.png": "drawn", "tables/table2.csv": "a,b\n", "claims.csv": "id\nC1\n"}.items():
         (tmp_path / "run" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "run" / name).write_text(text)
@@ -25,6 +28,7 @@ def test_figures_and_tables_are_replaced_and_listed(run, tmp_path):
         "figures/fig1.png", "tables/table2.csv", "tables/claims.csv",
     }  # fmt: skip
     assert not (tmp_path / "figures" / "old.png").exists()
+    assert shown(tmp_path / "README.md") == "from tables" and (tmp_path / "README.md").read_text().endswith("More\n")
     manifest = json.loads((tmp_path / "figures/manifest.json").read_text())
     assert manifest["files"] == {"fig1.png": file_hash(run / "figures/fig1.png")}
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lib.claims.findings import Finding
 from lib.paper import PHASES
-from lib.patient_statistics import Finding
 from lib.titles import PHASE_TITLES
 
 PAPER_SIZE = 512  # pixels, to which the paper's shift of 5 refers

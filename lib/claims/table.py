@@ -8,13 +8,13 @@ import pandas as pd
 import zarr
 
 from lib.claims.cohort import cohort_claims, network_claims
+from lib.claims.findings import Finding
 from lib.claims.maps import map_claims, masking_claims
 from lib.claims.prediction import prediction_claims
 from lib.claims.tissues import contrast_claims, sign_claims, tissue_claims
 from lib.files import resolve
 from lib.masking_tests import read_masking, slice_means
 from lib.paper import published
-from lib.patient_statistics import Finding
 from lib.saved_maps import read_maps
 
 VERDICTS = (
@@ -94,14 +94,15 @@ def compare_with_paper(findings: list[Finding], *, phantom: bool = True) -> pd.D
     Parameters
     ----------
     findings : list of Finding
-        Of any stages; of two on one claim the later one counts, and both are told.
+        Of any stages; of two on one claim the later one counts, and both are reported.
     phantom : bool
-        Whether the cohort is simulated, see :func:`of_phantoms`; if so, what the phantom puts in is said as well.
+        Whether the cohort is simulated, see :func:`of_phantoms`; what then holds by construction of the phantom is
+        said as well.
 
     Returns
     -------
     DataFrame
-        One row a claim, C1 to C63: `id`, `where`, `claim`, `paper` (its word), `measured`, `value`, `low`, `high`,
+        One row per claim, C1 to C63: `id`, `where`, `claim`, `paper` (its word), `measured`, `value`, `low`, `high`,
         `n_slices`, `n_patients`, `verdict` (one of VERDICTS), `by_construction` (why it would hold anyway, or empty).
 
     Raises
@@ -110,10 +111,10 @@ def compare_with_paper(findings: list[Finding], *, phantom: bool = True) -> pd.D
         If a finding is on no claim of the paper.
     """
     table = published("claims").set_index("id")
-    put_in = table.pop("by_phantom")
+    by_phantom = table.pop("by_phantom")
     if phantom:
-        both = (table["by_construction"] != "") & (put_in != "")
-        table["by_construction"] += both.map({True: "; ", False: ""}) + put_in
+        both = (table["by_construction"] != "") & (by_phantom != "")
+        table["by_construction"] += both.map({True: "; ", False: ""}) + by_phantom
     unknown = [finding.id for finding in findings if finding.id not in table.index]
     if unknown:
         raise ValueError(f"findings on {unknown}; lib/published/claims.csv has {table.index[0]} to {table.index[-1]}.")

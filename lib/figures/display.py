@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib import colormaps
 from scipy import stats
 
-from lib.voxels import upsample
+from lib.voxels import centre_channel, upsample
 
 HIDDEN = 0.025  # lowest share of a map that is not shown
 
@@ -46,7 +46,7 @@ def scaled(values: np.ndarray, display: str, within: np.ndarray | None = None) -
     -------
     array (H, W)
     """
-    values = centre_channel(values)
+    values = centre_channel(np.asarray(values, dtype=float))
     if display not in SCALES:
         raise ValueError(f"display is {display!r}; expected {', '.join(map(repr, SCALES))}.")
     within = np.ones(values.shape, bool) if within is None else within
@@ -133,12 +133,6 @@ def body_box(images: Mapping[str, np.ndarray], margin: float = 0.03) -> dict[str
         ends = (_interval(top, bottom, height, rows), _interval(left, right, width, columns))
         cut[name] = tuple(slice(start, start + size) for start, size in ends)
     return cut
-
-
-def centre_channel(values: np.ndarray) -> np.ndarray:
-    """Return a map (H, W) of floats: itself, or the centre one of its channels."""
-    values = np.asarray(values, dtype=float)
-    return values[..., values.shape[-1] // 2] if values.ndim == 3 else values
 
 
 def _blend(grey: np.ndarray, heat: np.ndarray, weight: np.ndarray, cmap: str) -> np.ndarray:

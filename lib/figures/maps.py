@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import Normal, Stroke
 from scipy.ndimage import gaussian_filter
 
-from lib.figures.display import body_box, centre_channel, colour_key, highest, overlay, scaled, window
+from lib.figures.display import body_box, colour_key, highest, overlay, scaled, window
 from lib.figures.style import TWO_COLUMNS_MM, figure_mm, paper_style
 from lib.saved_maps import Maps, top_share
 from lib.titles import METHOD_TITLES, PHASE_TITLES
-from lib.voxels import upsample
+from lib.voxels import centre_channel, upsample
 
 DISPLAY = {"saliency": "magnitude rank", "guided_backprop": "rank"}  # all others: "range"
 SCALE_LABELS = {  # on the colour bar: what 0 to 1 is, the ticks

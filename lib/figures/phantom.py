@@ -172,7 +172,7 @@ def draw_spectra(spectra: pd.DataFrame, published: pd.DataFrame, matches: Mappin
     spectra : DataFrame
         manufacturer (as in DICOM), kernel, thickness_mm, frequency, power, sd_hu.
     published : DataFrame
-        `literature("renal_ct_noise")`.
+        `published("renal_ct_noise")`.
     matches : mapping of str to sequence of str
         Published scanners by kernel.
     """
@@ -219,7 +219,7 @@ def draw_geometry(measured: pd.DataFrame, published: pd.DataFrame, n_published: 
     measured : DataFrame
         A row a patient, a column a quantity.
     published : DataFrame
-        `literature("kidney_geometry")`.
+        `published("kidney_geometry")`.
     n_published : int
         Kidneys that the published values stem from.
     """

@@ -65,7 +65,7 @@ def write_patient(
     Returns
     -------
     list of dict
-        One row a series: series_uid, phase, kidney_bottom_mm, kidney_top_mm, and what is true of it.
+        One row per series: series_uid, phase, kidney_bottom_mm, kidney_top_mm, and what is true of it.
 
     Raises
     ------
