@@ -46,6 +46,7 @@ shipped = [file for file in files("sphinx-mathjax-offline") or [] if str(file).e
 (HERE / "_static" / MATHJAX).write_bytes(shipped[0].read_binary())
 
 html_theme = "sphinx_book_theme"
+html_context = {"default_mode": "auto"}  # light or dark, as the reader's system is
 html_static_path = ["_static"]
 html_extra_path = ["_files"]
 html_css_files = ["book.css"]
@@ -53,6 +54,7 @@ html_js_files = ["book.js"]
 html_copy_source = html_show_sourcelink = False
 html_theme_options = {
     "logo": {"text": project},
+    "navbar_persistent": [],
     "home_page_in_toc": True,
     "show_navbar_depth": 1,
     "show_toc_level": 2,

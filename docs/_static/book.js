@@ -1,10 +1,17 @@
-// A button that hides the code of a notebook, remembered from page to page.
+// What the pages do: search from a disk, sentences in tables, a button that hides a notebook's code.
 "use strict";
 // The excerpts of a search are fetched, which a browser forbids to pages opened from a disk: titles alone there.
 if (location.protocol === "file:" && typeof DOCUMENTATION_OPTIONS !== "undefined") {
   DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
 }
 document.addEventListener("DOMContentLoaded", () => {
+  // Sentences in a table wrap; numbers and names do not.
+  for (const cell of document.querySelectorAll("table.dataframe td")) {
+    cell.classList.toggle("text", cell.textContent.trim().length > 40);
+  }
+});
+document.addEventListener("DOMContentLoaded", () => {
+  // The button is remembered from page to page.
   const title = document.querySelector(".bd-article h1");
   if (!title || !document.querySelector(".bd-article .cell_input")) return;
   const remembered = {
