@@ -20,6 +20,14 @@
 #
 # The paper's 1102 patients are private. The phantom stands in for them: enhancement, anatomy, scanner and labels are
 # simulated, so what it can show is that the *methods* behave as the paper says, not that patients do.
+#
+# **To run it**, `make lab` in the repository installs what is needed and opens JupyterLab. Binder opens it at
+# `https://mybinder.org/v2/gh/OWNER/REPOSITORY/HEAD?urlpath=lab/tree/notebooks/01_prepare_cohort.ipynb` and installs all
+# by itself. Colab opens it at
+# `https://colab.research.google.com/github/OWNER/REPOSITORY/blob/main/notebooks/01_prepare_cohort.ipynb`; there, run
+# these lines in a cell of their own first: `!git clone https://github.com/OWNER/REPOSITORY repository`,
+# `%cd repository`, `%pip install --constraint requirements.txt -e .`, and restart the session if Colab asks for it. On
+# a small machine write `patients = 30` and `matrix = 256` into the parameters: the defaults take hours.
 
 # %%
 from IPython.display import display

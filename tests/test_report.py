@@ -217,6 +217,16 @@ def test_the_address_is_the_workflows_or_the_citations(monkeypatch):
     assert repository_address() == (written[1].rstrip("/") if written else "")
 
 
+def test_what_opens_a_notebook_elsewhere_uses_the_projects_address():
+    """No address is known before the project is published; then badges carry it, and nothing else."""
+    written = re.search(r"^repository-code: .*github.com/([^\"\n]+)", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
+    wanted = {written[1].strip("/ ") if written else "OWNER/REPOSITORY"}
+    pattern = r"(?:mybinder\.org/v2/gh|colab\.research\.google\.com/github)/([^/]+/[^/]+)/"
+    first = (ROOT / "notebooks/01_prepare_cohort.py").read_text()
+    assert set(re.findall(pattern, first)) == wanted
+    assert set(re.findall(pattern, (ROOT / "README.md").read_text())) <= wanted
+
+
 # The site, as files
 
 
@@ -291,7 +301,7 @@ def test_the_site_stays_small(built):
 
 # The site, in a browser
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
+CHROMIUM = shutil.which("google-chrome") or shutil.which("chromium")
 DRIVER = shutil.which("chromedriver")
 WIDTHS = (1280, 390)
 
