@@ -30,6 +30,7 @@ myst_dmath_double_inline = True
 
 # The modules of lib, from their docstrings.
 autodoc_member_order = "bysource"
+autodoc_default_options = {"special-members": "__call__"}  # how an Attributor is used
 autodoc_typehints = "none"  # numpydoc's type line says more: shape, unit, range
 add_module_names = False
 toc_object_entries_show_parents = "hide"
