@@ -90,6 +90,12 @@ def escape_bars(app, what, name, obj, options, lines):
             lines[number] = "`".join(p if n % 2 else p.replace("|", "\\|") for n, p in enumerate(parts))
 
 
+def without_aliases(app, what, name, obj, skip, options):
+    """Leave out what Python itself says of a named tuple's fields; their own docstrings stay."""
+    return True if (getattr(obj, "__doc__", None) or "").startswith("Alias for field number") else None
+
+
 def setup(app):
     """Register the settings that are functions."""
+    app.connect("autodoc-skip-member", without_aliases)
     app.connect("autodoc-process-docstring", escape_bars, priority=900)  # after numpydoc
