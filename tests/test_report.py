@@ -176,11 +176,15 @@ def test_links_of_the_repository_become_links_of_the_book(markdown, wanted):
 
 
 def test_links_count_from_the_page_and_are_remembered():
-    links = Links({"README.md": "index.md"})
+    links = Links({"README.md": "index.md", "tables/claims.md": "tables/claims.md"})
+    assert links.rewrite("[c](tables/claims.csv)", "index.md") == "[c](tables/claims.md)"
     text = "![](../figures/fig1.png) [up](../README.md) [c](../CITATION.cff)"
     assert links.rewrite(text, "notebooks/01.ipynb") == (
         '![](../figures/fig1.png) [up](../index.md) <a href="../CITATION.cff">c</a>'
     )
+    same = '<img src="../figures/fig2.png" width="600">'
+    assert links.rewrite(same, "notebooks/01.ipynb") == same and "figures/fig2.png" in links.files
+    links.files.remove("figures/fig2.png")
     assert links.pictures == {"figures/fig1.png"} and links.files == {"CITATION.cff"} and not links.missing
 
 

@@ -15,7 +15,7 @@ def main() -> int:
     parser.add_argument("run", help="folder of a run, such as runs/quick; the book goes into its report/")
     try:
         index = build_book(parser.parse_args().run)
-    except (FileNotFoundError, RuntimeError) as error:
+    except (FileNotFoundError, RuntimeError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
     print(f"Open {index} in a browser.")

@@ -44,6 +44,8 @@ def build_book(run: str | Path, *, modules: dict[str, Module] | None = None) -> 
         If the run holds no executed notebook.
     RuntimeError
         If Sphinx fails; what it says stands above.
+    ValueError
+        If the run's claims.csv lacks a column.
     """
     from sphinx.cmd.build import build_main  # here, so that only who builds needs it
 
@@ -86,6 +88,18 @@ def write_sources(run: Path, folder: Path, modules: dict[str, Module]) -> list[P
     _fill(folder / "about.md", {"run": named, "pages": _states(pages)})
     with (folder / "index.md").open("a") as index:
         index.write(_contents(pages))
+    _copy_linked(links, folder)
+    (folder / "book.json").write_text(json.dumps(_settings(run)))
+    strangers = {file.stem for file in (run / "notebooks").glob("*.ipynb")} - {page.name for page in pages}
+    for name in sorted(strangers):
+        print(f"{named}/notebooks/{name}.ipynb is left out: notebooks/ has no notebook of that name.")
+    for target in dict.fromkeys(links.missing):
+        print(f"A link to {target} leads nowhere and stays plain text.")
+    return pages
+
+
+def _copy_linked(links: Links, folder: Path) -> None:
+    """Put beside the pages what they show and link to; a linked CSV file also becomes a page."""
     for table in links.tables:
         (folder / table).parent.mkdir(parents=True, exist_ok=True)
         (folder / table).with_suffix(".md").write_text(csv_page(ROOT / table, Path(table).stem.replace("_", " ")))
@@ -95,10 +109,6 @@ def write_sources(run: Path, folder: Path, modules: dict[str, Module]) -> list[P
     for path, copy in wanted:
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / path, copy)
-    (folder / "book.json").write_text(json.dumps(_settings(run)))
-    for target in dict.fromkeys(links.missing):
-        print(f"A link to {target} leads nowhere and stays plain text.")
-    return pages
 
 
 def repository_address() -> str:

@@ -90,6 +90,9 @@ class Links:
         if not self._is_file(path):
             return text
         if path.endswith(".csv"):
+            twin = self.pages.get(path.removesuffix(".csv") + ".md")  # the same table, written to be read
+            if twin:
+                return f"[{text}]({os.path.relpath(twin, folder)})"
             self.tables.add(path)
             return f"[{text}]({os.path.relpath(path, folder).removesuffix('.csv')}.md)"
         self.files.add(path)
