@@ -22,6 +22,13 @@
 # The paper's 1102 patients are private. A *phantom* takes their place: simulated patients whose enhancement, anatomy,
 # scanner and labels follow published measurements, written as real DICOM. A result on phantoms shows whether the
 # paper's *methods* behave as the paper says. It says nothing about patients.
+#
+# **To run it**, `make lab` in the repository installs what is needed and opens JupyterLab. Binder opens it at
+# `https://mybinder.org/v2/gh/OWNER/REPOSITORY/HEAD?urlpath=lab/tree/notebooks/01_prepare_cohort.ipynb` and installs all
+# by itself. Colab opens it at
+# `https://colab.research.google.com/github/OWNER/REPOSITORY/blob/main/notebooks/01_prepare_cohort.ipynb`; there, run
+# these lines in a cell of their own first: `!git clone https://github.com/OWNER/REPOSITORY repository`,
+# `%cd repository`, `%pip install --constraint requirements.txt -e .`, and restart the session if Colab asks for it.
 
 # %%
 from IPython.display import display
