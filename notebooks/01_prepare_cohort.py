@@ -48,7 +48,7 @@ from lib.slice_choice import middle_slices
 # %% tags=["parameters"]
 source: str = "phantom"  # "phantom" writes a phantom cohort into dicom_folder first; "dicom" takes what is there
 dicom_folder: str = "runs/quick/dicom"  # tree of DICOM files
-labels: str = ""  # labels.csv; if empty, the one in dicom_folder, or none with split="apply"
+labels: str = ""  # labels.csv; if empty, the one in dicom_folder, or none in apply mode
 cohort: str = "runs/quick/cohort"  # where the prepared slices go
 private: str = "runs/quick/private"  # where source paths and the table of ids go (readable by their owner only)
 split: str = "train_val_test"  # "train_val_test" needs labels; "apply" takes every series, for a trained network

@@ -9,19 +9,19 @@
 # %% [markdown]
 # # 07 · Figure 1: maps at the input and at the last layer
 #
-# Makes **Figure 1**, saliency, guided backpropagation, CAM and Grad-CAM of one slice a phase, and **Figure S7**,
-# saliency without and with its sign.
+# What do four kinds of map show on the same slices? This notebook makes **Figure 1**, saliency, guided backpropagation,
+# CAM and Grad-CAM of one slice per phase, and **Figure S7**, saliency without and with its sign.
 #
 # | | |
 # |---|---|
 # | **reads** | `maps/` of 05_compute_maps |
 # | **writes** | `figures/fig1` and `figures/s7` (png, pdf), `tables/fig1.csv` |
-# | **takes** | seconds; nothing is computed again, so that colours are cheap to change |
+# | **takes** | seconds; no map is computed again, so that colours are cheap to change |
 #
-# How a map is shown is the paper's choice: saliency by the **rank** of its absolute value, guided backpropagation by
-# the rank of its value, CAM and Grad-CAM by their values **within their own range**. Here the voxels of the body are
-# ranked among each other: with the air, which is half of an image, all of the body would be in the upper half of the
-# scale. Of a cohort without phases the first eight series are drawn.
+# How a map is coloured is the paper's choice. Saliency is shown by the **rank** of its absolute value and guided
+# backpropagation by the rank of its value; CAM and Grad-CAM by their values **within their own range**. Only the voxels
+# of the body are ranked here: half of an image is air, and with it the whole body would lie in the upper half of the
+# scale. If a cohort has no phases, the first eight series are drawn.
 
 # %% [markdown]
 # ![Figure 1: maps at the input and at the last layer, one column per phase](../figures/fig1.png)
@@ -65,7 +65,8 @@ upsampling: str = "nearest"  # of the low-resolution maps: "nearest" shows the c
 # %% [markdown]
 # ## The slices
 #
-# Chosen by a rule (see 05_compute_maps): the mid-kidney slice of median confidence.
+# They are chosen by a rule (see 05_compute_maps): of the slices through the middle of the kidneys, the one of median
+# probability.
 
 # %%
 shown = {"cmap": cmap, "opacity": opacity, "outline": outline}
@@ -110,9 +111,9 @@ display(figure, caption("Figure S7", chosen))
 # %% [markdown]
 # ## In numbers
 #
-# `outside_body` is the share of a map's hottest tenth that lies outside the body (beside it that of all voxels);
-# `half_mass` the share of the voxels that hold half of the map, the smaller the more concentrated; `zeros` the share
-# that is exactly 0.
+# `outside_body` is the share of a map's highest tenth that lies outside the body; beside it stands the share of all
+# voxels. `half_mass` is the smallest share of the voxels that holds half of the map: the smaller it is, the more the
+# map is concentrated. `zeros` is the share of the map that is exactly 0.
 
 # %%
 measured = describe_maps(saved)
@@ -124,10 +125,16 @@ display(measured.groupby(["method", "layer"], sort=False).mean(numeric_only=True
 # %% [markdown]
 # ## Against the paper
 #
-# The paper says that guided backpropagation marks fewer voxels than saliency (C47), that the strongest saliency is
-# where the signed map is extreme (C48, true of any map whose signs are balanced), and that Grad-CAM of the last layer
-# agrees with CAM (C42, which is algebra). One slice a phase can at best show the direction. Which organs light up is
-# measured in 13_anatomy_of_maps.
+# The paper says that guided backpropagation marks fewer voxels than saliency (C47); that the strongest saliency is
+# where the signed map is extreme (C48, true of any map whose signs are balanced); and that Grad-CAM of the last layer
+# agrees with CAM (C42, which is algebra). One slice per phase can show a direction at best. Which organs the maps mark
+# is measured in 13_anatomy_of_maps.
 
 # %%
 display(findings_table(map_claims(saved), "C42", "C47", "C48")[["measured", "verdict"]])
+
+# %% [markdown]
+# ## What we saw
+#
+# The maps at the input follow edges and small vessels; the maps of the last layer mark patches of 32 x 32 voxels. That
+# a map looks like anatomy does not prove that the network uses it: 08_fig2_masking_specificity tests that.

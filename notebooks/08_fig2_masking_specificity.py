@@ -9,18 +9,19 @@
 # %% [markdown]
 # # 08 · Figure 2: how specific the maps are
 #
-# Makes **Figure 2**: what is left of the probability of the right phase when the tenth of the voxels that a map ranks
-# highest, or lowest, is overwritten with noise (A), and the four maps beside each other (B).
+# Does a map mark the voxels that the network needs? This notebook makes **Figure 2**: what is left of the probability
+# of the right phase when the tenth of the voxels that a map ranks highest, or lowest, is overwritten with noise (A),
+# and the four maps beside each other (B).
 #
 # | | |
 # |---|---|
 # | **reads** | `masking/` of 06_mask_voxels |
-# | **writes** | `figures/fig2` (png, pdf), `tables/fig2.csv` (bars and their tests), `tables/fig2_pairs.csv` |
+# | **writes** | figures `fig2` and `maps_less_controls`; tables `fig2`, `fig2_pairs` and `maps_less_controls` |
 # | **takes** | seconds |
 #
-# A map is *specific* here if hiding few voxels of its choice costs much probability: **low bars are good**. The paper
-# has no control for what a tenth of the voxels costs wherever it lies; here several such controls stand beside the
-# maps, and a map has to beat those that mask voxels of the body in patches as large as its own.
+# The paper calls a map *specific* if hiding the few voxels that it chooses costs much probability: **low bars are
+# good**. It has no control for what *any* tenth of the voxels costs. Here several controls stand beside the maps. A map
+# has to beat the one that matches its shape: blocks of the body as large as its own cells.
 
 # %% [markdown]
 # ![Figure 2: what masking leaves of the probability, by map and phase](../figures/fig2.png)
@@ -66,9 +67,11 @@ tables: str = "runs/quick/tables"  # where the tables go
 # %% [markdown]
 # ## Load
 #
-# The unit of the paper's tests is the slice: draws of noise are averaged first. Slices of a patient resemble each
-# other, so that every test stands twice: on slices, as in the paper, and with patients as units (`low`, `high`: 95 %
-# interval by resampling whole patients; `patient_p`: t test of the patients' means).
+# The paper's tests take slices as units: the draws of noise are averaged first. But slices of one patient resemble each
+# other and are not independent. So every test stands here twice. `p_bonferroni` is the test on slices, as in the paper;
+# its p value is multiplied by the number of tests in the figure (*Bonferroni*), so that many tests do not make a chance
+# finding likely. `low` and `high` are a 95 % interval that resamples whole patients, and `patient_p` is the t test of
+# the patients' means.
 
 # %%
 figures, tables = resolve(figures), resolve(tables)
@@ -79,7 +82,8 @@ print(f"{means.drop_duplicates(['series', 'slice']).shape[0]} slices of {means.p
 # %% [markdown]
 # ## A: every map against 100 %
 #
-# 4 maps x 5 phases x 2 regions: one-sample t tests, Bonferroni over 40.
+# Four maps in five phases with two regions give 40 one-sample t tests. The first table shows the highest tenth of each
+# map, the second the controls.
 
 # %%
 shown = means[pd.MultiIndex.from_frame(means[["method", "layer"]]).isin(FINAL_MAPS)]
@@ -92,7 +96,7 @@ display(control.set_index(["method", "layer", "region", "phase"])[["mean", "sd",
 # %% [markdown]
 # ## B: the maps against each other
 #
-# 6 pairs x 5 phases on the same slices: paired t tests, Bonferroni over 30. A negative mean says that the first map
+# Six pairs of maps in five phases give 30 paired t tests, on the same slices. A negative mean says that the first map
 # is the more specific one.
 
 # %%
@@ -102,6 +106,8 @@ display(pairs.set_index(["method", "other_method", "phase"])[[*columns, "effect_
 
 # %% [markdown]
 # ## Figure 2
+#
+# Below is the figure of this run, with its own numbers of slices and patients.
 
 # %%
 figure = draw_specificity(levels, marks, FINAL_MAPS, control=control, slices=means, fraction=reading["fraction"])
@@ -111,9 +117,10 @@ display(figure, caption("Figure 2", shown, "Bars, whiskers, points, marks and le
 # ## Each map less its control
 #
 # Does a map find more of what the network needs than voxels that know nothing of the network? Each map is compared with
-# its matched control on the same slices: maps at a layer with random blocks as large as the layer's cells, maps at the
-# input with random voxels of the body (of the image, where the body is not known). Left of 0 the map costs more
-# probability than its control. Lines are 95 % intervals that resample patients.
+# its matched control on the same slices. For a map at a layer, the control is random blocks of the body as large as the
+# layer's cells; for a map at the input, random voxels of the body.
+#
+# Left of 0 the map costs more probability than its control. Lines are 95 % intervals that resample patients.
 
 # %%
 everything = [*FINAL_MAPS[:3], *((method, layer) for method in ("grad_cam", "sam") for layer in LAYERS)]
@@ -143,12 +150,22 @@ with atomic_path(tables / "maps_less_controls.csv") as file:
 # %% [markdown]
 # ## Against the paper
 #
-# The paper: masking the top tenth lowers the probability for every map and phase (C50), the bottom tenth leaves it as
-# it is, or nearly (C51), saliency is the most specific of the four (C52), CAM and Grad-CAM are less specific than both
-# maps at the input (C53), and CAM is slightly more specific than Grad-CAM in some phases (C54). All its techniques
-# find voxels that the network uses (C61): here, more than random voxels of the body do. Verdicts need four of five
-# phases; "reproduced" needs intervals by patient that exclude no difference, or for C51 lie within 95 to 105 %.
+# The paper says that masking the highest tenth lowers the probability for every map and phase (C50), and that masking
+# the lowest tenth leaves it nearly as it is (C51). Saliency is the most specific of the four (C52), CAM and Grad-CAM
+# are less specific than both maps at the input (C53), and CAM is slightly more specific than Grad-CAM in some phases
+# (C54). All techniques find voxels that the network uses (C61), which is read here as: more than random voxels of the
+# body do.
+#
+# A verdict needs four of five phases. "Reproduced" needs intervals by patient that exclude no difference, or for C51
+# intervals within 95 to 105 %.
 
 # %%
 with pd.option_context("display.max_colwidth", None):
     display(findings_table(masking_claims(means), "C50", "C51", "C52", "C53", "C54", "C61")[["measured", "verdict"]])
+
+# %% [markdown]
+# ## What we saw
+#
+# Noise in any tenth of the body already costs much of the probability, in some phases nearly all of it. So the bars
+# alone overstate what a map knows; the difference from its matched control is the fair measure. It differs by phase and
+# by network, and a mean over the phases hides this.

@@ -9,7 +9,8 @@
 # %% [markdown]
 # # 09 · Figure 3: Grad-CAM by layer
 #
-# Makes **Figure 3**, Grad-CAM of one slice a phase at the layers before each pooling and at the last.
+# What does Grad-CAM show at shallow and at deep layers? This notebook makes **Figure 3**: Grad-CAM of one slice per
+# phase at the layers before each pooling and at the last layer.
 #
 # | | |
 # |---|---|
@@ -17,9 +18,9 @@
 # | **writes** | `figures/fig3` and `figures/fig3_ranks` (png, pdf), `tables/fig3.csv` |
 # | **takes** | seconds |
 #
-# Grad-CAM weights each kernel's output by its *mean* gradient. At the last layer the gradient is the same everywhere
-# in a kernel and nothing is lost; at a shallow layer it is not, and the mean may point to places whose own gradient
-# is nil.
+# Grad-CAM weights the output of a kernel by its *mean* gradient. At the last layer the gradient is the same in every
+# cell of a kernel, so that nothing is lost. At a shallow layer it is not, and the mean may point to places whose own
+# gradient is zero.
 
 # %% [markdown]
 # ![Figure 3: Grad-CAM by layer, one column per phase](../figures/fig3.png)
@@ -70,8 +71,8 @@ display(chosen.round(3))
 # %% [markdown]
 # ## Figure 3
 #
-# Rows run from the shallowest layer (cells of 2 x 2 voxels) to the deepest (32 x 32). Of a cohort without phases the
-# first eight series are drawn.
+# Rows run from the shallowest layer, with cells of 2 x 2 voxels, to the deepest, with cells of 32 x 32. If a cohort has
+# no phases, the first eight series are drawn.
 
 # %%
 rows = [map_row("grad_cam", layer, f"Grad-CAM, {LAYER_TITLES[layer]}") for layer in LAYERS]
@@ -83,9 +84,9 @@ display(figure, caption("Figure 3", chosen))
 # %% [markdown]
 # ## The same maps by rank
 #
-# One cell of very high value leaves little colour for the rest of its panel. So the same maps are shown by the rank of
-# their absolute value among the voxels of the body, which is what masking goes by. Zeros share the lowest rank and are
-# transparent.
+# One cell of very high value leaves little colour for the rest of its panel. So the same maps are also shown by the
+# rank of their absolute value among the voxels of the body; masking goes by this rank. Zeros share the lowest rank and
+# are transparent.
 
 # %%
 rows = [map_row("grad_cam", layer, f"Grad-CAM, {LAYER_TITLES[layer]}", "magnitude rank") for layer in LAYERS]
@@ -97,9 +98,9 @@ display(figure, caption("Figure 3 by rank", chosen))
 # %% [markdown]
 # ## In numbers
 #
-# `outside_body` is the share of the map's hottest tenth that lies outside the body; chance is `image_outside_body`.
-# `half_mass` is the share of the cells that hold half of the map, the smaller the more concentrated; `zeros` the
-# share that is exactly 0.
+# `outside_body` is the share of the map's highest tenth that lies outside the body, and `image_outside_body` the share
+# of all voxels, which is what chance would give. `half_mass` is the smallest share of the cells that holds half of the
+# map: the smaller it is, the more the map is concentrated. `zeros` is the share of the map that is exactly 0.
 
 # %%
 measured = describe_maps(saved).query("method == 'grad_cam'")
@@ -111,10 +112,16 @@ display(by_layer.round(3))
 # %% [markdown]
 # ## Against the paper
 #
-# The paper sees anatomy at 5b and little at 2b and 3b, where the worst maps mark the background (C55). Of 4b it says
-# two things: in the text it follows anatomy in part, in the caption of Figure 3 it is one of the layers that select
-# nothing. So 4b is shown above and not judged. The share of the hottest tenth that lies outside the body is the part
-# of this that needs no truth.
+# The paper sees anatomy at 5b and little of it at 2b and 3b, where the worst maps mark the background (C55). Of 4b it
+# says two things: in the text the map follows anatomy in part, in the caption of Figure 3 it is one of the layers that
+# select nothing. So 4b is shown above and not judged. The share of the highest tenth outside the body is the part of
+# this claim that needs no knowledge of the organs.
 
 # %%
 display(findings_table(map_claims(saved), "C55")[["measured", "verdict"]])
+
+# %% [markdown]
+# ## What we saw
+#
+# At shallow layers the highest tenth of Grad-CAM lies partly in air or along edges, and at deep layers it gathers in
+# the body. One slice per phase shows this; 13_anatomy_of_maps counts it over many slices.

@@ -9,8 +9,9 @@
 # %% [markdown]
 # # 11 · Figure 5: SAM against Grad-CAM
 #
-# Makes **Figure 5**: what is left of the probability of the right phase when the tenth of the voxels is overwritten
-# that SAM, or Grad-CAM, ranks highest at the same layer.
+# Which of the two maps marks more of what the network needs, at the same layer? This notebook makes **Figure 5**: what
+# is left of the probability of the right phase when the tenth of the voxels that SAM, or Grad-CAM, ranks highest is
+# overwritten with noise.
 #
 # | | |
 # |---|---|
@@ -59,9 +60,11 @@ tables: str = "runs/quick/tables"  # where the tables go
 # %% [markdown]
 # ## Load
 #
-# The unit of the paper's tests is the slice: draws of noise are averaged first. Slices of a patient resemble each
-# other, so that every test stands twice: on slices, as in the paper, and with patients as units (`low`, `high`: 95 %
-# interval by resampling whole patients; `patient_p`: t test of the patients' means).
+# The paper's tests take slices as units: the draws of noise are averaged first. But slices of one patient resemble each
+# other and are not independent. So every test stands here twice. `p_bonferroni` is the test on slices, as in the paper;
+# its p value is multiplied by the number of tests in the figure (*Bonferroni*), so that many tests do not make a chance
+# finding likely. `low` and `high` are a 95 % interval that resamples whole patients, and `patient_p` is the t test of
+# the patients' means.
 
 # %%
 figures, tables = resolve(figures), resolve(tables)
@@ -72,8 +75,8 @@ print(f"{means.drop_duplicates(['series', 'slice']).shape[0]} slices of {means.p
 # %% [markdown]
 # ## SAM against Grad-CAM, layer by layer
 #
-# 5 layers x 5 phases on the same slices: paired t tests, Bonferroni over 25. A negative mean says that SAM is the
-# more specific one.
+# Five layers in five phases give 25 paired t tests, on the same slices. A negative mean says that SAM is the more
+# specific one.
 
 # %%
 shown = means[means["method"].isin(["sam", "grad_cam"]) & (means["region"] == "top")]
@@ -86,6 +89,8 @@ display(pairs.set_index(["layer", "phase"])[columns].round(3))
 
 # %% [markdown]
 # ## Figure 5
+#
+# Below is the figure of this run, with its own numbers of slices and patients.
 
 # %%
 options = {"control": control, "slices": means, "fraction": reading["fraction"]}
@@ -107,11 +112,19 @@ with atomic_path(tables / "fig5_pairs.csv") as file:
 # %% [markdown]
 # ## Against the paper
 #
-# The paper: SAM is more specific at 2b, 3b and 4b, in all phases but the unenhanced one (an exception that is read
-# here as meant of 4b alone; C57); no difference at 5b, unenhanced slices excepted, and none at layer 6 (C58). The last
-# is algebra as long as the maps differentiate the logit: at layer 6 SAM is CAM plus a constant and Grad-CAM the
-# positive part of CAM. A claim of no difference needs intervals within 5 points; with few slices it stays undecided.
+# The paper says that SAM is more specific at 2b, 3b and 4b, in all phases but the unenhanced one (C57); we take this
+# exception to apply to layer 4b only. At 5b there is no difference except in the unenhanced phase, and at layer 6 none
+# (C58). The last is algebra as long as the maps differentiate the logit: at layer 6 SAM is CAM plus a constant, and
+# Grad-CAM is the positive part of CAM.
+#
+# A claim of no difference needs intervals within 5 points. With few slices it stays undecided.
 
 # %%
 with pd.option_context("display.max_colwidth", None):
     display(findings_table(masking_claims(means), "C57", "C58", "C60")[["measured", "verdict"]])
+
+# %% [markdown]
+# ## What we saw
+#
+# At shallow layers SAM and Grad-CAM differ; at the last layer they cannot. Compare the bars with the red marks before
+# you call either of them specific: in some phases random blocks cost as much.

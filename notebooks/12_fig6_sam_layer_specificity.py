@@ -9,8 +9,8 @@
 # %% [markdown]
 # # 12 · Figure 6: SAM by layer
 #
-# Makes **Figure 6**: what is left of the probability of the right phase when the tenth of the voxels is overwritten
-# that SAM ranks highest, for each layer.
+# At which layer does SAM mark most of what the network needs? This notebook makes **Figure 6**: what is left of the
+# probability of the right phase when the tenth of the voxels that SAM ranks highest is overwritten, for each layer.
 #
 # | | |
 # |---|---|
@@ -63,9 +63,11 @@ tables: str = "runs/quick/tables"  # where the tables go
 # %% [markdown]
 # ## Load
 #
-# The unit of the paper's tests is the slice: draws of noise are averaged first. Slices of a patient resemble each
-# other, so that every test stands twice: on slices, as in the paper, and with patients as units (`low`, `high`: 95 %
-# interval by resampling whole patients; `patient_p`: t test of the patients' means).
+# The paper's tests take slices as units: the draws of noise are averaged first. But slices of one patient resemble each
+# other and are not independent. So every test stands here twice. `p_bonferroni` is the test on slices, as in the paper;
+# its p value is multiplied by the number of tests in the figure (*Bonferroni*), so that many tests do not make a chance
+# finding likely. `low` and `high` are a 95 % interval that resamples whole patients, and `patient_p` is the t test of
+# the patients' means.
 
 # %%
 figures, tables = resolve(figures), resolve(tables)
@@ -76,8 +78,8 @@ print(f"{means.drop_duplicates(['series', 'slice']).shape[0]} slices of {means.p
 # %% [markdown]
 # ## The layers against each other
 #
-# 10 pairs of layers x 5 phases on the same slices: paired t tests, Bonferroni over 50. A negative mean says that the
-# shallower layer is the more specific one.
+# Ten pairs of layers in five phases give 50 paired t tests, on the same slices. A negative mean says that the shallower
+# layer is the more specific one.
 
 # %%
 sams = [("sam", layer) for layer in LAYERS]
@@ -90,6 +92,8 @@ display(pairs.set_index(["layer", "other_layer", "phase"])[columns].round(3))
 
 # %% [markdown]
 # ## Figure 6
+#
+# Below is the figure of this run, with its own numbers of slices and patients.
 
 # %%
 figure = draw_layers(levels, marks, LAYERS, control=control, slices=means, fraction=reading["fraction"])
@@ -110,9 +114,15 @@ with atomic_path(tables / "fig6_pairs.csv") as file:
 # %% [markdown]
 # ## Against the paper
 #
-# The paper: SAM is more specific at 2b, 3b and 4b than at 5b and 6, in every phase (C59). All six pairs have to hold
-# for a phase to count.
+# The paper says that SAM is more specific at 2b, 3b and 4b than at 5b and 6, in every phase (C59). All six pairs of
+# layers have to hold for a phase to count.
 
 # %%
 with pd.option_context("display.max_colwidth", None):
     display(findings_table(masking_claims(means), "C59")[["measured", "verdict"]])
+
+# %% [markdown]
+# ## What we saw
+#
+# A fine map can choose single voxels, a coarse one only whole cells, so that part of the difference between layers is
+# one of shape. The control of blocks at each layer shows how large that part is.

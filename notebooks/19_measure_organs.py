@@ -7,19 +7,19 @@
 # ---
 
 # %% [markdown]
-# # 19 · Measure organs: what a ruler sees
+# # 19 · Measure organs: a baseline without a network
 #
-# How well would a reader do who knows every organ and only measures it? Seven mean HUs a slice, a decision tree, and
-# the network's single-slice predictions on the same test slices beside it.
+# How well would a reader do who knows where every organ is, and only measures it? This notebook gives seven mean
+# attenuations per slice to a decision tree, and sets the network's predictions on the same test slices beside it.
 #
 # | | |
 # |---|---|
-# | **reads** | `cohort/` with a truth of the tissues (`tissues.zarr`), and the predictions of 02_train_network |
+# | **reads** | `cohort/` with the tissues (`tissues.zarr`), and the predictions of 02_train_network |
 # | **writes** | `tables/organ_baseline.csv`, `figures/organ_baseline` (png, pdf) |
-# | **takes** | 2 ms a slice at 256 x 256, and seconds for the trees |
+# | **takes** | 2 ms per slice at 256 x 256, and seconds for the trees |
 #
-# This is a baseline that the network should approach, not a bound: it measures noisy, blurred images like the network,
-# but is told where the organs are; and it sees seven numbers, where the network may use all that is in the image.
+# This is a baseline that the network should approach, and no upper bound. The tree measures the same noisy, blurred
+# images, but it is given the place of every organ. It sees seven numbers, where the network may use all of the image.
 
 # %% [markdown]
 # ![F1 of the network and of two trees on organ measurements](../figures/organ_baseline.png)
@@ -58,9 +58,9 @@ seed: int = 19  # of the trees and the bootstrap
 # %% [markdown]
 # ## Measure
 #
-# Mean HU in the image of every organ on every slice of the training and test split, where its segmentation says it is;
-# an organ that is not on a slice is missing, and a branch of its own in the trees. Two differences come along, because
-# a tree cannot subtract and a reader does.
+# The mean attenuation (HU) of every organ is measured on every slice of the training and the test split, where the
+# organ's segmentation lies. An organ that is not on a slice is recorded as missing, which the trees treat as a separate
+# branch. Two differences between organs are added, because a tree cannot subtract and a reader does.
 
 # %%
 prepared = Cohort.open(require(cohort, "01_prepare_cohort"))
@@ -78,8 +78,8 @@ display((100 * organs_test.isna().mean()).round(1).rename("missing (%)").to_fram
 # %% [markdown]
 # ## The tree
 #
-# Its size is chosen by cross-validation over patients of the training split. In words it is what a radiology text
-# would say, with numbers.
+# The size of the tree is chosen by cross-validation over patients of the training split. In words it says what a
+# radiology text would say, with numbers.
 
 # %%
 rulers = fit_rulers(organs, train, seed=seed)
@@ -89,7 +89,7 @@ print(export_text(tree, feature_names=list(organs), decimals=0, class_names=list
 # %% [markdown]
 # ## Beside the network
 #
-# F1 by phase on single slices, and its difference from the network's with an interval that resamples patients.
+# F1 on single slices by phase, and how much it differs from the network's, with an interval that resamples patients.
 
 # %%
 answers = {"network": test["predicted"].to_numpy()} | {name: r.predict(organs_test) for name, r in rulers.items()}
@@ -114,9 +114,9 @@ with atomic_path(resolve(tables) / "organ_baseline.csv") as file:
 # %% [markdown]
 # ## The gap
 #
-# Where does the network fall behind the ruler? If the slices that it misses are ones that the ruler gets right, the
-# phase was there to be seen, and more training, data or resolution may close the gap. What both miss may be in dispute:
-# labels of the continuum between two phases, on which readers may differ too.
+# Where does the network fall behind the tree? If the tree is right on slices that the network misses, the phase was
+# there to be seen, and more training, data or resolution may close the gap. Slices that both miss may be in dispute:
+# labels in the continuum between two phases, on which readers differ too.
 
 # %%
 network_right, tree_right = (answers[name] == test["phase"].to_numpy() for name in ("network", "decision tree"))
@@ -129,8 +129,14 @@ for name, matrix in {name: confusion(test["phase"], answer) for name, answer in 
     print(f"{name}: macro F1 {f1:.3f}, {100 * adjacent_errors(matrix):.0f} % of the errors in a neighbouring phase")
 
 # %% [markdown]
-# A warning on the size of the gap. The phantom's labels are given by a reader that looks at just these organs, free of
-# noise, so that a tree on organ HUs is nearly the labelling rule itself: its score says how much blur, noise and the
-# reader's errors leave of it. In patients labels come from scan protocols and eyes, and no ruler is that close to
-# them. The paper's network reached a macro F1 of .862 on single slices (plain like those above, from its Table 1; the
-# .860 that it prints is class-balanced).
+# A warning on the size of the gap. The phantom's labels come from a simulated reader who looks at just these organs,
+# free of noise, so that a tree on organ attenuations is nearly the labelling rule itself. Its score says how much blur,
+# noise and the reader's errors leave of that rule. In patients, labels come from scan protocols and eyes, and no
+# measurement is that close to them. The paper's network reached a macro F1 of .862 on single slices (the plain mean
+# from its Table 1; the .860 that it prints gives every phase the same weight).
+
+# %% [markdown]
+# ## What we saw
+#
+# Seven numbers per slice carry most of what is needed to name the phase. A network that scores lower than the tree has
+# not yet found these organs, or measures them less exactly; one that scores higher uses more than them.
