@@ -192,8 +192,8 @@ for name, drawn in {"anatomy": figure, "anatomy_sign": figure_of_signs}.items():
 # - **C46** Saliency marks kidney, renal vessels, aorta and vena cava, less muscle and liver. Measured: enrichment of
 #   kidney and vessels over the rest of the body, and over muscle and liver. That saliency marks the bowel in the
 #   pyelographic phase is reported and not judged.
-# - **C47** Guided backpropagation marks fewer voxels, and the cortex more clearly. Measured: its half mass and its share
-#   of cortex, against those of saliency.
+# - **C47** Guided backpropagation marks fewer voxels, and the cortex more clearly. Measured: its half mass and its
+#   share of cortex, against those of saliency.
 # - **C48** The unenhanced phase wants aorta and vena cava dark, CM the cortex bright and the medulla dark. Measured:
 #   these four signs.
 # - **C49** CAM and Grad-CAM mark kidney, vessels, bone and spinal muscle. Measured: kidney and vessels, and bone and
