@@ -188,8 +188,11 @@ for network in NETWORKS:
 MAPS, MASKING = rules.compute_maps.output, f"{RUN}/masking/{TOP}/done.json"
 FIGURES = {
     "07_fig1_final_layer_maps": ("maps", MAPS, ["figures/fig1.png", "figures/s7.png"]),
-    "08_fig2_masking_specificity": ("masking", MASKING, ["figures/fig2.png", "tables/fig2.csv"]),
-    "09_fig3_grad_cam_layers": ("maps", MAPS, ["figures/fig3.png"]),
+    "08_fig2_masking_specificity": (
+        *("masking", MASKING),
+        ["figures/fig2.png", "figures/maps_less_controls.png", "tables/fig2.csv"],
+    ),
+    "09_fig3_grad_cam_layers": ("maps", MAPS, ["figures/fig3.png", "figures/fig3_ranks.png"]),
     "10_fig4_sam_layers": ("maps", MAPS, ["figures/fig4.png"]),
     "11_fig5_sam_against_grad_cam": ("masking", MASKING, ["figures/fig5.png", "tables/fig5.csv"]),
     "12_fig6_sam_layer_specificity": ("masking", MASKING, ["figures/fig6.png", "tables/fig6.csv"]),

@@ -41,6 +41,7 @@ from lib.cohort import Cohort, Standardisation
 from lib.figures.captions import caption
 from lib.figures.prediction import draw_confusions, draw_training_and_roc
 from lib.figures.style import save_figure
+from lib.files import atomic_path, require, resolve
 from lib.metrics import (
     adjacent_errors,
     auc_table,
@@ -54,7 +55,6 @@ from lib.metrics import (
 )
 from lib.paper import PHASES, published
 from lib.provenance import write_sidecar
-from lib.files import atomic_path, require, resolve
 from lib.training import predict
 from lib.voting import RULES, vote_volumes
 

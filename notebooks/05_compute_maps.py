@@ -113,7 +113,7 @@ with atomic_path(maps / "maps.npz") as file:
 with atomic_path(maps / "slices.csv") as file:
     columns = ["phase", "patient", "series", "slice", "kidney_position", "probability"]
     shown[columns].assign(name=names.to_numpy()).to_csv(file, index=False)
-write_sidecar(
+sidecar = write_sidecar(
     maps / "maps.npz",
     notebook="05_compute_maps",
     inputs=(network / "model.keras",),

@@ -138,7 +138,7 @@ left.reindex(columns=[phase for phase in PHASES if phase in left]).round(1)
 # ## Save
 
 # %%
-write_sidecar(
+sidecar = write_sidecar(
     folder / "done",
     notebook="06_mask_voxels",
     parameters=reading.facts(),

@@ -42,16 +42,15 @@
 from IPython.display import display
 import pandas as pd
 
+from lib.claims.findings import findings_table
 from lib.claims.maps import map_claims
 from lib.figures.captions import caption
 from lib.figures.maps import MapRow, draw_maps, map_row
 from lib.figures.style import save_figure
-from lib.saved_maps import read_maps
-from lib.claims.findings import findings_table
-from lib.saved_maps import describe_maps
+from lib.files import atomic_path, require, resolve
 from lib.paper import FINAL_MAPS
 from lib.provenance import write_sidecar
-from lib.files import atomic_path, require, resolve
+from lib.saved_maps import describe_maps, read_maps
 
 # %% tags=["parameters"]
 maps: str = "runs/quick/maps"  # made by 05_compute_maps

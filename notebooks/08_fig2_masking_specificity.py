@@ -47,17 +47,17 @@ from itertools import combinations
 
 import pandas as pd
 
+from lib.claims.findings import findings_table
+from lib.claims.maps import masking_claims
 from lib.figures.bars import draw_specificity
 from lib.figures.captions import caption
 from lib.figures.controls import is_control
 from lib.figures.differences import draw_differences
-from lib.claims.maps import masking_claims
 from lib.figures.style import save_figure
-from lib.claims.findings import findings_table
-from lib.paper import FINAL_MAPS, LAYERS
-from lib.provenance import write_sidecar
 from lib.files import atomic_path, require, resolve
 from lib.masking_tests import letters, level_tests, paired_tests, read_masking, read_reading, slice_means
+from lib.paper import FINAL_MAPS, LAYERS
+from lib.provenance import write_sidecar
 
 # %% tags=["parameters"]
 masking: str = "runs/quick/masking/top"  # made by 06_mask_voxels

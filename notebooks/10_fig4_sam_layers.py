@@ -43,12 +43,11 @@ import pandas as pd
 from lib.figures.captions import caption
 from lib.figures.maps import draw_maps, map_row
 from lib.figures.style import save_figure
-from lib.saved_maps import read_maps
-from lib.saved_maps import describe_maps
-from lib.paper import LAYERS
-from lib.titles import LAYER_TITLES
-from lib.provenance import write_sidecar
 from lib.files import atomic_path, require, resolve
+from lib.paper import LAYERS
+from lib.provenance import write_sidecar
+from lib.saved_maps import describe_maps, read_maps
+from lib.titles import LAYER_TITLES
 
 # %% tags=["parameters"]
 maps: str = "runs/quick/maps"  # made by 05_compute_maps

@@ -41,16 +41,16 @@
 from IPython.display import display
 import pandas as pd
 
+from lib.claims.findings import findings_table
+from lib.claims.maps import masking_claims
 from lib.figures.bars import draw_layer_comparison
 from lib.figures.captions import caption
 from lib.figures.controls import is_control
-from lib.claims.maps import masking_claims
 from lib.figures.style import save_figure
-from lib.claims.findings import findings_table
-from lib.paper import LAYERS
-from lib.provenance import write_sidecar
 from lib.files import atomic_path, require, resolve
 from lib.masking_tests import paired_tests, read_masking, read_reading, slice_means, summarise
+from lib.paper import LAYERS
+from lib.provenance import write_sidecar
 
 # %% tags=["parameters"]
 masking: str = "runs/quick/masking/top"  # made by 06_mask_voxels

@@ -48,20 +48,20 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from lib.tissue_shares import group_codes, measure_anatomy, summarise_shares, summarise_signs, with_truth
-from lib.tissue_contrasts import contrast_maps, contrast_tissues
-from lib.figures.captions import caption
-from lib.figures.tissues import draw_anatomy, draw_signs
 from lib.attribution import Attributor
+from lib.claims.findings import findings_table, verdict
 from lib.claims.tissues import contrast_claims, sign_claims, tissue_claims
 from lib.cohort import Cohort, Standardisation
+from lib.figures.captions import caption
 from lib.figures.style import save_figure
-from lib.claims.findings import findings_table, verdict
-from lib.paper import LAYERS, PHASES
-from lib.provenance import write_sidecar
+from lib.figures.tissues import draw_anatomy, draw_signs
 from lib.files import atomic_path, require, resolve
 from lib.masking_tests import read_masking, read_reading
+from lib.paper import LAYERS, PHASES
+from lib.provenance import write_sidecar
 from lib.slice_choice import eligible_slices
+from lib.tissue_contrasts import contrast_maps, contrast_tissues
+from lib.tissue_shares import group_codes, measure_anatomy, summarise_shares, summarise_signs, with_truth
 
 # %% tags=["parameters"]
 cohort: str = "runs/quick/cohort"  # made by 01_prepare_cohort

@@ -61,11 +61,11 @@ from IPython.display import Markdown, display
 import numpy as np
 import pandas as pd
 
+from lib.claims.networks import claim_outcomes, contrasts, judge
 from lib.claims.table import VERDICTS, compare_with_paper, find, of_phantoms, sources, to_markdown
+from lib.files import atomic_path, require, resolve
 from lib.masking_tests import read_masking, slice_means
 from lib.provenance import write_sidecar
-from lib.claims.networks import claim_outcomes, contrasts, judge
-from lib.files import atomic_path, require, resolve
 
 # %% tags=["parameters"]
 run: str = "runs/quick"  # folder of a finished run
@@ -142,7 +142,9 @@ for name, table in {"network_contrasts": over_networks, "claims_over_networks": 
         table.to_csv(file, index=False)
 inputs = tuple(left.loc[left["found"], "path"])
 parameters = {"network": network}
-write_sidecar(run / "claims.csv", notebook="17_compare_with_paper", parameters=parameters, seed=seed, inputs=inputs)
+sidecar = write_sidecar(
+    run / "claims.csv", notebook="17_compare_with_paper", parameters=parameters, seed=seed, inputs=inputs
+)
 
 # %% [markdown]
 # ## Against the paper: its two versions of one sentence

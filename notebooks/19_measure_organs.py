@@ -35,16 +35,16 @@ import numpy as np
 import pandas as pd
 from sklearn.tree import export_text
 
-from lib.tissue_shares import with_truth
 from lib.cohort import Cohort
 from lib.figures.captions import caption
 from lib.figures.prediction import draw_f1_differences
 from lib.figures.style import save_figure
+from lib.files import atomic_path, require, resolve
 from lib.metrics import adjacent_errors, confusion
 from lib.organ_baseline import compare_rulers, fit_rulers, measure_organs
 from lib.paper import PHASES
 from lib.provenance import write_sidecar
-from lib.files import atomic_path, require, resolve
+from lib.tissue_shares import with_truth
 
 # %% tags=["parameters"]
 cohort: str = "runs/quick/cohort"  # made by 01_prepare_cohort

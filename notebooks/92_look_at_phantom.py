@@ -28,14 +28,14 @@ import pandas as pd
 from lib.body_mask import body_mask
 from lib.cohort import Cohort
 from lib.dicom import find_series, read_volume
+from lib.figures.phantom import draw_curves, draw_geometry, draw_hu, draw_images, draw_spectra
 from lib.figures.style import save_figure
 from lib.labels import hashed_id, read_labels
 from lib.paper import PHASES, published
-from lib.titles import PHASE_TITLES
-from lib.phantom.study import Examination
 from lib.phantom.kinetics import Enhancement, Injection, Subject
 from lib.phantom.labelling_reader import TURNS, label_ceiling, phase_by_time
-from lib.figures.phantom import draw_curves, draw_geometry, draw_hu, draw_images, draw_spectra
+from lib.phantom.study import Examination
+from lib.titles import PHASE_TITLES
 from lib.phantom.measures import (
     compare_hu, kidney_geometry, kidney_masks, mean_frequency, measure_tissues, noise_power, scan_liver
 )  # fmt: skip

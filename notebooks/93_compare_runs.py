@@ -35,9 +35,9 @@
 from IPython.display import display
 import pandas as pd
 
+from lib.files import atomic_path, require, resolve
 from lib.metrics import phase_table
 from lib.provenance import write_sidecar
-from lib.files import atomic_path, require, resolve
 
 # %% tags=["parameters"]
 run: str = "runs/quick"  # folder of a finished run
@@ -103,7 +103,7 @@ with atomic_path(table) as file:
     side_by_side.reset_index().to_csv(file, index=False)
 inputs = tuple(folder / "claims.csv" for folder in folders.values())
 parameters = {"run": run, "control": control}
-write_sidecar(table, notebook="93_compare_runs", parameters=parameters, inputs=inputs)
+sidecar = write_sidecar(table, notebook="93_compare_runs", parameters=parameters, inputs=inputs)
 
 # %% [markdown]
 # ## What we saw
