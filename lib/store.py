@@ -232,12 +232,12 @@ def _write_slices(series: Series, indices: np.ndarray, path: Path) -> tuple[list
 
 
 def _readable(series: Series, indices: np.ndarray, lost: list[tuple[str, str]]) -> Iterator[tuple[int, np.ndarray]]:
-    with SliceReader() as reader:
-        for index in indices:
-            try:
-                yield index, reader.read(series.slices[index])
-            except DicomError as error:
-                lost.append((series.slices[index].path, str(error)))
+    reader = SliceReader()
+    for index in indices:
+        try:
+            yield index, reader.read(series.slices[index])
+        except DicomError as error:
+            lost.append((series.slices[index].path, str(error)))
 
 
 def _add_tissues(job: Job, kept: list[int], partial: Path) -> tuple[bool, list[str]]:

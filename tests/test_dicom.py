@@ -52,8 +52,7 @@ def test_slices_are_sorted_toward_the_head_and_rescaled(write_series, tmp_path, 
     assert volume.spacing_mm == (15.25, 4.0, 4.0)
     assert series.shape == volume.hu.shape == (3, 96, 96)
     assert rejected.empty
-    with SliceReader() as reader:
-        np.testing.assert_array_equal(reader.read(series.slices[2]), volume.hu[2])
+    np.testing.assert_array_equal(SliceReader().read(series.slices[2]), volume.hu[2])
 
 
 ORIENTATIONS = {

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import resource
 import signal
+from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -44,18 +45,12 @@ class OpenFile:
 class Decoder:
     """Decodes frames in a child process, which is started at the first frame and anew after a crash.
 
-    A context manager: the child ends with the block, and with its parent however that ends.
+    The child ends with `close`, and with its parent however that ends.
     """
 
     def __init__(self, seconds: float = DECODE_SECONDS):
         self._seconds = seconds
         self._child, self._connection = None, None
-
-    def __enter__(self) -> Decoder:
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._stop()
 
     def frame(self, path: str, frame: int | None) -> np.ndarray:
         """Return a frame as stored.
@@ -76,7 +71,7 @@ class Decoder:
             raise DicomError("the decoder crashed") from error
         finally:
             if not self._child.is_alive() or self._connection.poll():  # crashed, or an answer that nobody waits for
-                self._stop()
+                self.close()
         if isinstance(result, str):
             raise DicomError(result)
         return result
@@ -89,12 +84,19 @@ class Decoder:
         self._child.start()
         theirs.close()
 
-    def _stop(self) -> None:
+    def close(self) -> None:
+        """End the child."""
         if self._child is not None:
             self._child.kill()
             self._child.join()
             self._connection.close()
             self._child, self._connection = None, None
+
+
+@cache
+def shared_decoder() -> Decoder:
+    """Return the decoder of this process: its child starts once, at the first compressed frame."""
+    return Decoder()
 
 
 def _serve(connection: Connection) -> None:

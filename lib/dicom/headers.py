@@ -37,7 +37,7 @@ MODALITIES = """
 AR AU BDUS BI BMD CR DG DMS DOC DX ECG EPS ES FID GM HC HD IO IOL IVOCT IVUS KER KO LEN LP LS M3D MG MR MS NM OAM
 OCT OP OPM OPT OPTBSV OPTENF OPV OSS OT PLAN POS PR PT PX REG RESP RF RG RTDOSE RTIMAGE RTINTENT RTPLAN RTRAD
 RTRECORD RTSEGANN RTSTRUCT RWV SEG SM SMR SR SRF STAIN TEXTUREMAP TG US VA XA XC
-""".split()
+"""
 # Words in ImageType or FrameType of maps that are computed from CT and are not attenuation in Hounsfield units.
 MAP_WORDS = re.compile(
     r"(?:^|[^A-Z])(R?CBF|R?CBV|MTT|TTP|TTD|TTS|TMAX|RBF|RBV|BLOOD[ _]?(FLOW|VOLUME)|PERFUSION|PERMEABILITY|IODINE|"
@@ -178,7 +178,7 @@ def _interpret(dataset: Dataset, file: BinaryIO, folder: Path, name: str) -> lis
     if kind in SEG_CLASSES or modality == "SEG":
         return _segmentation(dataset, str(folder / name))
     if modality != "CT" and (modality or kind not in CT_CLASSES):
-        known = modality if modality in MODALITIES else "unknown" if modality else "missing"
+        known = modality if modality in MODALITIES.split() else "unknown" if modality else "missing"
         raise Unusable(f"modality {known}, not CT")
     frames = _frames(dataset)
     _check_image(dataset)

@@ -11,7 +11,7 @@ from pydicom import Dataset, dcmread
 from pydicom.pixels import iter_pixels
 
 from lib.dicom.attributes import frame_layers, lenient, numbers, with_syntax
-from lib.dicom.decoder import Decoder
+from lib.dicom.decoder import shared_decoder
 from lib.dicom.errors import DicomError
 from lib.dicom.geometry import centre_z
 from lib.dicom.headers import Segmentation
@@ -32,7 +32,7 @@ maximus medius medulla minimus mesentery middle muscle neoplasm of oral outside 
 prostate psoas pulmonary rectum renal rib right sacrum scapula sigmoid sinus skin small soft spinal spine spleen
 splenic stomach stone stool subclavian subcutaneous superior tissue trabecular trachea tumor tumour upper ureter
 urinary urine vein vena cava venous ventricle vertebra vertebrae vessel visceral wall
-""".split()
+"""
 LAST_CODE = 255  # a code is one byte, 0 is no tissue
 
 
@@ -89,7 +89,7 @@ def with_public_names(segmentation: Segmentation, key: str) -> Segmentation:
     """Return the segmentation with names that may be passed on: names with other words than ANATOMY become hashes."""
 
     def public(name: str) -> str:
-        known = set(re.findall(r"[^\W_]+", name.lower())) <= ANATOMY
+        known = set(re.findall(r"[^\W_]+", name.lower())) <= set(ANATOMY.split())
         return name if known else f"segment {hashed_id(key, 'segment', name)[:6]}"
 
     return replace(segmentation, segments={number: public(name) for number, name in segmentation.segments.items()})
@@ -169,9 +169,8 @@ def _frames(segmentation: Segmentation) -> Iterator[tuple[float, int | None, np.
 
 
 def _decoded(path: str, count: int) -> Iterator[np.ndarray]:
-    with Decoder() as decoder:
-        for frame in range(count):
-            yield decoder.frame(path, frame if count > 1 else None)
+    for frame in range(count):
+        yield shared_decoder().frame(path, frame if count > 1 else None)
 
 
 def _plane(dataset: Dataset, frame: int, labelmap: bool) -> tuple[float, int | None]:

@@ -11,7 +11,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from lib.dicom.attributes import lenient
-from lib.dicom.decoder import Decoder, OpenFile
+from lib.dicom.decoder import OpenFile, shared_decoder
 from lib.dicom.errors import DicomError, Rejected
 from lib.dicom.folder import list_files
 from lib.dicom.headers import CTSlice, Segmentation, read_header
@@ -193,16 +193,10 @@ def _group(slices: list[CTSlice]) -> tuple[list[Series], list[Rejected]]:
 
 
 class SliceReader:
-    """Reads slices in Hounsfield units; a context manager, since compressed ones are decoded in another process."""
+    """Reads slices in Hounsfield units, frames of one file without opening it anew."""
 
     def __init__(self):
-        self._plain, self._decoder = OpenFile(), Decoder()
-
-    def __enter__(self) -> SliceReader:
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._decoder.__exit__()
+        self._plain = OpenFile()
 
     def read(self, item: CTSlice) -> np.ndarray:
         """Return a slice, int16 HU (y, x), oriented as `read_volume` orients it.
@@ -213,7 +207,7 @@ class SliceReader:
             If the pixels cannot be decoded or brought to Hounsfield units.
         """
         try:
-            raw = (self._decoder if item.compressed else self._plain).frame(item.path, item.frame)
+            raw = (shared_decoder() if item.compressed else self._plain).frame(item.path, item.frame)
             if raw.shape != (item.rows, item.columns):
                 raise DicomError(f"{raw.shape} pixels, where the header says {(item.rows, item.columns)}")
             return hounsfield(raw, item.slope, item.intercept, item.padding, item.turn)
@@ -242,7 +236,7 @@ def read_volume(series: Series) -> CTVolume:
         If a file's pixels cannot be decoded.
     """
     hu = np.empty(series.shape, np.int16)
-    with SliceReader() as reader:
-        for target, item in zip(hu, series.slices, strict=True):
-            target[:] = reader.read(item)
+    reader = SliceReader()
+    for target, item in zip(hu, series.slices, strict=True):
+        target[:] = reader.read(item)
     return CTVolume(hu, series.z_mm, series.spacing_mm)
