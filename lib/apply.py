@@ -24,6 +24,10 @@ from lib.private import link_source, only_one, printable, private_folder
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 KEPT = ("cohort", "private")  # of a former run: what is stored is used again where nothing changed
 
+# Without its own messages, which repeat each error in ten lines, and without the profile that announces itself.
+SNAKEMAKE = [sys.executable, "-m", "snakemake", "--quiet", "all", "--workflow-profile", "none", "--cores", "2"]
+SNAKEMAKE += ["--nolock", "--rerun-incomplete", "--configfile", "config/apply.yaml"]
+
 
 class CannotApply(Exception):
     """What the person who gave the command has to change."""
@@ -67,9 +71,7 @@ def apply(dicom_folder: str, run: str = "apply", options: list[str] | tuple[str,
         config = private / "apply.yaml"
         config.write_text(yaml.safe_dump(settings))
         print(f"{printable(Path(dicom_folder).absolute())} -> runs/{run}", flush=True)
-        command = [sys.executable, "-m", "snakemake", "--quiet", "all", "--configfile", "config/apply.yaml"]
-        # For this run Snakemake's own messages are left out: they repeat each error in ten lines of their own.
-        status = subprocess.run([*command, str(config), *options], cwd=ROOT).returncode
+        status = subprocess.run([*SNAKEMAKE, str(config), *options], cwd=ROOT).returncode
         _private_predictions(folder)
     if status:
         print(f"make apply did not finish. The sentence above says why; runs/{run}/private/notebooks says where.")

@@ -93,20 +93,15 @@ def write_private_tables(folder: Path, tree: Tree, outcomes: list[Outcome], key:
             files.append((job.id, number, printable(item.path), -1 if item.frame is None else item.frame))
     columns = ["series", "slice", "file", "frame"]
     write_table(folder / "source_files.csv", pd.DataFrame(files, columns=columns).to_csv)
-    rejected = [tree.rejected.assign(path=[printable(path) for path in tree.rejected["path"]])]
+    rejected = [tree.rejected]
     for job, outcome in outcomes:
         names = (job.series.patient, job.series.study, job.series.instance_uid)
         if isinstance(outcome, Refused) and not outcome.lost:
             path, detail = job.series.slices[0].path, outcome.detail or outcome.reason
-            rejected.append(pd.DataFrame([Rejected(printable(path), escaped(detail), *names)]))
-        lost = [Rejected(printable(path), escaped(why), *names) for path, why in outcome.lost]
+            rejected.append(pd.DataFrame([Rejected(printable(path), printable(detail), *names)]))
+        lost = [Rejected(printable(path), printable(why), *names) for path, why in outcome.lost]
         rejected.append(pd.DataFrame(lost, columns=Rejected._fields))
     write_table(folder / "rejected_files.csv", pd.concat(rejected, ignore_index=True).to_csv)
-
-
-def escaped(text: str) -> str:
-    """Return text that can be written whatever bytes of a file name stand in it."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def write_table(path: Path, write: Callable) -> None:

@@ -45,9 +45,9 @@ def link_source(private: str | Path, dicom_folder: str | Path) -> Path:
     return link
 
 
-def printable(path: str | Path) -> str:
-    """Return a path as text that can be written: bytes that are no UTF-8 (a Latin-1 name) as escapes."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+def printable(text: str | Path) -> str:
+    """Return a path, or text that holds one, as it can be written: bytes that are no UTF-8 (Latin-1) as escapes."""
+    return os.fspath(text).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 @contextmanager

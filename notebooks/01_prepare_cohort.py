@@ -87,6 +87,15 @@ print(f"{len(prepared.slices)} slices of {len(series)} series of {people} patien
 display(rejected)
 
 # %% [markdown]
+# A series that lies elsewhere (a head, a chest, a pelvis, a limb) can be prepared, but a network for kidneys has nothing
+# to say about it. Such slices are recognised by a narrow body, by much lung or by much bone.
+
+# %%
+warned = series[series.warning.notna()]
+print(f"{len(warned)} series with slices that look like no abdomen at the kidneys' height")
+display(warned[["series", "slices", "warning"]])
+
+# %% [markdown]
 # ## The cohort
 
 # %%
@@ -109,7 +118,7 @@ middle = (prepared.slices.kidney_position - 0.5).abs().sort_values(kind="stable"
 shown = prepared.slices.loc[middle].drop_duplicates("phase").set_index("phase")
 shown = shown.loc[[phase for phase in PHASES if phase in shown.index] or shown.index].reset_index()
 figure, axes = plt.subplots(1, len(shown), figsize=(3 * len(shown), 3), squeeze=False)
-for axis, hu, phase in zip(axes[0], prepared.read_hu(shown), shown.phase, strict=True):
+for axis, hu, phase in zip(axes[0], prepared.read_hu(shown, 256), shown.phase, strict=True):
     axis.imshow(hu, cmap="gray", vmin=-160, vmax=240)
     axis.set_title(phase)
     axis.set_axis_off()

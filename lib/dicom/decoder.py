@@ -22,6 +22,8 @@ PIXEL_TAGS = ["Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "Pixe
 PIXEL_TAGS += ["PhotometricInterpretation", "NumberOfFrames", "PlanarConfiguration", "PixelData", "ExtendedOffsetTable"]
 PIXEL_TAGS += ["ExtendedOffsetTableLengths", "SOPClassUID"]
 
+TOO_LONG, CRASHED = "the decoder took too long", "the decoder crashed"
+
 
 class OpenFile:
     """The file whose frames were decoded last, so that a multi-frame file is read once."""
@@ -64,15 +66,15 @@ class Decoder:
             self._start()
         try:
             self._connection.send((path, frame))
-            if not self._connection.poll(self._seconds):
-                raise DicomError(f"the decoder took longer than {self._seconds:g} s")
-            result = self._connection.recv()
-        except (EOFError, OSError) as error:
-            raise DicomError("the decoder crashed") from error
-        finally:
-            if not self._child.is_alive() or self._connection.poll():  # crashed, or an answer that nobody waits for
-                self.close()
+            result = self._connection.recv() if self._connection.poll(self._seconds) else TOO_LONG
+        except (EOFError, OSError):
+            result = CRASHED
+        except BaseException:  # Ctrl-C: the answer that nobody waits for must not be taken for the next one's
+            self.close()
+            raise
         if isinstance(result, str):
+            if result in (TOO_LONG, CRASHED):
+                self.close()
             raise DicomError(result)
         return result
 

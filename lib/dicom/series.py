@@ -18,6 +18,7 @@ from lib.dicom.headers import CTSlice, Segmentation, read_header
 from lib.dicom.pixels import hounsfield
 from lib.dicom.stacks import split_stacks
 from lib.parallel import in_parallel
+from lib.private import printable
 
 MANY_FILES = 2000  # from here on processes pay
 SHARED = "@"  # after a SeriesInstanceUID that several patients or studies share, before the number of the study
@@ -154,7 +155,8 @@ def read_tree(folder: str | Path, processes: int = 1) -> Tree:
             rejected += found[2]
             bar.update(len(block))
     series, left_over = _group(slices)
-    table = pd.DataFrame(rejected + left_over, columns=Rejected._fields).sort_values(["path", "reason"])
+    rows = [tuple(map(printable, item)) for item in rejected + left_over]
+    table = pd.DataFrame(rows, columns=Rejected._fields).sort_values(["path", "reason"])
     return Tree(series, sorted(segmentations, key=lambda item: item.path), table.reset_index(drop=True))
 
 
