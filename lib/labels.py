@@ -94,9 +94,8 @@ def _read_table(path: Path) -> tuple[list[int], pd.DataFrame]:
     header = [name.strip() for name in header]
     for line, row in body:
         if any(cell.strip() for cell in row[len(header) :]):
-            raise ValueError(
-                f"{path}, line {line}: {len(row)} cells under {len(header)} columns; put commas in quotes."
-            )
+            cells = f"{len(row)} cells under {len(header)} columns"
+            raise ValueError(f"{path}, line {line}: {cells}; put text that has commas in quotation marks.")
     cells = [(row + [""] * len(header))[: len(header)] for _, row in body]
     return [line for line, _ in body], pd.DataFrame(cells, columns=header, dtype=object)
 
