@@ -32,8 +32,11 @@ from lib.dicom.series import SliceReader, read_tree
 SYNTAXES = [None, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, RLELossless, JPEG2000Lossless, JPEGLSLossless]
 NONSENSE = [0, 1, 0x7F, 0xFF, 0x80, 0x5C, 0x2F]
 NUMBERS = ["", "0", "-1", "1e-9", "1e300", "nan", "inf", "2000000000", "1\\2\\3\\4\\5\\6\\7", "x"]
-FIELDS = ["Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "SamplesPerPixel", "NumberOfFrames"]
-TEXTS = ["PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient", "RescaleSlope", "RescaleIntercept", "InstanceNumber"]
+FIELDS = ["Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"]
+FIELDS += ["SamplesPerPixel", "NumberOfFrames"]
+TEXTS = ["PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient", "RescaleSlope"]
+TEXTS += ["RescaleIntercept", "InstanceNumber"]
+UNIQUE = b"1.3.000000"  # stands for a series of its own in each mutant
 FRAMES_SECONDS = 30  # the longest that one mutant may take on a busy machine
 
 
@@ -41,7 +44,7 @@ def seeds(size: int = 64) -> list[bytes]:
     """Healthy files, one for each transfer syntax."""
     files = []
     for number, syntax in enumerate(SYNTAXES):
-        dataset = ct_dataset(abdomen(size), number, patient="P", study="1.2", series="1.3", number=number)
+        dataset = ct_dataset(abdomen(size), number, patient="P", study="1.2", series=UNIQUE.decode(), number=number)
         if syntax is not None and syntax.is_encapsulated:
             dataset.compress(syntax)
         elif syntax is not None:
@@ -54,7 +57,8 @@ def seeds(size: int = 64) -> list[bytes]:
 
 def mutant(files: list[bytes], rng: np.random.Generator) -> bytes:
     """Return one file with one to eight faults of one kind."""
-    content = bytearray(files[rng.integers(len(files))])
+    content = files[rng.integers(len(files))].replace(UNIQUE, b"1.3.%06d" % rng.integers(10**6))
+    content = bytearray(content)
     kind = rng.integers(7)
     places = rng.integers(0, len(content), rng.integers(1, 9))
     header = rng.integers(128, min(len(content), 1400), len(places))
@@ -85,7 +89,7 @@ def mutant(files: list[bytes], rng: np.random.Generator) -> bytes:
 
 def _nonsense(rng: np.random.Generator) -> bytes:
     """Return a file whose header says nonsense in one attribute, in a well-formed way."""
-    dataset = ct_dataset(abdomen(64), 0, patient="P", study="1.2", series="1.3", number=1)
+    dataset = ct_dataset(abdomen(64), 0, patient="P", study="1.2", series=f"1.4.{rng.integers(10**6)}", number=1)
     if rng.integers(2):
         dataset.add_new(rng.choice(FIELDS), "US" if rng.integers(2) else "IS", int(rng.choice([0, 1, 2, 255, 65535])))
     else:
