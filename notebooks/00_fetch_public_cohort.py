@@ -9,13 +9,13 @@
 # %% [markdown]
 # # 00 · Fetch a public cohort
 #
-# Which public CT shows the five phases of the paper, how much of it is there, under which licence, and how do we get it?
-# The paper's 1102 patients are private. The NCI Imaging Data Commons (IDC) holds renal CT of some five hundred others.
+# Which public CT shows the five phases of the paper, how much of it is there, and under which licence? The paper's 1102
+# patients are private. The NCI Imaging Data Commons (IDC) holds renal CT of some five hundred others.
 #
 # | | |
 # |---|---|
 # | **reads** | the index of the IDC that comes with the package idc-index (`pip install -e ".[public-data]"`, 80 MB) |
-# | **writes** | `manifest.csv`: every series with its phase, size, licence and source; with `download = True` also the DICOM files and `labels.csv` |
+# | **writes** | `manifest.csv`: series, phase, size, licence, source; if `download`, also DICOM files and `labels.csv` |
 # | **takes** | seconds without a download; the download of all 525 patients is 80 GB |
 #
 # The manifest needs no network. The download was **not tested**: it needs a network that the authors' machine lacks.
@@ -58,8 +58,8 @@ display(pd.crosstab(index["collection_id"], index["Modality"]))
 # ## Rules for the phase
 #
 # Patterns on SeriesDescription, in English, Polish and Spanish. Rules of a lower order come first: seconds after the
-# injection say more than words, and the word for a delay says more than what a scan is for. "Late" means a delayed scan in
-# C4KC-KiTS only. A description that names two phases is not used. Where a description names none, the segmentations of
+# injection say more than words, and the word for a delay says more than what a scan is for. "Late" means a delayed scan
+# in C4KC-KiTS only. A description that names two phases is not used. Where a description names none, the segmentations of
 # RCC-AID, whose readers noted the phase, decide for "arterial" and "delayed".
 
 # %%

@@ -87,8 +87,8 @@ print(f"{len(prepared.slices)} slices of {len(series)} series of {people} patien
 display(rejected)
 
 # %% [markdown]
-# A series that lies elsewhere (a head, a chest, a pelvis, a limb) can be prepared, but a network for kidneys has nothing
-# to say about it. Such slices are recognised by a narrow body, by much lung or by much bone.
+# A series that lies elsewhere (a head, a chest, a pelvis, a limb) can be prepared, but a network for kidneys has
+# nothing to say about it. Such slices are recognised by a narrow body, by much lung or by much bone.
 
 # %%
 warned = series[series.warning.notna()]

@@ -18,15 +18,18 @@ from lib.public_cohort import (
 )
 
 NAMED = {
-    "noncontrast": "noncon", "PRE LIVER": "noncon", "NON_CONTRAST  5.0  B31F": "noncon", "KIDNEY W/O  5.0  B40f": "noncon",
+    "noncontrast": "noncon", "PRE LIVER": "noncon", "NON_CONTRAST  5.0  B31F": "noncon",
+    "KIDNEY W/O  5.0  B40f": "noncon",
     "Kidneys i-  5.0  B30f": "noncon", "przed kontrastem": "noncon", "Native 5.0 B30f": "noncon", "AXIAL S/C": "noncon",
     "unenhanced": "noncon", "PRE-CONT": "noncon",
-    "arterial": "cm", "Faza tetnicza  5.0  miekkie": "cm", "f.tętnicza": "cm", "45 SEC   5.0  B40f": "cm", "Cortical": "cm",
+    "arterial": "cm", "Faza tetnicza  5.0  miekkie": "cm", "f.tętnicza": "cm",
+    "45 SEC   5.0  B40f": "cm", "Cortical": "cm",
     "venous phase": "cm-neph", "Faza zylna  1.5  3D": "cm-neph", "VOLUME PORTAL": "cm-neph", "70 sec": "cm-neph",
     "PARENCHYMAL PHASE": "neph", "Nephrographic  5.0  B31f": "neph", "100s kidneys": "neph", "90 SEC ABD": "neph",
     "140SEC DELAY DIAPHRAGM TO CREST": "neph",
     "3 MIN DELAY": "pyelo", "delays": "pyelo", "12 min excretion": "pyelo", "opoznione  5.0  miekkie": "pyelo",
-    "F. POZNA  5.0  B31s": "pyelo", "VOLUME EXCRETORA": "pyelo", "Delay Nephro  5.0  B31f": "pyelo", "CT UROGRAM": "pyelo",
+    "F. POZNA  5.0  B31s": "pyelo", "VOLUME EXCRETORA": "pyelo", "Delay Nephro  5.0  B31f": "pyelo",
+    "CT UROGRAM": "pyelo",
 }  # fmt: skip
 
 
@@ -66,7 +69,8 @@ def row(uid, description="arterial", images=90, patient="A", study="1", number=1
 def test_every_series_has_one_fate():
     index = pd.DataFrame(
         [
-            row("1"), row("2", images=400), row("3", "coronal arterial"), row("4", "lung"), row("5", ""), row("6", "axial"),
+            row("1"), row("2", images=400), row("3", "coronal arterial"), row("4", "lung"), row("5", ""),
+            row("6", "axial"),
             row("7", images=3), row("8", "arterial/parenchymal"), row("9", "+C", number=4), row("10", "chest arterial"),
             row("11", "RCC-AID kidney/mass/cyst seg, delayed, CT series 4", 1, modality="SEG", result="rcc_aid"),
             row("12", "nuclei", 1, modality="SEG", result="other"),

@@ -23,6 +23,11 @@ class Turn(NamedTuple):
         turned = stored.T if self.transpose else stored
         return turned[:: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1]
 
+    def stored(self, turned: np.ndarray) -> np.ndarray:
+        """Return a turned image (a view) as it was stored: the inverse of `image`."""
+        image = turned[:: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1]
+        return image.T if self.transpose else image
+
     def pair(self, rows: float, columns: float) -> tuple[float, float]:
         """Return two numbers that belong to stored rows and columns in the order of the turned image's axes."""
         return (columns, rows) if self.transpose else (rows, columns)
