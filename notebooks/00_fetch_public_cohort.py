@@ -15,7 +15,7 @@
 # | | |
 # |---|---|
 # | **reads** | the index of the IDC that comes with the package idc-index (`pip install -e ".[public-data]"`, 80 MB) |
-# | **writes** | `manifest.csv`: series, phase, size, licence, source; if `download`, also DICOM files and `labels.csv` |
+# | **writes** | `manifest.csv`: series, phase, size, licence, source; if `download`, also DICOM and `labels.csv` |
 # | **takes** | seconds without a download; the download of all 525 patients is 80 GB |
 #
 # The manifest needs no network. The download was **not tested**: it needs a network that the authors' machine lacks.
@@ -57,10 +57,10 @@ display(pd.crosstab(index["collection_id"], index["Modality"]))
 # %% [markdown]
 # ## Rules for the phase
 #
-# Patterns on SeriesDescription, in English, Polish and Spanish. Rules of a lower order come first: seconds after the
-# injection say more than words, and the word for a delay says more than what a scan is for. "Late" means a delayed scan
-# in C4KC-KiTS only. A description that names two phases is not used. Where a description names none, the segmentations of
-# RCC-AID, whose readers noted the phase, decide for "arterial" and "delayed".
+# Patterns on SeriesDescription, in English, Polish and Spanish. Rules of a lower order come first: seconds after
+# injection say more than words, a word for a delay more than what a scan is for. "Late" means a delayed scan
+# in C4KC-KiTS only. A description that names two phases is not used. Where a description names none, the segmentations
+# of RCC-AID, whose readers noted the phase, decide for "arterial" and "delayed".
 
 # %%
 display(phase_rules()[["order", "phase", "examples"]])

@@ -129,9 +129,11 @@ def orthanc(tmp_path):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             ports.append(probe.getsockname()[1])
+    store = str(tmp_path / "orthanc")
     settings = {
-        "StorageDirectory": str(tmp_path / "orthanc"), "IndexDirectory": str(tmp_path / "orthanc"), "HttpPort": ports[0],
-        "DicomPort": ports[1], "RemoteAccessAllowed": False, "AuthenticationEnabled": False, "Plugins": [str(PLUGIN)],
+        "StorageDirectory": store, "IndexDirectory": store, "HttpPort": ports[0],
+        "DicomPort": ports[1], "RemoteAccessAllowed": False, "AuthenticationEnabled": False,
+        "Plugins": [str(PLUGIN)],
     }  # fmt: skip
     (tmp_path / "orthanc.json").write_text(json.dumps(settings))
     with open(tmp_path / "orthanc.log", "w") as log:

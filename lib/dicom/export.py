@@ -121,7 +121,7 @@ def parametric_map(
         intercept=0.0,
     )
     exact = hd.VOILUTFunctionValues.LINEAR_EXACT  # the usual function would not allow a window narrower than 1
-    window = hd.VOILUTTransformation((low + high) / 2, max(high - low, 1e-6), voi_lut_functions=exact)
+    window = hd.VOILUTTransformation((low + high) / 2, max(high - low, 1e-6), voi_lut_function=exact)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about names without a ^, which are the hospital's
         result = hd.pm.ParametricMap(
@@ -141,7 +141,7 @@ def parametric_map(
             content_description=method.describe(),
             content_label="MAP",
         )
-    result.SeriesDescription = method.describe()
+    result.SeriesDescription, result.Laterality = method.describe(), header.get("Laterality", "")
     return result
 
 
