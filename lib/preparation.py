@@ -28,7 +28,7 @@ TABLES = ("cohort.json", "slices.parquet", "series.csv", "rejected.csv")
 FAR = 3  # a segmentation that has nothing to do with a series
 NO_EXTENT = (
     "kidney extent unknown: neither in labels.csv nor in a DICOM SEG of the study or of its frame of reference "
-    "(TotalSegmentator writes one: TotalSegmentator -i <folder> -o <file>.dcm -ot dicom_seg "
+    "(TotalSegmentator writes one: TotalSegmentator -i <series> -o <folder beside it> -ot dicom_seg "
     "--roi_subset kidney_left kidney_right)"
 )
 
