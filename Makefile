@@ -4,7 +4,7 @@ BIN := .venv/bin
 PROFILE ?= quick
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup complete figures reproduce apply publish test test-oracles test-backends lint sync report lab
+.PHONY: help setup complete figures reproduce apply verify publish test test-oracles test-backends lint sync report lab
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-15s%s\n", $$1, $$2}' Makefile
 
@@ -25,11 +25,17 @@ figures: setup  ## run every notebook on the embedded quick profile: runs/quick
 reproduce: setup  ## the same at the paper's size, from nothing: runs/paper (hours)
 	snakemake --configfile config/paper.yaml
 
+# The path goes through the environment as it was typed: neither make nor the shell looks into it.
 RUN ?= apply
+unexport DICOM RUN
+apply: export CT_FOLDER := $(value DICOM)
+apply: export CT_RUN := $(value RUN)
 apply: setup  ## a trained network on your own CT: make apply DICOM=/path/to/folder [RUN=name, for runs/name]
-	@test -d "$(DICOM)" || { echo 'Say where your CT is: make apply DICOM=/path/to/folder (found no folder "$(DICOM)").'; exit 2; }
 	@test -e runs/quick/networks/top/model.keras || { echo 'There is no trained network yet: make figures first.'; exit 2; }
-	snakemake --configfile config/apply.yaml --config run="$(RUN)" dicom="$$(realpath "$(DICOM)")" --forcerun prepare_cohort
+	@python -m lib.apply
+
+verify: setup  ## every stored series of a run against its checksums: make verify PROFILE=apply
+	python -m lib.verify runs/$(PROFILE)/cohort
 
 publish: setup  ## copy a run's figures and tables into figures/ and tables/
 	python -m lib.publish runs/$(PROFILE)

@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 
+from lib.private import link_source
 from lib.provenance import modules_used
 
 
@@ -19,6 +20,12 @@ OWN_CT = config["profile"] == "apply"
 PRIVATE = OWN_CT or "dicom" in config  # somebody's CT, not the phantom
 if OWN_CT and "dicom" not in config:
     sys.exit("Say where your CT is: make apply DICOM=/path/to/folder")
+DICOM = f"{RUN}/dicom"
+if "dicom" in config:  # what is recorded of a run names a link in private/, not the folder
+    try:
+        DICOM = os.path.relpath(link_source(f"{RUN}/private", config["dicom"]))
+    except FileNotFoundError as error:
+        sys.exit(str(error))
 
 TOP = config.get("top", "top")  # the network whose maps are drawn
 NETWORKS = {TOP: {}} | {f"seed{seed:02d}": {"seed": seed} for seed in range(1, config.get("seeds", 0) + 1)}
@@ -27,7 +34,7 @@ PREDICTIONS = f"{RUN}/predictions.parquet" if OWN_CT else f"{NETWORK}/prediction
 PATHS = {
     "cohort": f"{RUN}/cohort",
     "private": f"{RUN}/private",
-    "dicom_folder": config.get("dicom", f"{RUN}/dicom"),
+    "dicom_folder": DICOM,
     "network": NETWORK,
     "predictions": PREDICTIONS,
     "masking": f"{RUN}/masking/{TOP}",

@@ -77,6 +77,7 @@ def _erode(mask: np.ndarray, radius: int) -> np.ndarray:
 
 def _dilate(mask: np.ndarray, radius: int) -> np.ndarray:
     """Dilate by an octagon: a square and a diamond, both from shifts along rows and columns."""
+    radius = min(radius, sum(mask.shape))  # beyond that nothing changes
     square = round(radius * 0.41)
     for axis in (0, 1):
         mask = _spread(mask, square, axis)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
+import csv
 import hashlib
 import hmac
+import io
 import secrets
 from collections.abc import Collection
 from pathlib import Path
@@ -11,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib.files import atomic_path, resolve
+from lib.files import atomic_path
 from lib.paper import PHASES
+from lib.private import private_folder
 
 LABEL_COLUMNS = ("series_uid", "phase", "kidney_bottom_mm", "kidney_top_mm")
 SPLITS = ("train", "val", "test")
@@ -25,7 +30,8 @@ def read_labels(path: str | Path, known_series: Collection[str]) -> pd.DataFrame
     ----------
     path : path
         CSV with a column series_uid and any of phase, kidney_bottom_mm and kidney_top_mm (mm, as in the DICOM
-        positions). Cells may be empty; other columns are passed over.
+        positions). Cells may be empty; other columns are passed over. In UTF-8, UTF-16 or Windows-1252, with commas,
+        semicolons or tabs.
     known_series : collection of str
         The series that exist.
 
@@ -42,13 +48,14 @@ def read_labels(path: str | Path, known_series: Collection[str]) -> pd.DataFrame
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: write series_uid,phase for each series.")
-    table = pd.read_csv(path, dtype=str, keep_default_na=False, skip_blank_lines=False, encoding="utf-8-sig")
-    table.columns = [str(name).strip() for name in table.columns]
+    lines, table = _read_table(path)
     if "series_uid" not in table.columns:
         raise ValueError(f"{path} has no column series_uid; it has {', '.join(table.columns)}.")
+    if twice := sorted({name for name in LABEL_COLUMNS if list(table.columns).count(name) > 1}):
+        raise ValueError(f"{path} has two columns {' and '.join(twice)}: remove one, it is open which counts.")
     table = table.reindex(columns=LABEL_COLUMNS, fill_value="").apply(lambda column: column.str.strip())
     seen: dict[str, int] = {}
-    for line, row in enumerate(table.itertuples(index=False), 2):
+    for line, row in zip(lines, table.itertuples(index=False), strict=True):
         where = f"{path}, line {line}"
         if not any(row):
             continue
@@ -68,6 +75,52 @@ def read_labels(path: str | Path, known_series: Collection[str]) -> pd.DataFrame
         table[name] = pd.to_numeric(table[name].where(table[name] != "", np.nan))
     table["phase"] = table["phase"].astype(object).where(table["phase"] != "", None)
     return table
+
+
+def _read_table(path: Path) -> tuple[list[int], pd.DataFrame]:
+    """Return the rows as text, and the line in which each ends."""
+    rows = csv.reader(io.StringIO(text := _decode(path), newline=""), delimiter=_delimiter(text), strict=True)
+    found = []
+    try:
+        for row in rows:
+            found.append((rows.line_num, row))
+    except csv.Error as error:
+        raise ValueError(
+            f"{path}, line {rows.line_num}: {error}. Look for a quotation mark without its partner in the lines before."
+        ) from None
+    if not any(cell.strip() for _, row in found for cell in row):
+        raise ValueError(f"{path} is empty: write a first line series_uid,phase and a line for each series.")
+    (_, header), *body = found
+    header = [name.strip() for name in header]
+    for line, row in body:
+        if any(cell.strip() for cell in row[len(header) :]):
+            cells = f"{len(row)} cells under {len(header)} columns"
+            raise ValueError(f"{path}, line {line}: {cells}; put text that has commas in quotation marks.")
+    cells = [(row + [""] * len(header))[: len(header)] for _, row in body]
+    return [line for line, _ in body], pd.DataFrame(cells, columns=header, dtype=object)
+
+
+def _decode(path: Path) -> str:
+    """Return the text of a CSV, in the encodings that Excel writes."""
+    content = path.read_bytes()
+    if content.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+        raise ValueError(f"{path} is an Excel workbook, not a CSV: save it as 'CSV UTF-8' and give that.")
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encodings = ("utf-16",)
+    else:
+        encodings = ("utf-8-sig", "cp1252")
+    for encoding in encodings:
+        with contextlib.suppress(UnicodeDecodeError):
+            text = content.decode(encoding)
+            if "\0" not in text:
+                return text
+    raise ValueError(f"{path} is no text in UTF-8, UTF-16 or Windows-1252: save it as 'CSV UTF-8'.")
+
+
+def _delimiter(text: str) -> str:
+    """Return the character that parts the columns of the first line; Excel takes ";" where "," parts decimals."""
+    header = text.partition("\n")[0]
+    return max(",;\t", key=header.count)
 
 
 def _check_extent(where: str, bottom: str, top: str) -> None:
@@ -101,9 +154,8 @@ def secret_key(private: str | Path) -> str:
     private : path
         Folder that is never passed on (mode 0700).
     """
-    file = resolve(private) / "key"
+    file = private_folder(private) / "key"
     if not file.exists():
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with atomic_path(file) as temporary:
             temporary.touch(mode=0o600)
             temporary.write_text(secrets.token_hex(16))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
-import os
 import shutil
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +13,24 @@ import zarr
 from tqdm import tqdm
 
 from lib.cohort import Cohort
+from lib.cohort_tables import Outcome, cohort_tables, rejected_table, write_private_tables, write_table
 from lib.dicom.headers import Segmentation
-from lib.dicom.segmentation import holds_tissues, kidney_segments, tissue_codes
+from lib.dicom.segmentation import holds_tissues, kidney_segments, tissue_codes, with_public_names
 from lib.dicom.series import Series, Tree, read_tree
 from lib.files import atomic_path, resolve
 from lib.labels import SPLITS, hashed_id, keyed_hash, read_labels, split_of
 from lib.paper import PHASES
 from lib.parallel import in_parallel
-from lib.store import FORMAT, Job, store_series
+from lib.private import only_one
+from lib.store import FORMAT, Job, Refused, Stored, code_fingerprint, store_series
+
+TABLES = ("cohort.json", "slices.parquet", "series.csv", "rejected.csv")
+FAR = 3  # a segmentation that has nothing to do with a series
+NO_EXTENT = (
+    "kidney extent unknown: neither in labels.csv nor in a DICOM SEG of the study or of its frame of reference "
+    "(TotalSegmentator writes one: TotalSegmentator -i <series> -o <folder beside it> -ot dicom_seg "
+    "--roi_subset kidney_left kidney_right)"
+)
 
 
 def prepare_cohort(
@@ -41,8 +50,9 @@ def prepare_cohort(
     dicom_folder : path
         Any tree with axial CT, and with DICOM SEG objects where there are some.
     output : path
-        Folder of the cohort. A series that it holds already, from the same files and kidney extent, is kept as it is;
-        one that is not usable now, or no longer in `dicom_folder`, is deleted.
+        Folder of the cohort. A series that it holds already, from the same files, kidney extent and code, is kept as it
+        is; one that is not usable now, or no longer in `dicom_folder`, is deleted. The tables of a former run are
+        deleted before anything else is done, so that a failure leaves none that could be taken for this run's.
     key : str
         Key of the hashes that name patients and series and that split the patients: nobody moves as long as it stays.
         For private data it must be secret.
@@ -53,7 +63,8 @@ def prepare_cohort(
         By patient 64/16/20, taking series with a phase and a kidney extent; or all series, for a trained network:
         labels are not needed, and where no kidney extent is known all slices are kept (`extent_source` "none").
     private : path, optional
-        Folder (mode 0700) for what names the source: sources.csv and rejected_files.csv. Default: not written.
+        Folder (mode 0700) for what names the source: sources.csv, source_files.csv and rejected_files.csv. Default: not
+        written.
     processes : int
         Series worked on at the same time, each with one slice in memory.
 
@@ -67,38 +78,31 @@ def prepare_cohort(
     FileNotFoundError, ValueError
         If a folder or labels.csv is missing or wrong, no series is usable, a split is empty, or the training split
         lacks a phase.
+    RuntimeError
+        If another process prepares the same output.
+    OSError
+        If `output` cannot be written: the disk is full, or the folder is read-only.
     """
     if split not in ("train_val_test", "apply"):
         raise ValueError(f"split={split!r}: expected 'train_val_test' or 'apply'.")
     if not key:
         raise ValueError("key is empty: give a text that stays with this cohort, a secret one for private data.")
     dicom_folder, output = resolve(dicom_folder), resolve(output)
-    key_id = keyed_hash(key, "key", "")[:8]
-    _check_same_key(output, key_id)
-    tree = read_tree(dicom_folder, processes)
-    jobs, refused = _plan(tree, _labels(labels, dicom_folder, tree, split), output, split, key)
-    results = _store_all(jobs, output, processes)
-    usable = [result for result in results if "reason" not in result]
-    _delete_others(output, usable)
-    refused += [result for result in results if "reason" in result]
-    rejected = _rejected(tree, refused, key)
-    if private is not None:
-        _write_private(resolve(private), tree, refused, key)
-    _write(output / "rejected.csv", rejected.to_csv)
-    if not usable:
-        counts = rejected.groupby("reason")["files"].sum().sort_values(ascending=False)
-        reasons = "; ".join(f"{files} files: {reason}" for reason, files in counts.items())
-        raise ValueError(f"no usable series in {dicom_folder}: {reasons or 'there are no files in it'}.")
-    series, slices = _tables(usable)
-    if split == "train_val_test":
-        check_splits(slices)
-    _write(output / "series.csv", series.to_csv)
-    _write(output / "slices.parquet", slices.to_parquet)
-    facts = {"format": FORMAT, "split": split, "key_id": key_id, "patients": int(series["patient"].nunique())}
-    facts |= {"series": len(series), "slices": len(slices), "rejected_files": int(rejected["files"].sum())}
-    with atomic_path(output / "cohort.json") as path:
-        path.write_text(json.dumps(facts, indent=1) + "\n")
-    return Cohort.open(output)
+    if not dicom_folder.is_dir():
+        raise FileNotFoundError(f"{dicom_folder} is no folder: give the one that holds the DICOM files.")
+    try:
+        with only_one(output, "a preparation writes to"):
+            _begin(output, key)
+            tree = read_tree(dicom_folder.resolve(), processes)
+            jobs, outcomes = _plan(tree, _labels(labels, dicom_folder, tree, split), output, split, key)
+            outcomes += _store_all(jobs, output, processes)
+            return _finish(tree, outcomes, dicom_folder, output, split, key, private)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
+            what = "make room there" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "make it writable"
+            message = f"{output} cannot be written ({error.strerror}): {what} and run again. What is stored stays."
+            raise OSError(error.errno, message) from error
+        raise
 
 
 def check_splits(slices: pd.DataFrame) -> None:
@@ -124,32 +128,48 @@ def check_splits(slices: pd.DataFrame) -> None:
         )
 
 
-def _check_same_key(output: Path, key_id: str) -> None:
-    path = output / "cohort.json"
-    if path.exists() and (found := json.loads(path.read_text())["key_id"]) != key_id:
+def _begin(output: Path, key: str) -> None:
+    """Check the key, and delete the tables and leavings of a former run; the stored series stay."""
+    group = _open_group(output / "slices.zarr")
+    key_id = keyed_hash(key, "key", "")[:8]
+    found = group.attrs.get("key_id", key_id)
+    if found != key_id:
         raise ValueError(
             f"{output} was prepared with another key (id {found}, not {key_id}): take that one, or another output."
         )
+    group.attrs["key_id"] = key_id
+    for name in TABLES:
+        (output / name).unlink(missing_ok=True)
+    for leaving in [output / ".partial", *(path for name in TABLES for path in output.glob(f".{name}.*"))]:
+        shutil.rmtree(leaving, ignore_errors=True)
+
+
+def _open_group(path: Path) -> zarr.Group:
+    """Open a group of arrays, also where its metadata was truncated by a crash."""
+    try:
+        return zarr.open_group(path, mode="a")
+    except Exception:  # damaged metadata raise anything; the arrays below have their own
+        (path / "zarr.json").unlink(missing_ok=True)
+        return zarr.open_group(path, mode="a")
 
 
 def _labels(labels: str | Path | None, folder: Path, tree: Tree, split: str) -> pd.DataFrame:
     path = resolve(labels) if labels else folder / "labels.csv"
     if not labels and split == "apply" and not path.exists():
         return pd.DataFrame()
-    return read_labels(path, ({item.uid for item in tree.series} | set(tree.rejected["series_uid"])) - {""})
+    known = {name for item in tree.series for name in (item.uid, item.instance_uid)}
+    return read_labels(path, (known | set(tree.rejected["series_uid"])) - {""})
 
 
-def _plan(tree: Tree, labels: pd.DataFrame, output: Path, split: str, key: str) -> tuple[list[Job], list[dict]]:
-    """Return the series to store, and those without a phase or a kidney extent."""
-    by_study: dict[str, list[Segmentation]] = defaultdict(list)
-    for item in tree.segmentations:
-        by_study[item.study].append(item)
-    codes = _tissue_codes(tree, output)
+def _plan(tree: Tree, labels: pd.DataFrame, output: Path, split: str, key: str) -> tuple[list[Job], list[Outcome]]:
+    """Return the series to store, and those that are refused from the start."""
+    tree = Tree(tree.series, [with_public_names(item, key) for item in tree.segmentations], tree.rejected)
+    codes, code = _tissue_codes(tree, output), code_fingerprint()
     jobs, refused = [], []
     for series in tree.series:
         row = labels.loc[series.uid].to_dict() if series.uid in labels.index else {}
         bounds = (row.get("kidney_bottom_mm", np.nan), row.get("kidney_top_mm", np.nan))
-        kidneys, tissues = _match(by_study[series.study], series)
+        kidneys, tissues = _match(tree.segmentations, series)
         job = Job(
             series=series,
             id=hashed_id(key, "series", series.uid),
@@ -161,115 +181,109 @@ def _plan(tree: Tree, labels: pd.DataFrame, output: Path, split: str, key: str) 
             tissues=tissues,
             codes=codes,
             output=output,
+            code=code,
         )
-        if split != "apply" and not job.phase:
-            refused.append(job.refuse("no phase in labels.csv"))
-        elif split != "apply" and not job.extent and not kidneys:
-            refused.append(job.refuse("kidney extent unknown: neither in labels.csv nor in a DICOM SEG of the study"))
+        if reason := _refusal(job, labels):
+            refused.append((job, Refused(reason)))
         else:
             jobs.append(job)
     return jobs, refused
 
 
+def _refusal(job: Job, labels: pd.DataFrame) -> str:
+    """Return why a series is not even tried, or ""."""
+    series = job.series
+    if series.shares_uid and series.instance_uid in labels.index:
+        return "several patients or studies have this SeriesInstanceUID: labels.csv cannot tell which is meant"
+    if job.split == "apply":
+        return ""
+    if not job.phase:
+        return "no phase in labels.csv"
+    return "" if job.extent or job.kidneys else NO_EXTENT
+
+
 def _tissue_codes(tree: Tree, output: Path) -> dict[str, int]:
-    zarr.open_group(output / "slices.zarr", mode="a")
     truth = [item for item in tree.segmentations if holds_tissues(item)]
     if not truth:
         return {}
-    group = zarr.open_group(output / "tissues.zarr", mode="a")
+    group = _open_group(output / "tissues.zarr")
     codes = tissue_codes(truth, group.attrs.get("tissues"))
     group.attrs["tissues"] = codes
     return codes
 
 
-def _match(study: list[Segmentation], series: Series) -> tuple[tuple[Segmentation, ...], Segmentation | None]:
-    """Return where to look for the kidneys, best first, and the segmentation of the tissues of this very series."""
-    uid = series.uid.partition("#")[0]
-    kidneys = [item for item in study if kidney_segments(item)]
-    kidneys.sort(key=lambda item: (item.referenced_series != uid, holds_tissues(item), item.path))
-    own = [item for item in study if item.referenced_series == uid and holds_tissues(item)]
+def _match(found: list[Segmentation], series: Series) -> tuple[tuple[Segmentation, ...], Segmentation | None]:
+    """Return where to look for the kidneys, best first, and the segmentation of the tissues of this very series.
+
+    Best is a segmentation of this series, then one whose positions can be compared (same frame of reference), then any
+    other of the study.
+    """
+
+    def distance(item: Segmentation) -> int:
+        same_study = item.study == series.study
+        if item.patient not in ("", series.patient) and not (same_study and series.patient == series.study):
+            return FAR  # somebody else's, whatever the UIDs say
+        if item.referenced_series == series.instance_uid and same_study:
+            return 0
+        if item.frame_of_reference and item.frame_of_reference == series.frame_of_reference:
+            return 1
+        return 2 if same_study else FAR
+
+    near = [item for item in found if distance(item) < FAR]
+    kidneys = [item for item in near if kidney_segments(item)]
+    kidneys.sort(key=lambda item: (distance(item), holds_tissues(item), item.path))
+    own = [item for item in near if distance(item) == 0 and holds_tissues(item)]
     return tuple(kidneys), max(own, key=lambda item: len(item.segments), default=None)
 
 
-def _store_all(jobs: list[Job], output: Path, processes: int) -> list[dict]:
-    shutil.rmtree(output / ".partial", ignore_errors=True)
-    results = []
+def _store_all(jobs: list[Job], output: Path, processes: int) -> list[Outcome]:
+    outcomes = []
     with tqdm(total=len(jobs), desc="prepare", unit="series") as bar:
-        for _, result in in_parallel(store_series, jobs, processes):
-            results.append(result)
+        for job, outcome in in_parallel(store_series, jobs, processes, crashed=_crashed):
+            outcomes.append((job, outcome))
             bar.update()
     shutil.rmtree(output / ".partial", ignore_errors=True)
-    return results
+    return sorted(outcomes, key=lambda item: item[0].id)
 
 
-def _delete_others(output: Path, usable: list[dict]) -> None:
-    """Delete the series that an earlier run stored and this one does not use; until its tables are there, no cohort."""
-    kept = {"slices.zarr": {item["series"] for item in usable}}
-    kept["tissues.zarr"] = {item["series"] for item in usable if item["tissues"]}
+def _crashed(job: Job) -> Refused:
+    return Refused("the process that read it died, twice (out of memory, or a crash of a library)")
+
+
+def _finish(
+    tree: Tree, outcomes: list[Outcome], folder: Path, output: Path, split: str, key: str, private: str | Path | None
+) -> Cohort:
+    """Delete what is not used, write the tables, cohort.json last."""
+    stored = [(job, outcome) for job, outcome in outcomes if isinstance(outcome, Stored)]
+    _delete_others(output, stored)
+    rejected = rejected_table(tree, outcomes, key)
+    if private is not None:
+        write_private_tables(resolve(private), tree, outcomes, key)
+    write_table(output / "rejected.csv", rejected.to_csv)
+    if not stored:
+        counts = rejected.groupby("reason")["files"].sum().sort_values(ascending=False, kind="stable")
+        reasons = "; ".join(f"{files} files: {reason}" for reason, files in counts.items())
+        raise ValueError(f"no usable series in {folder}: {reasons or 'there are no files in it'}.")
+    series, slices = cohort_tables(stored)
+    if split == "train_val_test":
+        check_splits(slices)
+    write_table(output / "series.csv", series.to_csv)
+    write_table(output / "slices.parquet", slices.to_parquet)
+    facts = {"format": FORMAT, "split": split, "key_id": keyed_hash(key, "key", "")[:8]}
+    facts |= {"patients": int(series["patient"].nunique()), "series": len(series), "slices": len(slices)}
+    facts |= {"rejected_files": int(rejected["files"].sum())}
+    with atomic_path(output / "cohort.json") as path:
+        path.write_text(json.dumps(facts, indent=1) + "\n")
+    return Cohort.open(output)
+
+
+def _delete_others(output: Path, stored: list[tuple[Job, Stored]]) -> None:
+    """Delete the series that an earlier run stored and this one does not use."""
+    kept = {"slices.zarr": {job.id for job, _ in stored}}
+    kept["tissues.zarr"] = {job.id for job, outcome in stored if outcome.facts["tissues"]}
     for group, names in kept.items():
-        others = [path for path in output.glob(f"{group}/*") if path.is_dir() and path.name not in names]
-        if others:
-            (output / "cohort.json").unlink(missing_ok=True)
-        for path in others:
-            shutil.rmtree(path)
+        for path in output.glob(f"{group}/*"):
+            if path.is_dir() and path.name not in names:
+                shutil.rmtree(path)
     if not kept["tissues.zarr"]:
         shutil.rmtree(output / "tissues.zarr", ignore_errors=True)
-
-
-def _tables(usable: list[dict]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the tables of series and of slices."""
-    rank = {phase: number for number, phase in enumerate((None, *PHASES))}
-    ordered = sorted(usable, key=lambda item: (item["patient"], rank[item["phase"]], item["series"]))
-    counts: dict[tuple, int] = defaultdict(int)
-    series, slices = [], []
-    for item in ordered:
-        counts[item["patient"], item["phase"]] += 1
-        bottom, top = item["kidney_extent_mm"] or (np.nan, np.nan)
-        z = np.array(item["z_mm"])
-        common = {name: item[name] for name in ("patient", "series", "phase", "split")}
-        common["reconstruction"] = counts[item["patient"], item["phase"]]
-        facts = {"slices": len(z), "slice_spacing_mm": item["slice_spacing_mm"], "pixel_mm": item["pixel_mm"][0]}
-        facts |= {"kidney_bottom_mm": bottom, "kidney_top_mm": top, "extent_source": item["extent_source"]}
-        series.append({**common, **facts, "tissues": item["tissues"], "notes": item["notes"]})
-        position = (z - bottom) / (top - bottom) if top > bottom else np.full(len(z), np.nan if np.isnan(top) else 0.5)
-        position = np.clip(position, 0, 1)
-        slices.append(pd.DataFrame({"slice": np.arange(len(z)), "z_mm": z, "kidney_position": position, **common}))
-    columns = ["patient", "series", "slice", "z_mm", "kidney_position", "phase", "split", "reconstruction"]
-    table = pd.concat(slices, ignore_index=True)[columns]
-    return pd.DataFrame(series), table.astype({"phase": "str"})  # nan where there is no label
-
-
-def _rejected(tree: Tree, refused: list[dict], key: str) -> pd.DataFrame:
-    """Return what was not used, without paths and UIDs: series (its hash, or "-"), files, reason."""
-    columns = ["series", "files", "reason"]
-    names = [hashed_id(key, "series", uid) if uid else "-" for uid in tree.rejected["series_uid"]]
-    single = tree.rejected.assign(series=names, files=1)[columns]
-    whole = [(item["series"], len(item["job"].series.slices), item["reason"]) for item in refused]
-    table = pd.concat([single, pd.DataFrame(whole, columns=columns)])
-    return table.groupby(["series", "reason"], as_index=False)["files"].sum()[columns]
-
-
-def _write_private(folder: Path, tree: Tree, refused: list[dict], key: str) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    os.chmod(folder, 0o700)
-    sources = [
-        {
-            "series": hashed_id(key, "series", item.uid),
-            "patient": hashed_id(key, "patient", item.patient),
-            "patient_id": item.patient,
-            "study_uid": item.study,
-            "series_uid": item.uid,
-            "description": item.description,
-            "folder": str(Path(item.slices[0].path).parent),
-        }
-        for item in tree.series
-    ]
-    _write(folder / "sources.csv", pd.DataFrame(sources).to_csv)
-    whole = [(r["job"].series.slices[0].path, r["detail"] or r["reason"], r["job"].series.uid) for r in refused]
-    files = pd.concat([tree.rejected, pd.DataFrame(whole, columns=["path", "reason", "series_uid"])])
-    _write(folder / "rejected_files.csv", files.to_csv)
-
-
-def _write(path: Path, write) -> None:
-    with atomic_path(path) as temporary:
-        write(temporary, index=False)

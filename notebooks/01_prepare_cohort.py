@@ -99,6 +99,17 @@ print(f"{len(prepared.slices)} slices of {len(series)} series of {people} patien
 display(rejected)
 
 # %% [markdown]
+# ## What looks like no abdomen
+#
+# A series of another part of the body (a head, a chest, a pelvis, a limb) can be prepared, but a network for kidneys
+# has nothing to say about it. Such slices are recognised by a narrow body, by much lung or by much bone.
+
+# %%
+warned = series[series.warning.notna()]
+print(f"{len(warned)} series with slices that look like no abdomen at the height of the kidneys")
+display(warned[["series", "slices", "warning"]])
+
+# %% [markdown]
 # ## What the cohort holds
 
 # %%

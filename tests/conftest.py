@@ -40,7 +40,8 @@ def ct_dataset(hu: np.ndarray, z: float, *, patient: str, study: str, series: st
     dataset.StudyDate = dataset.SeriesDate = dataset.ContentDate = "20010101"
     dataset.StudyTime = dataset.SeriesTime = dataset.ContentTime = "120000"
     dataset.ReferringPhysicianName, dataset.Manufacturer, dataset.PositionReferenceIndicator = "", "none", ""
-    dataset.StudyInstanceUID, dataset.SeriesInstanceUID, dataset.FrameOfReferenceUID = study, series, "1.2.826.0.1"
+    dataset.StudyInstanceUID, dataset.SeriesInstanceUID = study, series
+    dataset.FrameOfReferenceUID = generate_uid(entropy_srcs=[study])
     dataset.SeriesNumber, dataset.InstanceNumber, dataset.ImageType = 2, number, ["ORIGINAL", "PRIMARY", "AXIAL"]
     dataset.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
     half = [(n - 1) * pixel_mm / 2 for n in hu.shape]

@@ -47,6 +47,19 @@ def test_an_error_in_a_worker_is_raised_here(processes):
         list(in_parallel(int, ["1", "one", "2"], processes))
 
 
+def die_of_three(item):
+    if item == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return -item
+
+
+def test_an_item_that_kills_its_process_costs_itself_alone():
+    found = dict(in_parallel(die_of_three, list(range(8)), 2, crashed=lambda item: f"{item} crashed"))
+    assert found == {n: -n for n in range(8)} | {3: "3 crashed"}
+    with pytest.raises(RuntimeError, match="the process that worked on 3 died, twice"):
+        list(in_parallel(die_of_three, list(range(8)), 2))
+
+
 def stopped(tmp_path, script, ready, stop):
     """Stop a script (SIGINT: its whole process group, as Ctrl-C does) once three `ready` files are there."""
     (tmp_path / "script.py").write_text(script)

@@ -17,49 +17,58 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
+from lib.dicom.errors import DicomError
+from lib.dicom.geometry import Turn
+
 AIR = -1024  # the lowest HU that is returned
 TISSUE_HU = (-1000, 3072)  # a padding value declared inside this range is a mistake in the header: it is ignored
+SURELY_NEGATIVE = -500  # HU: where an intercept of 0 is right, the air around a patient lies below
 NATIVE = {ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian}
 UNDEFINED = 0xFFFFFFFF
+TRUNCATED = "truncated: pixels are missing"
 
 
 def missing_pixels(dataset: Dataset, file: BinaryIO, path: Path, frames: int) -> str | None:
     """Say what is wrong with the pixel data, `file` standing at its tag, without reading or decoding it."""
-    syntax = dataset.file_meta.TransferSyntaxUID
+    syntax = UID(dataset.file_meta.TransferSyntaxUID)
     expected = int(dataset.Rows) * int(dataset.Columns) * int(dataset.BitsAllocated) // 8 * frames
     if syntax == DeflatedExplicitVRLittleEndian:
-        return None if len(dcmread(path).get("PixelData", b"")) >= expected else "truncated: pixels are missing"
+        return None if len(dcmread(path).get("PixelData", b"")) >= expected else TRUNCATED
     implicit, little = dataset.original_encoding
     order = "<" if little else ">"
     head = file.read(8 if implicit else 12)
     if len(head) < (8 if implicit else 12):
-        return "truncated: pixels are missing"
+        return TRUNCATED
     if struct.unpack(order + "HH", head[:4]) != (0x7FE0, 0x0010):
         return "no PixelData"
     length = struct.unpack(order + "L", head[-4:])[0]
     size = path.stat().st_size
     if syntax in NATIVE:
-        complete = length >= expected and file.tell() + expected <= size
-        return None if complete else "truncated: pixels are missing"
+        return None if length >= expected and file.tell() + expected <= size else TRUNCATED
     try:
-        available = get_decoder(UID(syntax)).is_available
+        available = get_decoder(syntax).is_available
     except NotImplementedError:
         available = False
     if not available:
-        return f"no decoder for transfer syntax {UID(syntax).name}"
+        return f"no decoder for transfer syntax {syntax.name if syntax.name != syntax else 'of an unknown name'}"
+    return _missing_fragments(file, size, frames)
+
+
+def _missing_fragments(file: BinaryIO, size: int, frames: int) -> str | None:
+    """Say whether fragments of a codestream are missing, `file` standing at the first item."""
     fragments = -1  # the first item is the table of offsets
     while len(head := file.read(8)) == 8:
         group, element, length = struct.unpack("<HHL", head)
         if (group, element) != (0xFFFE, 0xE000) or length == UNDEFINED:
             break
         if file.seek(length, 1) > size:
-            return "truncated: pixels are missing"
+            return TRUNCATED
         fragments += 1
-    return None if fragments >= frames else "truncated: pixels are missing"
+    return None if fragments >= frames else TRUNCATED
 
 
 def hounsfield(
-    raw: np.ndarray, slope: float, intercept: float, padding: object, turn: tuple[bool, bool, bool]
+    raw: np.ndarray, slope: float, intercept: float | None, padding: tuple[int, int] | None, turn: Turn
 ) -> np.ndarray:
     """Rescale, set padding and all that lies below it to -1024, turn the image.
 
@@ -68,26 +77,37 @@ def hounsfield(
     raw : integer array (rows, columns)
         As stored.
     slope, intercept : float
-        To Hounsfield units.
-    padding : object
-        PixelPaddingValue, where there is one.
-    turn : tuple of bool
-        Transpose, then flip the rows, then flip the columns.
+        To Hounsfield units. A missing intercept (None) is taken as 0 where the pixels show that it is.
+    padding : (int, int), optional
+        Lowest and highest stored value of what is no image.
+    turn : Turn
+        To patient axes.
 
     Returns
     -------
     int16 array (y, x)
+
+    Raises
+    ------
+    DicomError
+        If the intercept is missing and no pixel is as dark as air: then the pixels may have an offset that nobody
+        wrote down.
     """
-    if float(slope).is_integer() and float(intercept).is_integer():
+    padded = None if padding is None else (raw >= padding[0]) & (raw <= padding[1])
+    if intercept is None:
+        image = raw if padded is None else raw[~padded]
+        if not image.size or image.min() * slope > SURELY_NEGATIVE:
+            raise DicomError("Hounsfield units unknown: no RescaleIntercept, and no pixel as dark as air")
+        intercept = 0.0
+    if float(slope).is_integer() and float(intercept).is_integer() and raw.dtype.itemsize <= 2:
         hu = raw.astype(np.int32) * int(slope) + int(intercept)
     else:
         hu = np.rint(raw * slope + intercept)
-    if isinstance(padding, int):
-        # Some files give the value with the wrong sign: its 16 bits count, whatever they were meant to be.
-        padded = raw.astype(np.uint16) == np.uint16(padding & 0xFFFF)
-        if padded.any() and not TISSUE_HU[0] < hu[padded][0] < TISSUE_HU[1]:
-            hu[padded] = AIR
-    hu = np.clip(hu, AIR, np.iinfo(np.int16).max).astype(np.int16)
-    transpose, flip_rows, flip_columns = turn
-    hu = hu.T if transpose else hu
-    return np.ascontiguousarray(hu[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1])
+    if padded is not None and not _in_tissue(padding, slope, intercept):
+        hu[padded] = AIR
+    return np.ascontiguousarray(turn.image(np.clip(hu, AIR, np.iinfo(np.int16).max).astype(np.int16)))
+
+
+def _in_tissue(padding: tuple[int, int], slope: float, intercept: float) -> bool:
+    low, high = (value * slope + intercept for value in padding)
+    return low < TISSUE_HU[1] and high > TISSUE_HU[0]

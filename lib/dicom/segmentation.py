@@ -4,17 +4,35 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 from pydicom import Dataset, dcmread
 from pydicom.pixels import iter_pixels
 
-from lib.dicom.headers import DicomError, Segmentation, frame_layers, lenient, numbers, with_syntax
+from lib.dicom.attributes import frame_layers, lenient, numbers, with_syntax
+from lib.dicom.decoder import shared_decoder
+from lib.dicom.errors import DicomError
+from lib.dicom.geometry import centre_z
+from lib.dicom.headers import Segmentation
+from lib.dicom.limits import MAX_SIDE
 from lib.dicom.series import Series
+from lib.labels import hashed_id
 
 KIDNEY = re.compile(r"kidney|renal (cortex|medulla|parenchyma)|kidneys")
 NOT_KIDNEY = re.compile(r"cyst|mass|tumou?r|lesion|neoplasm|carcinoma|stone|calculus|vein|artery|vessel|fat|adrenal")
 SAME_PLANE_MM = 0.3
+# Words that a segment's name may be made of when it leaves private/; a name with any other word may be a patient's.
+ANATOMY = """
+a abdomen abdominal adrenal air and aorta arterial artery atrium autochthon bladder blood bone bowel brain calyx
+calcification calculus canal carotid caval chest clavicula colon common contrast cord cortex cortical cyst disc duct
+duodenum esophagus external face fat femur fluid gallbladder gas gland gluteus heart hepatic hip humerus iliac
+iliopsoas inferior internal intestine intramuscular kidney kidneys large left lesion liver lobe lower lung mass
+maximus medius medulla minimus mesentery middle muscle neoplasm of oral outside pancreas parenchyma pelvis portal
+prostate psoas pulmonary rectum renal rib right sacrum scapula sigmoid sinus skin small soft spinal spine spleen
+splenic stomach stone stool subclavian subcutaneous superior tissue trabecular trachea tumor tumour upper ureter
+urinary urine vein vena cava venous ventricle vertebra vertebrae vessel visceral wall
+"""
 LAST_CODE = 255  # a code is one byte, 0 is no tissue
 
 
@@ -67,6 +85,16 @@ def tissue_codes(segmentations: Iterable[Segmentation], known: dict[str, int] | 
     return codes
 
 
+def with_public_names(segmentation: Segmentation, key: str) -> Segmentation:
+    """Return the segmentation with names that may be passed on: names with other words than ANATOMY become hashes."""
+
+    def public(name: str) -> str:
+        known = set(re.findall(r"[^\W_]+", name.lower())) <= set(ANATOMY.split())
+        return name if known else f"segment {hashed_id(key, 'segment', name)[:6]}"
+
+    return replace(segmentation, segments={number: public(name) for number, name in segmentation.segments.items()})
+
+
 def read_tissues(
     segmentation: Segmentation, series: Series, indices: Iterable[int], codes: dict[str, int]
 ) -> np.ndarray:
@@ -100,7 +128,6 @@ def read_tissues(
     for number, name in segmentation.segments.items():
         table[number] = codes.get(name, 0)
     first = series.slices[0]
-    transpose, flip_rows, flip_columns = first.turn
     for plane, number, mask in _frames(segmentation):
         place = int(np.argmin(np.abs(z - plane)))
         if abs(z[place] - plane) > SAME_PLANE_MM:
@@ -108,8 +135,7 @@ def read_tissues(
         if mask.shape != (first.rows, first.columns):
             ct = (first.rows, first.columns)
             raise SegmentationError(segmentation.path, f"{mask.shape} pixels on another grid than the CT's {ct}")
-        mask = mask.T if transpose else mask
-        mask = mask[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
+        mask = first.turn.image(mask)
         coded = np.take(table, mask if number is None else np.where(mask > 0, number, 0), mode="clip")
         np.copyto(tissues[place], coded, where=coded > 0)
     return tissues
@@ -124,10 +150,14 @@ def _frames(segmentation: Segmentation) -> Iterator[tuple[float, int | None, np.
     try:
         with lenient():
             dataset = with_syntax(dcmread(segmentation.path, force=True))
+            if max(int(dataset.Rows), int(dataset.Columns)) > MAX_SIDE:
+                raise DicomError(f"more than {MAX_SIDE} pixels a side")
             labelmap = str(dataset.get("SegmentationType")) == "LABELMAP"
             count = len(dataset.PerFrameFunctionalGroupsSequence)
             geometry = [_plane(dataset, frame, labelmap) for frame in range(count)]
-        for (z, number), mask in zip(geometry, iter_pixels(dataset), strict=True):
+            compressed = dataset.file_meta.TransferSyntaxUID.is_encapsulated
+        masks = _decoded(segmentation.path, count) if compressed else iter_pixels(dataset)
+        for (z, number), mask in zip(geometry, masks, strict=True):
             if mask.ndim != 2 or mask.dtype.kind not in "ui":
                 raise DicomError(f"frames of {mask.dtype}, {mask.ndim} axes, not of segment numbers")
             yield z, number, mask
@@ -138,12 +168,16 @@ def _frames(segmentation: Segmentation) -> Iterator[tuple[float, int | None, np.
         raise SegmentationError(segmentation.path, f"damaged ({name})", f"{name}: {error}") from error
 
 
+def _decoded(path: str, count: int) -> Iterator[np.ndarray]:
+    for frame in range(count):
+        yield shared_decoder().frame(path, frame if count > 1 else None)
+
+
 def _plane(dataset: Dataset, frame: int, labelmap: bool) -> tuple[float, int | None]:
     layers = frame_layers(dataset, frame)
     position, orientation = numbers(layers, "ImagePositionPatient", 3), numbers(layers, "ImageOrientationPatient", 6)
     spacing = numbers(layers, "PixelSpacing", 2)
     if position is None or orientation is None or spacing is None:
         raise DicomError("frames without position")
-    half = spacing[1] * (int(dataset.Columns) - 1) / 2, spacing[0] * (int(dataset.Rows) - 1) / 2
     number = None if labelmap else int(numbers(layers, "ReferencedSegmentNumber", 1)[0])
-    return position[2] + orientation[2] * half[0] + orientation[5] * half[1], number
+    return centre_z(position, orientation, spacing, int(dataset.Rows), int(dataset.Columns)), number

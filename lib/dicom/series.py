@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from pydicom import dcmread
-from pydicom.pixels import pixel_array
 from tqdm import tqdm
 
-from lib.dicom.headers import PARTS, CTSlice, DicomError, Segmentation, Unusable, lenient, read_header, with_syntax
+from lib.dicom.attributes import lenient
+from lib.dicom.decoder import OpenFile, shared_decoder
+from lib.dicom.errors import DicomError, Rejected
+from lib.dicom.folder import list_files
+from lib.dicom.headers import CTSlice, Segmentation, read_header
 from lib.dicom.pixels import hounsfield
+from lib.dicom.stacks import split_stacks
 from lib.parallel import in_parallel
+from lib.private import printable
 
-SAME_Z = 0.01  # mm: slices closer than this are at the same place
 MANY_FILES = 2000  # from here on processes pay
+SHARED = "@"  # after a SeriesInstanceUID that several patients or studies share, before the number of the study
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class Series:
     Attributes
     ----------
     uid : str
-        SeriesInstanceUID; "folder:..." where it is empty; ending in "#2", "#3" for further stacks under one UID.
+        A name that no other series of the tree has: the SeriesInstanceUID, or "folder:..." where it is empty; ending in
+        "#2", "#3" for further stacks under one UID, and in "@" with patient and study where several share the UID.
     patient, study, description : str
         PatientID (the study stands in for an empty one), StudyInstanceUID, SeriesDescription.
     slices : tuple of CTSlice
@@ -45,6 +48,21 @@ class Series:
     notes: tuple[str, ...] = ()
 
     @property
+    def instance_uid(self) -> str:
+        """SeriesInstanceUID as in the files ("folder:..." where it is empty)."""
+        return self.slices[0].series
+
+    @property
+    def shares_uid(self) -> bool:
+        """Whether another patient or study has a series of the same UID."""
+        return self.uid.startswith(self.instance_uid + SHARED)
+
+    @property
+    def frame_of_reference(self) -> str:
+        """FrameOfReferenceUID: positions of series that share it can be compared."""
+        return self.slices[0].frame_of_reference
+
+    @property
     def z_mm(self) -> np.ndarray:
         """Position of each slice's centre, mm, ascending toward the head."""
         return np.array([item.z for item in self.slices])
@@ -53,16 +71,14 @@ class Series:
     def shape(self) -> tuple[int, int, int]:
         """Slices, rows, columns of the volume that `read_volume` returns."""
         first = self.slices[0]
-        rows, columns = (first.columns, first.rows) if first.turn[0] else (first.rows, first.columns)
-        return len(self.slices), rows, columns
+        return len(self.slices), *first.turn.pair(first.rows, first.columns)
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
         """Spacing in z (median; for a single slice its thickness, nan where that is missing), y and x."""
         first = self.slices[0]
         z = float(np.median(np.diff(self.z_mm))) if len(self.slices) > 1 else first.thickness_mm
-        y, x = first.spacing_mm[::-1] if first.turn[0] else first.spacing_mm
-        return z, y, x
+        return z, *first.turn.pair(*first.spacing_mm)
 
 
 @dataclass(frozen=True)
@@ -84,7 +100,7 @@ class CTVolume:
 
 @dataclass(frozen=True)
 class Tree:
-    """What a folder holds: CT series, segmentations, and files that are neither (path, reason, series_uid)."""
+    """What a folder holds: CT series, segmentations, and files that are neither (the fields of Rejected)."""
 
     series: list[Series]
     segmentations: list[Segmentation]
@@ -97,8 +113,8 @@ def find_series(folder: str | Path, processes: int = 1) -> tuple[list[Series], p
     Parameters
     ----------
     folder : path
-        Any tree: names, suffixes and subfolders of files don't matter. CSV files are passed over, and what is hidden:
-        a file, or all in a subfolder, whose name starts with a dot.
+        Any tree: names, suffixes and subfolders of files don't matter, links are followed. CSV files are passed over,
+        and what is hidden (its name, or a folder's on the way, starts with a dot), unless it is DICOM.
     processes : int
         Processes that read headers, in a tree of more than 2000 files.
 
@@ -107,7 +123,8 @@ def find_series(folder: str | Path, processes: int = 1) -> tuple[list[Series], p
     series : list of Series
         Sorted by patient, study and uid. What is listed here, `read_volume` reads.
     rejected : pandas.DataFrame
-        One row a file that belongs to no series: path, reason, series_uid. Segmentations are not in it.
+        One row per file that belongs to no series: path, reason, and the patient, study and series_uid that it names.
+        Segmentations are not in it.
 
     Raises
     ------
@@ -128,105 +145,78 @@ def read_tree(folder: str | Path, processes: int = 1) -> Tree:
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder: give the one that holds the DICOM files.")
-    files = (p.relative_to(folder) for p in folder.rglob("*") if p.is_file() and p.suffix.lower() != ".csv")
-    names = sorted(str(p) for p in files if not any(part.startswith(".") for part in p.parts))
+    names, rejected = list_files(folder)
     blocks = [(str(folder), names[i : i + 64]) for i in range(0, len(names), 64)]
-    slices, segmentations, rejected = [], [], []
+    slices, segmentations = [], []
     with tqdm(total=len(names), desc="headers", unit="file") as bar:
         for (_, block), found in in_parallel(_read_headers, blocks, processes if len(names) > MANY_FILES else 1):
             slices += found[0]
             segmentations += found[1]
             rejected += found[2]
             bar.update(len(block))
-    groups = defaultdict(list)
-    for item in slices:
-        groups[item.patient, item.study, item.series].append(item)
-    series = []
-    for key in sorted(groups):
-        stacks, left_over = _stacks(sorted(groups[key], key=lambda item: (item.z, item.number, item.path)))
-        series += stacks
-        rejected += left_over
-    table = pd.DataFrame(rejected, columns=["path", "reason", "series_uid"]).sort_values("path", ignore_index=True)
-    return Tree(series, sorted(segmentations, key=lambda item: item.path), table)
+    series, left_over = _group(slices)
+    rows = [tuple(map(printable, item)) for item in rejected + left_over]
+    table = pd.DataFrame(rows, columns=Rejected._fields).sort_values(["path", "reason"])
+    return Tree(series, sorted(segmentations, key=lambda item: item.path), table.reset_index(drop=True))
 
 
-def _read_headers(block: tuple[str, list[str]]) -> tuple[list[CTSlice], list[Segmentation], list[tuple]]:
+def _read_headers(block: tuple[str, list[str]]) -> tuple[list[CTSlice], list[Segmentation], list[Rejected]]:
     folder, names = block
     slices, segmentations, rejected = [], [], []
     for name in names:
-        try:
-            with lenient():
-                found = read_header(Path(folder), name)
-        except Unusable as problem:
-            rejected.append((str(Path(folder, name)), problem.reason, problem.series))
-        except OSError as error:
-            rejected.append((str(Path(folder, name)), f"file cannot be read: {error.strerror}", ""))
+        with lenient():
+            found = read_header(Path(folder), name)
+        if isinstance(found, Segmentation):
+            segmentations.append(found)
+        elif isinstance(found, Rejected):
+            rejected.append(found)
         else:
-            if isinstance(found, Segmentation):
-                segmentations.append(found)
-            else:
-                slices += found
+            slices += found
     return slices, segmentations, rejected
 
 
-def _stacks(slices: list[CTSlice]) -> tuple[list[Series], list[tuple]]:
-    """Turn the slices of one series UID (sorted by z) into stacks of one geometry, each position once."""
-    rejected, seen, geometries = [], set(), defaultdict(list)
+def _group(slices: list[CTSlice]) -> tuple[list[Series], list[Rejected]]:
+    """Return the series of all slices, each under a name of its own, and the slices that are left over."""
+    groups = defaultdict(list)
     for item in slices:
-        name = (item.instance, item.frame)
-        if item.instance and name in seen:
-            rejected.append((item.path, "the same image (SOPInstanceUID) a second time", item.series))
-            continue
-        seen.add(name)
-        spacing = tuple(np.round(item.spacing_mm, 3))
-        geometries[item.rows, item.columns, spacing, item.turn].append(item)
-    stacks = []
-    for group in geometries.values():
-        for stack in _unmix(group):
-            kept = stack[:1]
-            for item in stack[1:]:
-                if item.z - kept[-1].z < SAME_Z:
-                    reason = f"a second slice at the same position, z = {item.z:.1f} mm"
-                    rejected.append((item.path, reason, item.series))
-                else:
-                    kept.append(item)
-            stacks.append(kept)
-    stacks.sort(key=lambda stack: (-len(stack), stack[0].number, stack[0].path))
-    series = []
-    for number, stack in enumerate(stacks, 1):
-        first = stack[0]
-        uid = first.series if number == 1 else f"{first.series}#{number}"
-        series.append(Series(uid, first.patient, first.study, first.description, tuple(stack), _notes(stack)))
+        groups[item.patient, item.study, item.series].append(item)
+    owners = defaultdict(set)
+    for patient, study, uid in groups:
+        owners[uid].add((patient, study))
+    series, rejected = [], []
+    for patient, study, uid in sorted(groups):
+        stacks, left_over = split_stacks(groups[patient, study, uid])
+        rejected += left_over
+        name = f"{uid}{SHARED}{patient}/{study}" if len(owners[uid]) > 1 else uid
+        for number, (stack, notes) in enumerate(stacks, 1):
+            own = name if number == 1 else f"{name}#{number}"
+            series.append(Series(own, patient, study, stack[0].description, tuple(stack), notes))
     return series, rejected
 
 
-def _unmix(stack: list[CTSlice]) -> list[list[CTSlice]]:
-    """Separate acquisitions, times, kernels or kinds of image that lie over each other under one series UID."""
+class SliceReader:
+    """Reads slices in Hounsfield units, frames of one file without opening it anew."""
 
-    def overlap(group: list[CTSlice]) -> bool:
-        return any(b.z - a.z < SAME_Z for a, b in pairwise(group))
+    def __init__(self):
+        self._plain = OpenFile()
 
-    if not overlap(stack):
-        return [stack]
-    for part in range(len(PARTS)):
-        groups = defaultdict(list)
-        for item in stack:
-            groups[item.parts[part]].append(item)
-        if len(groups) > 1 and not any(map(overlap, groups.values())):
-            return [groups[key] for key in sorted(groups)]
-    return [stack]
+    def read(self, item: CTSlice) -> np.ndarray:
+        """Return a slice, int16 HU (y, x), oriented as `read_volume` orients it.
 
-
-def _notes(stack: list[CTSlice]) -> tuple[str, ...]:
-    notes = {note: None for item in stack for note in item.notes}
-    gaps = np.diff([item.z for item in stack])
-    if len(gaps):
-        usual = np.median(gaps)
-        if missing := int(np.sum(np.maximum(np.rint(gaps / usual) - 1, 0))):
-            notes[f"{missing} slices missing between others"] = None
-        if np.any(np.abs(gaps / usual - np.rint(gaps / usual)) > 0.1):
-            notes["spacing varies"] = None
-    return tuple(notes)
+        Raises
+        ------
+        DicomError
+            If the pixels cannot be decoded or brought to Hounsfield units.
+        """
+        try:
+            raw = (shared_decoder() if item.compressed else self._plain).frame(item.path, item.frame)
+            if raw.shape != (item.rows, item.columns):
+                raise DicomError(f"{raw.shape} pixels, where the header says {(item.rows, item.columns)}")
+            return hounsfield(raw, item.slope, item.intercept, item.padding, item.turn)
+        except DicomError as error:
+            raise DicomError(f"{item.path}: pixels cannot be decoded ({error})") from error
+        except Exception as error:  # a file that was damaged or vanished since its header was read raises anything
+            raise DicomError(f"{item.path}: pixels cannot be decoded ({type(error).__name__}: {error})") from error
 
 
 def read_volume(series: Series) -> CTVolume:
@@ -248,22 +238,7 @@ def read_volume(series: Series) -> CTVolume:
         If a file's pixels cannot be decoded.
     """
     hu = np.empty(series.shape, np.int16)
-    for target, image in zip(hu, read_slices(series), strict=True):
-        target[:] = image
+    reader = SliceReader()
+    for target, item in zip(hu, series.slices, strict=True):
+        target[:] = reader.read(item)
     return CTVolume(hu, series.z_mm, series.spacing_mm)
-
-
-def read_slices(series: Series, indices: Iterable[int] | None = None) -> Iterator[np.ndarray]:
-    """Yield slices of a series one after another: int16 HU (y, x), oriented as `read_volume` orients them."""
-    path, dataset = None, None
-    for index in range(len(series.slices)) if indices is None else indices:
-        item = series.slices[index]
-        try:
-            with lenient():
-                if path != item.path:
-                    path, dataset = item.path, with_syntax(dcmread(item.path, force=True))
-                raw, padding = pixel_array(dataset, index=item.frame), dataset.get("PixelPaddingValue")
-                hu = hounsfield(raw, item.slope, item.intercept, padding, item.turn)
-        except Exception as error:  # decoders raise anything
-            raise DicomError(f"{item.path}: pixels cannot be decoded ({type(error).__name__}: {error})") from error
-        yield hu

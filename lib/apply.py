@@ -1,0 +1,140 @@
+"""A trained network on somebody's own CT: `make apply DICOM=/path/to/folder [RUN=name]`.
+
+The folder's path comes through the environment (CT_FOLDER, CT_RUN), never through a shell or a log: what runs the
+notebooks is given a link in the private folder.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from lib.cohort_tables import write_table
+from lib.files import ROOT
+from lib.paper import PHASES
+from lib.private import link_source, only_one, printable, private_folder
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+KEPT = ("cohort", "private")  # of a former run: what is stored is used again where nothing changed
+
+# Without its own messages, which repeat each error in ten lines, and without the profile that announces itself.
+SNAKEMAKE = [sys.executable, "-m", "snakemake", "--quiet", "all", "--workflow-profile", "none", "--cores", "2"]
+SNAKEMAKE += ["--nolock", "--rerun-incomplete", "--configfile", "config/apply.yaml"]
+
+
+class CannotApply(Exception):
+    """What the person who gave the command has to change."""
+
+
+def main() -> int:
+    """Run from the command line; return the exit status."""
+    folder, run = os.environ.get("CT_FOLDER", ""), os.environ.get("CT_RUN") or "apply"
+    try:
+        return apply(folder, run, sys.argv[1:])
+    except (CannotApply, RuntimeError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def apply(dicom_folder: str, run: str = "apply", options: list[str] | tuple[str, ...] = ()) -> int:
+    """Prepare the CT in a folder, classify it, explain it; return Snakemake's exit status.
+
+    Parameters
+    ----------
+    dicom_folder : str
+        Relative to the working directory, or absolute.
+    run : str
+        Name of the run, whose results go to runs/<run>. What an earlier `apply` left there is deleted first, but for
+        the prepared cohort, which is brought up to date, and the key.
+    options : sequence of str
+        Passed on to Snakemake.
+
+    Raises
+    ------
+    CannotApply
+        If the folder is none, the name cannot be one, or the run is another command's.
+    """
+    folder = ROOT / "runs" / run
+    _check(dicom_folder, run, folder)
+    with only_one(folder, "make apply works in"):
+        private = private_folder(folder / "private")
+        link = link_source(private, Path(dicom_folder).absolute())
+        _delete_results(folder)
+        settings = {"run": run, "dicom": str(link.relative_to(ROOT))}
+        config = private / "apply.yaml"
+        config.write_text(yaml.safe_dump(settings))
+        print(f"{printable(Path(dicom_folder).absolute())} -> runs/{run}", flush=True)
+        status = subprocess.run([*SNAKEMAKE, str(config), *options], cwd=ROOT).returncode
+        _private_predictions(folder)
+    if status:
+        print(f"make apply did not finish. The sentence above says why; runs/{run}/private/notebooks says where.")
+    else:
+        _report(folder)
+    return status
+
+
+def _check(dicom_folder: str, run: str, folder: Path) -> None:
+    if not dicom_folder or not Path(dicom_folder).is_dir():
+        found = f"found no folder {printable(dicom_folder)!r}" if dicom_folder else "DICOM is empty"
+        raise CannotApply(f"Say where your CT is: make apply DICOM=/path/to/folder ({found}).")
+    if not NAME.fullmatch(run):
+        raise CannotApply(f"RUN={run!r}: a name of letters, digits, - and _, for the folder runs/<name>.")
+    others = {path.stem for path in (ROOT / "config").glob("*.yaml")} - {"apply"}
+    if run in others or (folder.exists() and not (folder / "private").exists() and any(folder.iterdir())):
+        raise CannotApply(f"runs/{run} belongs to another command, and nothing in it was touched: take another RUN.")
+
+
+def _delete_results(folder: Path) -> None:
+    """Delete what an earlier run made, so that none of it can be taken for the new one's."""
+    for path in folder.iterdir():
+        if path.name in KEPT:
+            continue
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    for path in (folder / "private").iterdir():
+        if path.name in ("notebooks", "predictions.csv", "predicted_series.csv") or path.name.startswith("."):
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def _private_predictions(folder: Path) -> None:
+    """Write the predictions beside the user's own names of patients, series and files, into private/ only."""
+    private, slices = folder / "private", folder / "predictions.parquet"
+    series, votes = folder / "cohort" / "series.csv", folder / "votes" / "series.csv"
+    if not slices.exists() or not votes.exists():
+        return
+    text = {"series": str, "patient": str}
+    files = pd.read_csv(private / "source_files.csv", dtype=text)
+    shown = pd.read_parquet(slices)[["series", "slice", "z_mm", "predicted", *PHASES]]
+    write_table(private / "predictions.csv", files.merge(shown, on=["series", "slice"]).to_csv)
+    sources = pd.read_csv(private / "sources.csv", dtype=text)
+    told = pd.read_csv(votes, dtype=text)[["series", "slices", "winner"]].rename(columns={"winner": "predicted"})
+    warned = pd.read_csv(series, dtype=text)[["series", "extent_source", "notes", "warning"]]
+    table = sources.merge(told, on="series").merge(warned, on="series").drop(columns="patient")
+    write_table(private / "predicted_series.csv", table.to_csv)
+
+
+def _report(folder: Path) -> None:
+    name = folder.name
+    cohort = pd.read_csv(folder / "cohort" / "series.csv", dtype={"series": str})
+    votes = pd.read_csv(folder / "votes" / "series.csv", dtype={"series": str})
+    table = votes[["series", "slices", "winner"]].merge(cohort[["series", "warning"]], on="series")
+    print("\n" + table.rename(columns={"winner": "predicted phase"}).fillna("").to_string(index=False))
+    if cohort["warning"].notna().any():
+        print("A series with a warning lies outside of what the network was trained on: its phase means nothing.")
+    if (cohort["extent_source"] == "none").any():
+        print("Where the kidneys end is not known for some series, so that all their slices voted (see the README).")
+    rejected = pd.read_csv(folder / "cohort" / "rejected.csv")
+    for reason, files in rejected.groupby("reason")["files"].sum().sort_values(ascending=False).items():
+        print(f"not used: {files} files: {reason}")
+    print(f"Your own names of series and files beside the phases: runs/{name}/private/predicted_series.csv and")
+    print(f"predictions.csv (not to be passed on). Figures: runs/{name}/figures. This is no diagnosis.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""The door to one's own CT: odd names of folders and runs, stale results, short answers."""
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from lib import apply as door
+from lib.apply import CannotApply, apply
+from lib.files import ROOT
+from lib.paper import PHASES
+
+SHOW = """
+import os
+print(repr(os.environ["CT_FOLDER"]), repr(os.environ["CT_RUN"]), os.environ.get("DICOM"))
+"""
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.parametrize(
+    "odd", ["`touch {0}`", "$(touch {0})", "$(shell touch {0})", 'it\'s "a" $HOME {{b}}: c', "a;b&c"]
+)
+def test_make_hands_on_the_folder_as_it_was_typed(tmp_path, odd):
+    odd = odd.format(tmp_path / "touched")
+    (tmp_path / "bin").mkdir()
+    fake = tmp_path / "bin" / "python"
+    fake.write_text(f"#!{sys.executable}\n{SHOW}")
+    fake.chmod(0o755)
+    for name in ("Makefile",):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "bin").symlink_to(tmp_path / "bin")
+    for name in ("requirements.txt", "pyproject.toml", ".venv/installed"):
+        (tmp_path / name).touch()
+    model = tmp_path / "runs/quick/networks/top/model.keras"
+    model.parent.mkdir(parents=True)
+    model.touch()
+    told = subprocess.run(["make", "apply", f"DICOM={odd}", "RUN=007"], cwd=tmp_path, capture_output=True, text=True)
+    assert told.stdout.strip() == f"{odd!r} '007' None", told.stderr
+    assert not (tmp_path / "touched").exists()
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A repository's root in which Snakemake is replaced by a script that says what it was given."""
+    monkeypatch.setattr(door, "ROOT", tmp_path)
+    monkeypatch.setattr("lib.files.ROOT", tmp_path)
+    script = "import sys; print('CONFIG', open(sys.argv[-1]).read()); sys.exit(int(open('status').read()))"
+    monkeypatch.setattr(door, "SNAKEMAKE", [sys.executable, "-c", script])
+    for name in ("config", "ct"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "config" / "quick.yaml").touch()
+    (tmp_path / "config" / "apply.yaml").touch()
+    (tmp_path / "status").write_text("1")
+    return tmp_path
+
+
+def test_what_a_former_run_made_is_gone_before_the_new_one_fails(project, capfd):
+    run = project / "runs" / "2024_01"
+    for name in ("votes", "tables", "figures", "maps", "masking", "notebooks", "report", "cohort", "private/notebooks"):
+        (run / name).mkdir(parents=True)
+        (run / name / "old").touch()
+    (run / "predictions.parquet").touch()
+    (run / "private" / "predictions.csv").touch()
+    (run / "private" / "key").write_text("stays")
+    assert apply(str(project / "ct"), "2024_01") == 1
+    assert sorted(path.name for path in run.iterdir()) == ["cohort", "private"]
+    assert (run / "cohort" / "old").exists()
+    assert sorted(path.name for path in (run / "private").iterdir()) == ["apply.yaml", "key", "source"]
+    assert stat.S_IMODE((run / "private").stat().st_mode) == 0o700
+    told = capfd.readouterr().out
+    assert "run: '2024_01'" in told or 'run: "2024_01"' in told or "run: 2024_01" in told
+    assert "dicom: runs/2024_01/private/source" in told
+    assert os.path.realpath(run / "private" / "source") == str(project / "ct")
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a b", "-f", "a/b", "é"])
+def test_names_that_no_run_can_have(project, name):
+    with pytest.raises(CannotApply, match="a name of letters, digits"):
+        apply(str(project / "ct"), name or " ")
+
+
+def test_another_commands_run_is_not_touched(project):
+    table = project / "runs" / "quick" / "cohort" / "slices.parquet"
+    other = project / "runs" / "wide" / "cohort" / "slices.parquet"
+    for path in (table, other):
+        path.parent.mkdir(parents=True)
+        path.touch()
+        with pytest.raises(CannotApply, match="belongs to another command, and nothing in it was touched"):
+            apply(str(project / "ct"), path.parts[-3])
+        assert path.exists() and not (path.parents[1] / "private").exists()
+
+
+def test_a_folder_that_is_none(project):
+    with pytest.raises(CannotApply, match="DICOM is empty"):
+        apply("")
+    with pytest.raises(CannotApply, match=r"found no folder '.*nowhere'"):
+        apply(str(project / "nowhere"))
+
+
+def test_predictions_stand_beside_the_users_own_names_in_private_only(project, capsys):
+    run = project / "runs" / "apply"
+    (project / "status").write_text("0")
+    tables = {
+        "private/sources.csv": {"series": ["a1"], "patient": ["b2"], "patient_id": ["Doe"], "folder": ["/ct/Doe"]},
+        "private/source_files.csv": {"series": ["a1"], "slice": [0], "file": ["/ct/Doe/1.dcm"], "frame": [-1]},
+        "cohort/series.csv": {"series": ["a1"], "extent_source": ["none"], "notes": [""], "warning": ["1 of 1 slices"]},
+        "cohort/rejected.csv": {"series": ["-"], "files": [3], "reason": ["not a DICOM file"]},
+        "votes/series.csv": {"series": ["a1"], "slices": [1], "winner": ["neph"]},
+    }
+    predictions = {"series": ["a1"], "slice": [0], "z_mm": [1.5], "predicted": ["neph"], **{p: [0.2] for p in PHASES}}
+
+    def written(*_, **__):
+        for name, columns in tables.items():
+            (run / name).parent.mkdir(exist_ok=True)
+            pd.DataFrame(columns).to_csv(run / name, index=False)
+        pd.DataFrame(predictions).to_parquet(run / "predictions.parquet")
+        return subprocess.CompletedProcess([], 0)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(door.subprocess, "run", written)
+        assert apply(str(project / "ct")) == 0
+    told = capsys.readouterr().out
+    assert "neph" in told and "1 of 1 slices" in told and "3 files: not a DICOM file" in told and "Doe" not in told
+    series = pd.read_csv(run / "private" / "predicted_series.csv")
+    assert series.loc[0, ["patient_id", "predicted", "folder"]].tolist() == ["Doe", "neph", "/ct/Doe"]
+    slices = pd.read_csv(run / "private" / "predictions.csv")
+    assert slices.loc[0, ["file", "predicted"]].tolist() == ["/ct/Doe/1.dcm", "neph"]
