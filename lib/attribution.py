@@ -474,7 +474,7 @@ class Attributor:
 
     def _read(self) -> None:
         """Take the network apart and find its head, its layers and what it allows."""
-        self._compiled, self._verified = {}, set()
+        self._compiled, self._verified, self._differentiated = {}, set(), False
         self._seen, self._survey = passes.snapshot(self.model), passes.survey(self.model)
         self._steps, name = self._survey.steps, self.model.name
         quantised = [s.name for s in self._steps if getattr(s.operation, "quantization_mode", None)]
@@ -802,6 +802,9 @@ class Attributor:
             )
         if cam:
             self._verify_cam(images[:1])
+        if not self._differentiated:
+            self._verify_gradient(images[:1])
+            self._differentiated = True
 
     def _verify_cam(self, image: np.ndarray) -> None:
         """Try CAM / cells = HiResCAM at the pooled layer, for a random mixture of the class logits."""
@@ -828,6 +831,51 @@ class Attributor:
                 f"average pooling and {self._head.dense.name!r}: leave 'cam' out of methods."
             )
 
+    def _verify_gradient(self, image: np.ndarray) -> None:
+        """Compare the gradient with finite differences of the score along it: some layers give one of their own.
+
+        The image is moved a little first, so that no ReLU stands exactly at its kink; the differences count only where
+        two steps agree on them and rounding is far below.
+        """
+        rng, bare = np.random.default_rng(0), self._bare()
+        noise = rng.standard_normal(image.shape).astype(image.dtype)
+        image = image + 0.02 * max(float(image.std()), 1e-3) * noise
+        classes, signs = np.full(1, PREDICTED, "int32"), np.ones(1, "float32")
+
+        def score(x, c, s, relu=ops.relu, tap=None):
+            outputs = passes.replay(self._survey, x, relu, lambda _, t: t, bare)
+            return self._score(outputs, c, s)
+
+        def both(x, c, s):
+            y, _, plain, _ = passes.gradients(lambda x, relu, tap: score(x, c, s, relu)[0], x, (INPUT,), False)
+            return [y, plain[INPUT], score(x, c, s)[1]]
+
+        y, gradient, chosen = passes.eager(both, image, classes, signs)
+        gradient = gradient.astype("float64")
+        slope = np.linalg.norm(gradient)
+        direction = gradient / slope if slope else noise / np.linalg.norm(noise)
+        size, found = max(abs(float(y[0])), 0.1), []
+        longest = 0.05 * max(np.linalg.norm(image), 1e-3)
+        for share in (1e-2, 2.5e-3):
+            step = min(share * size / slope, longest) if slope else longest * share
+            ends = [(image + sign * step * direction).astype(image.dtype) for sign in (1, -1)]
+            above, below = (float(passes.eager(score, end, chosen, signs)[0][0]) for end in ends)
+            found.append((above - below) / (2 * step))
+        rounding = 1e-6 * size / step
+        largest = max(slope, *map(abs, found))
+        reliable = abs(found[0] - found[1]) < 0.1 * largest and rounding < 0.05 * largest
+        if reliable and abs(found[1] - slope) > 0.3 * largest:
+            raise RuntimeError(
+                f"The gradient of model {self.model.name!r} is not the slope of its output ({slope:.3g} along it, and "
+                f"{found[1]:.3g} by finite differences): a layer has a gradient of its own, or hides one."
+            )
+
+    def _bare(self) -> tuple[Step, ...]:
+        """Return the steps whose last activation is left out."""
+        heads = [self._head] if self._head else [_head_or_none(step) for step in self._outputs()]
+        keeps = self._kind == "target" and self.score == "probability"
+        return () if keeps else tuple(step for head in heads if head for step in head.steps)
+
     def _maps(self, images, classes, signs, keys: Sequence[tuple[str, str]]) -> list:
         """Return the first image's outputs, classes, scores, all outputs, and the maps of `keys`: what is compiled."""
         self.traces += 1
@@ -835,8 +883,7 @@ class Attributor:
         places = {layer: self._taps[layer] for method, layer in keys if method in LAYER_METHODS}
         wanted = {place.step.number for place in places.values()}
         tapped = wanted | ({self._pooled.step.number} if "cam" in methods else set())
-        heads = [self._head] if self._head else [_head_or_none(step) for step in self._outputs()]
-        bare = tuple(s for head in heads if head for s in head.steps) if self._factored or self.score == "logit" else ()
+        bare = self._bare()
 
         def forward(images, relu, tap):
             outputs = passes.replay(
