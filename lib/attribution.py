@@ -540,7 +540,7 @@ class Attributor:
             shape = [n or 32 for n in self._steps[INPUT].shape[1:]]
             images = np.random.default_rng(0).standard_normal((2, *shape)).astype("float32")
             try:
-                self._judge(passes.predict(self.model, self._survey, images))
+                self._judge(passes.predict(self.model, self._survey, images)[0])
             except Exception:  # no prediction can be had of an image of this size: a call will tell
                 return "linear"
         return self._kind
@@ -693,7 +693,7 @@ class Attributor:
         sizes = images.shape[1:] if passes.BACKEND == "jax" else self._steps[INPUT].shape[1:]
         if (wanted, sizes) not in self._compiled:
             if self._kind is None:
-                self._judge(passes.predict(self.model, self._survey, _pair(images)))
+                self._judge(passes.predict(self.model, self._survey, _pair(images))[0])
             signature = [((None, *sizes), images.dtype.name), ((None,), "int32"), ((None,), "float32")]
             self._compiled[wanted, sizes] = passes.compiled(
                 lambda x, c, s: self._maps(x, c, s, wanted), self.model.variables, signature
@@ -783,18 +783,19 @@ class Attributor:
     def _verify(self, images: np.ndarray, firsts: list[np.ndarray], cam: bool) -> None:
         """Compare what the compiled replay gave for the first image with what the model gives."""
         name, pair = self.model.name, _pair(images)
-        expected = [value[:1] for value in passes.predict(self.model, self._survey, pair)]
-        if not all(map(_alike, firsts, expected)):
-            again = [value[:1] for value in passes.predict(self.model, self._survey, pair)]
-            alone = passes.predict(self.model, self._survey, pair[:1])
-            if not all(map(_alike, again, expected)):
-                raise RuntimeError(
-                    f"Model {name!r} gives two answers to the same image in inference mode: it draws random numbers."
-                )
+        expected, written = passes.predict(self.model, self._survey, pair)
+        expected = [value[:1] for value in expected]
+        if written or not all(map(_alike, firsts, expected)):
+            alone, _ = passes.predict(self.model, self._survey, pair[:1])
             if not all(map(_alike, alone, expected)):
                 raise RuntimeError(
                     f"Model {name!r} gives an image another answer when others are in its batch: is training=True or "
                     "a statistic of the batch fixed in it?"
+                )
+            if written:
+                raise RuntimeError(
+                    f"Model {name!r} writes to {written} of its variables in inference mode: it draws random numbers "
+                    "or keeps statistics, so that no two answers are the same."
                 )
             where = passes.first_difference(self.model, self._survey, pair)
             raise RuntimeError(
@@ -824,7 +825,7 @@ class Attributor:
             weights = ops.convert_to_tensor((kernel @ mixture)[:, 0][None])
             return [_weighted_sum(activation, weights), _hires_cam(activation, _spread(plain[number], place))]
 
-        cam, hires = passes.eager(both, image)
+        (cam, hires), _ = passes.eager(both, image)
         if not passes.agree(hires * cam[0].size, cam, 1e-3):
             raise RuntimeError(
                 f"CAM of model {self.model.name!r} is not its HiResCAM times the cells, as it must be before a global "
@@ -850,7 +851,7 @@ class Attributor:
             y, _, plain, _ = passes.gradients(lambda x, relu, tap: score(x, c, s, relu)[0], x, (INPUT,), False)
             return [y, plain[INPUT], score(x, c, s)[1]]
 
-        y, gradient, chosen = passes.eager(both, image, classes, signs)
+        (y, gradient, chosen), _ = passes.eager(both, image, classes, signs)
         gradient = gradient.astype("float64")
         slope = np.linalg.norm(gradient)
         direction = gradient / slope if slope else noise / np.linalg.norm(noise)
@@ -859,7 +860,7 @@ class Attributor:
         for share in (1e-2, 2.5e-3):
             step = min(share * size / slope, longest) if slope else longest * share
             ends = [(image + sign * step * direction).astype(image.dtype) for sign in (1, -1)]
-            above, below = (float(passes.eager(score, end, chosen, signs)[0][0]) for end in ends)
+            above, below = (float(passes.eager(score, end, chosen, signs)[0][0][0]) for end in ends)
             found.append((above - below) / (2 * step))
         rounding = 1e-6 * size / step
         largest = max(slope, *map(abs, found))

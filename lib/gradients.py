@@ -9,7 +9,7 @@ assumed: see `first_difference` and `Attributor`.
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from inspect import signature
 from types import SimpleNamespace
@@ -254,11 +254,18 @@ def compiled(function: Callable, variables: list, specs: list[tuple[tuple, str]]
     return lambda *arguments: [np.array(keras.ops.convert_to_numpy(output)) for output in run(*arguments)]
 
 
-def eager(function: Callable, *arguments):
-    """Call a function of tensors with arrays, without gradients or writes to variables; return its arrays, flat."""
+def eager(function: Callable, *arguments) -> tuple[list[np.ndarray], int]:
+    """Call a function of tensors with arrays, outside of any graph.
+
+    Returns
+    -------
+    values, written
+        What it returns, flat, as arrays; how many variables it would have written to (none is).
+    """
     tensors = [keras.ops.convert_to_tensor(argument) for argument in arguments]
-    with keras.StatelessScope(), torch.no_grad() if BACKEND == "torch" else keras.StatelessScope():
-        return [np.array(keras.ops.convert_to_numpy(value)) for value in tree.flatten(function(*tensors))]
+    with keras.StatelessScope() as scope, torch.no_grad() if BACKEND == "torch" else nullcontext():
+        values = [np.array(keras.ops.convert_to_numpy(value)) for value in tree.flatten(function(*tensors))]
+    return values, len(scope.state_mapping)
 
 
 # ----------------------------------------------------------------------------------------------------------- steps
@@ -460,6 +467,11 @@ def _inputs(model: keras.Model) -> list:
     inputs = getattr(model, "inputs", None)
     if inputs is None or not len(inputs):
         shapes = getattr(model, "_build_shapes_dict", None) or {}
+        if model.built and not shapes:
+            raise TypeError(
+                f"Model {model.name!r} ({type(model).__name__}) cannot be taken apart, since its call does not run on "
+                "symbolic tensors: write it with keras.ops and Keras layers."
+            )
         if len(shapes) != 1 or not isinstance(shape := next(iter(shapes.values())), (tuple, list)):
             raise ValueError(
                 f"Model {model.name!r} has no known input: call it once with an image, or build it from a keras.Input."
@@ -596,8 +608,8 @@ def replay(found: Survey, images, relu: Callable, tap: Callable, bare: tuple[Ste
 # ---------------------------------------------------------------------------------------------------------- checks
 
 
-def predict(model: keras.Model, found: Survey, images: np.ndarray) -> list[np.ndarray]:
-    """Return what the model itself gives, in inference mode and float32, flat."""
+def predict(model: keras.Model, found: Survey, images: np.ndarray) -> tuple[list[np.ndarray], int]:
+    """Return what the model itself gives, in inference mode and float32, and how many variables it would write to."""
     with full_precision(found.halves):
         return eager(lambda x: model(x, training=False), images)
 

@@ -4,7 +4,6 @@ The reference is finite differences of `model.predict` in float64, which know no
 """
 
 import contextlib
-import re
 
 import keras
 import numpy as np
@@ -245,7 +244,7 @@ def pyramid():
     inputs = keras.Input(SHAPE)
     fine = conv(inputs, 4)
     coarse = conv(kl.MaxPooling2D()(fine), 4)
-    merged = kl.Add()([fine, kl.UpSampling2D(interpolation="bilinear")(coarse)])
+    merged = kl.Add()([fine, kl.UpSampling2D()(coarse)])
     features = kl.Concatenate()([pooled(merged), pooled(coarse), kl.GlobalMaxPooling2D()(fine)])
     return keras.Model(inputs, kl.Dense(3, activation="softmax")(features))
 
@@ -350,13 +349,6 @@ def custom_block():
     return classifier(lambda x: Block(4, name="block")(conv(x, 4)))
 
 
-def subclassed(kind):
-    model = kind()
-    model(np.zeros((1, *SHAPE)))
-    model.inputs = [keras.Input(SHAPE)] if False else None
-    return model
-
-
 def reloaded(model, kind, folder):
     model.save(folder / f"model.{kind}")
     return keras.models.load_model(folder / f"model.{kind}", safe_mode=False)
@@ -372,9 +364,7 @@ EXACT = {
     "softmax of a 1 x 1 map, then flatten": lambda: keras.Model(
         i := keras.Input(SHAPE), kl.Flatten()(kl.Softmax()(kl.Conv2D(3, 8)(conv(i))))
     ),
-    "softmax then cast": lambda: classifier(
-        conv, lambda x: kl.Activation("linear", dtype="float32")(kl.Dense(3, activation="softmax")(x))
-    ),
+    "softmax then cast": lambda: classifier(conv, lambda x: ops.cast(kl.Dense(3, activation="softmax")(x), "float64")),
     "Lambda(softmax)": lambda: classifier(conv, lambda x: kl.Lambda(ops.softmax)(kl.Dense(3)(x))),
     "a layer that holds a softmax": lambda: classifier(conv, lambda x: WithSoftmax()(x)),
     "second of two outputs": lambda: second_of(list),
@@ -603,16 +593,16 @@ REFUSED = {
         lambda: classifier(lambda x: conv(Reversed()(conv(x)))),
         "is not the slope of its output .* a layer has a gradient of its own",
     ),
-    "noise": (lambda: classifier(lambda x: Noisy()(conv(x))), "two answers to the same image .* random numbers"),
+    "noise": (lambda: classifier(lambda x: Noisy()(conv(x))), "writes to 1 of its variables .* draws random numbers"),
     "dropout that stays on": (
         lambda: classifier(lambda x: kl.Lambda(lambda t: keras.random.dropout(t, 0.5, seed=None))(conv(x))),
-        "two answers to the same image|random",
+        "writes to . of its variables in inference mode",
     ),
     "statistics of the batch": (
         lambda: classifier(lambda x: OfTheBatch()(conv(x))),
         "another answer when others are in its batch",
     ),
-    "relu at the end": (lambda: classifier(conv, lambda x: kl.Dense(3, activation="relu")(x)), "'dense.*: relu.* target"),
+    "relu at the end": (lambda: classifier(conv, lambda x: kl.Dense(3, "relu")(x)), "'dense.*: relu.* target"),
     "log softmax": (lambda: classifier(conv, lambda x: kl.Dense(3, activation="log_softmax")(x)), "log_softmax"),
     "two inputs": (two_inputs, r"has 2 inputs \(a, b\), expected one: make a model of one"),
     "two outputs": (lambda: two_outputs(list), r"gives 2 outputs, .* choose output=0 ... 1 \(phase, other\)"),
@@ -676,7 +666,7 @@ def test_guided_backprop_is_refused_where_another_library_is_inside():
     model = classifier(lambda x: layer(conv(x)))
     explain = Attributor(model, [])
     assert explain.methods == ("saliency", "cam")
-    with pytest.raises(ValueError, match="plain ReLUs only, and .* whose inside is not known"):
+    with pytest.raises(ValueError, match=r"plain ReLUs only, and .* whose inside is not known"):
         explain(images_of(1), 0, "guided_backprop")
 
 
@@ -780,7 +770,7 @@ def test_a_replay_that_does_something_else_names_the_layer(monkeypatch):
         return right(found, images, relu, lambda s, t: tap(s, 1.1 * t if s.name == "norm" else t), bare)
 
     monkeypatch.setattr(gradients, "replay", wrong)
-    with pytest.raises(RuntimeError, match="does not give what the model gives .they part at layer 'norm'"):
+    with pytest.raises(RuntimeError, match=r"does not give what the model gives .they part at layer 'norm'"):
         Attributor(model)(images_of(1), 0)
 
 
@@ -788,7 +778,7 @@ def test_cam_that_is_not_hires_cam_raises(monkeypatch):
     model, explain = classifier(conv), None
     explain = Attributor(model)
     monkeypatch.setattr(type(model.layers[-2]), "call", lambda self, x: ops.max(x, axis=(1, 2)))
-    with pytest.raises(RuntimeError, match="CAM of model .* is not its HiResCAM times the cells"):
+    with pytest.raises(RuntimeError, match=r"CAM of model .* is not its HiResCAM times the cells"):
         explain(images_of(1), 0, "cam")
 
 
@@ -818,8 +808,8 @@ def test_attention_and_custom_blocks_run_in_float32(policy):
         b.assign(a)
     images = images_of(2).astype("float32")
     expected, found = Attributor(model, [])(images, 1), Attributor(mixed, [])(images, 1)
-    for key, value in expected.items():
-        np.testing.assert_allclose(found[key], value, rtol=0, atol=1e-5 * np.abs(value).max())
+    for value, other in zip(found.values(), expected.values(), strict=True):
+        np.testing.assert_allclose(value, other, rtol=0, atol=1e-5 * np.abs(other).max())
     assert mixed.layers[1].compute_dtype == policy.removeprefix("mixed_")
 
 
@@ -827,7 +817,3 @@ def test_layers_that_draw_random_numbers_in_training_only():
     model = classifier(lambda x: kl.SpatialDropout2D(0.5)(kl.RandomTranslation(0.1, 0.1)(conv(x, 4))))
     explain, images = Attributor(model), images_of(2).astype("float32")
     same(explain(images, 1), explain(images, 1))
-
-
-def test_messages_are_not_about_layers_that_do_not_exist():
-    assert re.search("expected", str(pytest.raises(TypeError, Attributor, 3).value))
