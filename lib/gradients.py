@@ -352,26 +352,26 @@ def _opens(layer) -> bool:
 
 
 def _record(layer: keras.layers.Layer, args: tuple, kwargs: dict):
-    """Return a graph of what `layer.call` does, its symbolic inputs in the order of `args` and `kwargs`, and outputs.
+    """Return a graph of what `layer.call` does, pairs of the tensors it was given and the graph's own, and outputs.
 
     Only what follows from the variables through Keras's own operations is recorded: a layer that reads a value of a
     variable, or calls other code, raises.
     """
-    inputs = []
+    pairs = []
 
     def fresh(tensor):
         if not isinstance(tensor, keras.KerasTensor):
             return tensor
         half = str(tensor.dtype) in ("float16", "bfloat16")
-        inputs.append(keras.KerasTensor(tensor.shape, dtype="float32" if half else tensor.dtype))
-        return inputs[-1]
+        pairs.append((tensor, keras.KerasTensor(tensor.shape, dtype="float32" if half else tensor.dtype)))
+        return pairs[-1][1]
 
     args, kwargs = tree.map_structure(fresh, args), tree.map_structure(fresh, kwargs)
     if "training" in signature(layer.call).parameters and kwargs.get("training") is None:
         kwargs["training"] = False
     with _recording(layer):
         outputs = layer.call(*args, **kwargs)
-        return keras.Function(inputs, outputs), inputs, outputs
+        return keras.Function([new for _, new in pairs], outputs), pairs, outputs
 
 
 def survey(model: keras.Model) -> Survey:
@@ -430,14 +430,13 @@ def survey(model: keras.Model) -> Survey:
             if inference and "training" in kwargs:
                 kwargs["training"] = False
             try:
-                graph, inputs, outputs = _record(layer, args, kwargs)
+                graph, pairs, outputs = _record(layer, args, kwargs)
             except Exception:  # whatever somebody's own code throws at symbolic tensors: it stays one step
                 return None
             outputs = tree.flatten(outputs)
             if len(outputs) != len(node.outputs):
                 return None
-            tensors = [t for t in tree.flatten((args, kwargs)) if isinstance(t, keras.KerasTensor)]
-            inner = {id(new): sources[id(old)] for new, old in zip(inputs, tensors, strict=True)}
+            inner = {id(new): sources[id(old)] for old, new in pairs}
             whole = isinstance(layer, keras.Model) and hasattr(getattr(layer, "_functional", layer), "_nodes_by_depth")
             inner = follow(graph, inner, path + "/", inference and whole)
         leaving = [inner[id(tensor)] for tensor in outputs]
@@ -447,17 +446,17 @@ def survey(model: keras.Model) -> Survey:
     with full_precision(found.halves):
         if _is_plain_graph(model):
             graph = getattr(model, "_functional", model)
-            inputs, found.structure = graph.inputs, graph._outputs_struct
+            start, found.structure = graph.inputs[0], graph._outputs_struct
         else:
             try:
-                graph, inputs, found.structure = _record(model, (entry,), {})
+                graph, ((_, start),), found.structure = _record(model, (entry,), {})
             except Exception as fault:  # whatever somebody's own code throws at symbolic tensors
                 words = (str(fault).strip().splitlines() or [""])[0]
                 raise TypeError(
                     f"Model {model.name!r} ({type(model).__name__}) cannot be taken apart, since its call does not run "
                     f"on symbolic tensors ({type(fault).__name__}: {words}): write it with keras.ops and Keras layers."
                 ) from fault
-        known = follow(graph, {id(inputs[0]): (found.steps[0], 0)}, "", _is_plain_graph(model))
+        known = follow(graph, {id(start): (found.steps[0], 0)}, "", _is_plain_graph(model))
         found.outputs = [known[id(tensor)] for tensor in tree.flatten(found.structure)]
     return found
 
