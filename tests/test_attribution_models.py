@@ -440,7 +440,21 @@ EXACT = {
 }
 
 
-@pytest.mark.parametrize("build", EXACT.values(), ids=EXACT)
+# The rest of them is run by make test-oracles, and all of them on JAX and torch by make test-backends.
+OFTEN = ("Lambda(softmax)", "a layer that holds a softmax", "named output", "Dense, scaled", "a layer called input")
+OFTEN += (
+    "an inner activation",
+    "called by name",
+    "a call of its own",
+    "one logit",
+    "custom block",
+    "weight-normalised",
+)
+
+
+@pytest.mark.parametrize(
+    "build", [pytest.param(b, id=n, marks=[] if n in OFTEN else pytest.mark.oracles) for n, b in EXACT.items()]
+)
 def test_the_gradient_is_that_of_the_prediction(build):
     with double_precision():
         keras.utils.set_random_seed(5)
@@ -462,6 +476,7 @@ def test_subclassed_models_are_opened(kind):
         assert error_of(found, model, images, direction, lambda y: take(y)[:, 1] - take(y)[:, 0]) < TOLERANCE
 
 
+@pytest.mark.oracles
 @pytest.mark.parametrize("kind", ["keras", "h5"])
 def test_saved_models(kind, tmp_path):
     with double_precision():
@@ -469,6 +484,7 @@ def test_saved_models(kind, tmp_path):
         is_exact(reloaded(stir(pyramid()), kind, tmp_path))
 
 
+@pytest.mark.oracles
 def test_a_model_cloned_by_its_config():
     with double_precision():
         keras.utils.set_random_seed(5)
@@ -532,6 +548,7 @@ def test_cam_is_refused_where_more_follows_than_one_dense_layer(build):
 CAM_HAD = ["softmax then reshape", "one logit", "labels", "LoRA", "a layer called pooled", "signal", "volume", "ViT"]
 
 
+@pytest.mark.oracles
 @pytest.mark.parametrize("name", CAM_HAD)
 def test_cam_adds_up_to_the_logit(name):
     """mean CAM + bias = logit, on every image and for either class."""
