@@ -21,7 +21,6 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache, partial
-from itertools import zip_longest
 from typing import NamedTuple
 
 import keras
@@ -372,7 +371,7 @@ class Attributor:
     gradient : {"element", "mean"}
         Whether SAM weights element by element or by each kernel's mean gradient, as Grad-CAM does.
     memory : int
-        Bytes that a batch may take (estimated); larger ones are split.
+        Bytes that a batch may take (estimated by `bytes_of_an_image`); larger ones are split.
     output : int or str, optional
         Which of several outputs holds the classes.
     target : callable, optional
@@ -775,10 +774,38 @@ class Attributor:
         return str(inputs[0].dtype) if inputs else "float32"
 
     def _images_at_once(self, images: np.ndarray) -> int:
-        """Return how many images fit in `memory`."""
-        values = sum(math.prod(n or 1 for n in step.shape) for step in self._steps)
-        unknown = math.prod(m for n, m in zip_longest(self._steps[0].shape[1:], images.shape[1:]) if n is None)
-        return max(1, int(min(len(images), self.memory / (3 * 4 * values * unknown))))
+        """Return how many images fit in `memory`: see `bytes_of_an_image`."""
+        return max(1, int(min(len(images), self.memory / self.bytes_of_an_image(images.shape[1:]))))
+
+    def bytes_of_an_image(self, shape: tuple[int, ...] | None = None) -> int:
+        """Return an estimate of the bytes that one image more in a batch takes while its maps are made.
+
+        Parameters
+        ----------
+        shape : tuple of int, optional
+            (H, W, C) of the image, where the network leaves it open.
+
+        Notes
+        -----
+        4 (sum of what the backward passes need again + G of the layers with maps + 3 times the largest output) bytes:
+        of a convolution's output nothing is kept, of an activation's, a maximum pooling's or a product's all is.
+
+        Examples
+        --------
+        >>> model = keras.Sequential([keras.Input((10, 10, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
+        >>> Attributor(model).bytes_of_an_image()
+        1200
+        """
+        entry = self._steps[INPUT].shape[1:]
+        open_cells = math.prod(m for n, m in zip(entry, shape or entry, strict=True) if n is None and m)
+
+        def values(step: Step) -> int:
+            return math.prod(n or 1 for n in step.shape[1:]) * (open_cells if None in step.shape[1:] else 1)
+
+        kept = {step for step in self._steps if _kept_for_later(step)}
+        kept |= {parent for step in self._steps if _named(step.operation, "Multiply") for parent in step.parents}
+        tapped = sum(values(place.step) for place in self._taps.values())
+        return 4 * (sum(map(values, kept)) + tapped + 3 * max(map(values, self._steps)))
 
     def _verify(self, images: np.ndarray, firsts: list[np.ndarray], cam: bool) -> None:
         """Compare what the compiled replay gave for the first image with what the model gives."""
@@ -972,6 +999,13 @@ class Attributor:
 
 
 SETTINGS = ("model", "score", "blur_sigma", "maximum", "inversion", "gradient", "memory", "output", "target", "tokens")
+
+
+def _kept_for_later(step: Step) -> bool:
+    """Return whether a step's output, or one as large, is needed again on the way back."""
+    activation = getattr(step.operation, "activation", passes.LINEAR)
+    pool = _named(step.operation, "MaxPooling1D MaxPooling2D MaxPooling3D Softmax Sigmoid LayerNormalization Multiply")
+    return step.gate != "none" or pool or activation not in (None, passes.LINEAR)
 
 
 def _pair(images: np.ndarray) -> np.ndarray:

@@ -136,7 +136,7 @@ for panel in panels.flat:
     panel.set(xticks=[], yticks=[])
     panel.spines[:].set_visible(False)
 save_figure(sheet, figure)
-plt.show()
+sheet
 
 # %% [markdown]
 # ## A reference that does not use our code

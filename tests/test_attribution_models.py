@@ -82,7 +82,9 @@ def is_exact(model, images=None, pick=lambda output: output, tolerance=TOLERANCE
         "sigmoid": lambda y: log_odds(pick(y)[:, -1]),
         "linear": lambda y: pick(y)[:, -1],
     }[explain.head]
-    width = pick(model.predict(images, verbose=0)).shape[1]
+    output = pick(model.predict(images, verbose=0))
+    width = output.shape[1]
+    assert (explain.head == "softmax") == (width > 1 and np.allclose(output.sum(axis=1), 1))
     if explain.head == "softmax":
         found = by_class[1] - by_class[0]
     else:

@@ -200,6 +200,35 @@ def test_a_permuted_image_keeps_its_axes():
     assert saliency(flat, images, 1).shape == (2, 6, 4)
 
 
+def test_the_names_of_layers_do_not_matter():
+    """A layer may be called as the engine's own places are: the input, what is pooled."""
+
+    def build(first, last):
+        return zoo.classifier(lambda x: zoo.conv(kl.MaxPooling2D()(zoo.conv(x, 4, name=first)), 5, name=last))
+
+    plain, odd, images = zoo.stir(build("a", "b")), build("input", "pooled"), images_of(2)
+    odd.set_weights(plain.get_weights())
+    found = Attributor(odd)(images, 1)
+    assert ("sam", "input") in found and ("cam", "pooled") in found
+    for value, expected in zip(found.values(), Attributor(plain)(images, 1).values(), strict=True):
+        close(value, expected)
+
+
+@pytest.mark.skipif(BACKEND == "tensorflow", reason="TensorFlow has no channels-first convolution on a CPU")
+def test_channels_first_inside_a_channels_last_network():
+    inputs = keras.Input((6, 8, 2))
+    convolution = kl.Conv2D(3, 3, data_format="channels_first", activation="relu", name="conv")
+    x = kl.GlobalAveragePooling2D(data_format="channels_first")(convolution(kl.Permute((3, 1, 2))(inputs)))
+    model = zoo.stir(keras.Model(inputs, kl.Dense(2)(x)))
+    last = kl.Conv2D(3, 3, activation="relu", name="conv")(inputs)
+    other = keras.Model(inputs, kl.Dense(2)(kl.GlobalAveragePooling2D()(last)))
+    other.set_weights(model.get_weights())
+    images = images_of(2, 6, 8, 2)
+    found, expected = Attributor(model)(images, 1), Attributor(other)(images, 1)
+    for key, value in expected.items():
+        close(found[key], value)
+
+
 def test_default_layers_are_activations_of_more_than_one_cell():
     def build(x):
         x = kl.BatchNormalization(name="norm")(kl.SeparableConv2D(4, 3, name="sep")(zoo.conv(x, 4, name="active")))

@@ -91,7 +91,7 @@ def test_a_score_that_does_not_depend_on_the_input_raises():
 def test_guided_gradients_pass_no_negative_ones():
     """y = relu(a) - relu(b) + relu(2 a): guided keeps the first and the third."""
     images = ops.convert_to_tensor(np.float32([[1, 2], [-1, 3]]))
-    score, taps, plain, guided = gradients(
+    score, _, plain, guided = gradients(
         lambda x, relu, tap: relu(x[:, 0]) - relu(tap(1, x[:, 1])) + relu(2 * x[:, 0]), images, (INPUT, 1), True
     )
     assert ops.convert_to_numpy(score).tolist() == [1, -3]
