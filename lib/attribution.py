@@ -484,6 +484,7 @@ class Attributor:
             )
         self._which = self._choose_output()
         self._head = None if self.target else _head(self._outputs()[self._which])
+        self._heads = [_head_or_none(step) for step in self._outputs()]
         self._kind = "target" if self.target else None if self._head.kind == "linear" else self._head.kind
         reached = _reached(self._outputs() if self.target else [self._outputs()[self._which]])
         self._places = _places(self._steps)
@@ -862,12 +863,13 @@ class Attributor:
     def _verify_gradient(self, image: np.ndarray) -> None:
         """Compare the gradient with finite differences of the score along it: some layers give one of their own.
 
-        The image is moved a little first, so that no ReLU stands exactly at its kink; the differences count only where
-        two steps agree on them and rounding is far below.
+        The image is moved a little first, so that no ReLU stands exactly at its kink, and the steps are shorter than
+        that; the differences count only where two steps agree on them and rounding is far below.
         """
         rng, bare = np.random.default_rng(0), self._bare()
         noise = rng.standard_normal(image.shape).astype(image.dtype)
-        image = image + 0.02 * max(float(image.std()), 1e-3) * noise
+        moved = 0.02 * (float(image.std()) or 1.0)
+        image = image + moved * noise
         classes, signs = np.full(1, PREDICTED, "int32"), np.ones(1, "float32")
 
         def score(x, c, s, relu=ops.relu, tap=None):
@@ -883,15 +885,15 @@ class Attributor:
         slope = np.linalg.norm(gradient)
         direction = gradient / slope if slope else noise / np.linalg.norm(noise)
         size, found = max(abs(float(y[0])), 0.1), []
-        longest = 0.05 * max(np.linalg.norm(image), 1e-3)
+        longest = 0.2 * moved / np.abs(direction).max()  # no voxel goes back to where it was
         for share in (1e-2, 2.5e-3):
-            step = min(share * size / slope, longest) if slope else longest * share
+            step = min(share * size / slope if slope else longest, longest * 100 * share)
             ends = [(image + sign * step * direction).astype(image.dtype) for sign in (1, -1)]
             above, below = (float(passes.eager(score, end, chosen, signs)[0][0][0]) for end in ends)
             found.append((above - below) / (2 * step))
         rounding = 1e-6 * size / step
         largest = max(slope, *map(abs, found))
-        reliable = abs(found[0] - found[1]) < 0.1 * largest and rounding < 0.05 * largest
+        reliable = abs(found[0] - found[1]) < 0.05 * largest and rounding < 0.05 * largest
         if reliable and abs(found[1] - slope) > 0.3 * largest:
             raise RuntimeError(
                 f"The gradient of model {self.model.name!r} is not the slope of its output ({slope:.3g} along it, and "
@@ -900,7 +902,7 @@ class Attributor:
 
     def _bare(self) -> tuple[Step, ...]:
         """Return the steps whose last activation is left out."""
-        heads = [self._head] if self._head else [_head_or_none(step) for step in self._outputs()]
+        heads = [self._head] if self._head else self._heads
         keeps = self._kind == "target" and self.score == "probability"
         return () if keeps else tuple(step for head in heads if head for step in head.steps)
 
@@ -959,7 +961,7 @@ class Attributor:
 
     def _as_predicted(self, number: int, output, bare: tuple[Step, ...]):
         """Return an output as the model gives it: with the activation that was left out."""
-        head = self._head if number == self._which else _head_or_none(self._outputs()[number])
+        head = self._heads[number]
         if head is None or not set(head.steps) & set(bare):
             return output
         return ops.softmax(output, axis=-1) if head.kind == "softmax" else ops.sigmoid(output)
