@@ -692,7 +692,7 @@ class Attributor:
         images, classes, signs = self._checked(images, classes, negative)
         sizes = images.shape[1:] if passes.BACKEND == "jax" else self._steps[INPUT].shape[1:]
         if (wanted, sizes) not in self._compiled:
-            if self._kind is None:
+            if self._kind is None or not all(layer.built for layer in self.model._flatten_layers()):
                 self._judge(passes.predict(self.model, self._survey, _pair(images))[0])
             signature = [((None, *sizes), images.dtype.name), ((None,), "int32"), ((None,), "float32")]
             self._compiled[wanted, sizes] = passes.compiled(
