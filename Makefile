@@ -4,13 +4,18 @@ BIN := .venv/bin
 PROFILE ?= quick
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup figures reproduce apply publish test test-oracles test-backends lint sync report
+.PHONY: help setup complete figures reproduce apply publish test test-oracles test-backends lint sync report lab
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-15s%s\n", $$1, $$2}' Makefile
 
-setup: .venv/installed  ## install everything into .venv
+setup: .venv/installed  ## install into .venv what the study needs
 .venv/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.txt -e .
+	touch $@
+
+complete: .venv/complete  ## install the rest as well: what tests, the book and JupyterLab need
+.venv/complete: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
@@ -29,24 +34,28 @@ apply: setup  ## a trained network on your own CT: make apply DICOM=/path/to/fol
 publish: setup  ## copy a run's figures and tables into figures/ and tables/
 	python -m lib.publish runs/$(PROFILE)
 
-test: setup lint  ## all checks: lint, unit tests, notebooks, the whole chain on the smoke profile
+test: complete lint  ## all checks: lint, unit tests, notebooks, the whole chain on the smoke profile
 	pytest
 
-test-oracles: setup  ## compare the maps with other libraries and with finite differences (installs torch, captum, tf-keras-vis)
+test-oracles: complete  ## compare the maps with other libraries and with finite differences (installs torch, captum, tf-keras-vis)
 	$(BIN)/pip install --quiet -e ".[oracles]"
 	pytest -m oracles
 	KERAS_BACKEND=torch pytest -m oracles tests/test_oracles.py
 
-test-backends: setup  ## run the engine's tests on JAX and torch
+test-backends: complete  ## run the engine's tests on JAX and torch
 	$(BIN)/pip install --quiet -e ".[jax,oracles]"
 	pytest -m backends
 
-lint: setup
+lint: complete
 	ruff check .
 	ruff format --check .
 
 sync: setup  ## write each notebook's .ipynb from its .py
 	jupytext --quiet --sync notebooks/*.py
 
-report: setup  ## an HTML page for every notebook of the run
-	jupyter nbconvert --to html runs/$(PROFILE)/notebooks/*.ipynb --output-dir runs/$(PROFILE)/report
+report: complete  ## one site of the run: its notebooks, its claims, the modules: runs/quick/report/index.html
+	python -m lib.report runs/$(PROFILE)
+
+lab: complete  ## JupyterLab at the repository's root, with the kernel of .venv
+	TF_CPP_MIN_LOG_LEVEL=3 jupyter lab --ServerApp.root_dir="$(CURDIR)" \
+		--LabApp.default_url=/lab/tree/notebooks/01_prepare_cohort.ipynb $(LAB)

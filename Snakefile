@@ -1,4 +1,4 @@
-"""The graph of notebooks: DICOM -> cohort -> network -> votes, maps, masking -> figures, tables, claims.
+"""The graph of notebooks: DICOM -> cohort -> networks -> votes, maps, masking -> figures, tables, claims.
 
 A rule is a notebook. It runs again when the notebook, a module of lib that it imports, an input or a parameter changes.
 """
@@ -19,7 +19,10 @@ OWN_CT = config["profile"] == "apply"
 PRIVATE = OWN_CT or "dicom" in config  # somebody's CT, not the phantom
 if OWN_CT and "dicom" not in config:
     sys.exit("Say where your CT is: make apply DICOM=/path/to/folder")
-NETWORK = config.get("network", f"{RUN}/networks/top")
+
+TOP = config.get("top", "top")  # the network whose maps are drawn
+NETWORKS = {TOP: {}} | {f"seed{seed:02d}": {"seed": seed} for seed in range(1, config.get("seeds", 0) + 1)}
+NETWORK = config.get("network", f"{RUN}/networks/{TOP}")
 PREDICTIONS = f"{RUN}/predictions.parquet" if OWN_CT else f"{NETWORK}/predictions.parquet"
 PATHS = {
     "cohort": f"{RUN}/cohort",
@@ -27,35 +30,35 @@ PATHS = {
     "dicom_folder": config.get("dicom", f"{RUN}/dicom"),
     "network": NETWORK,
     "predictions": PREDICTIONS,
-    **{name: f"{RUN}/{name}" for name in ("votes", "maps", "masking", "figures", "tables")},
+    "masking": f"{RUN}/masking/{TOP}",
+    **{name: f"{RUN}/{name}" for name in ("votes", "maps", "figures", "tables")},
     "run": RUN,
-}
-READINGS = {  # what a notebook takes from the parameters of 06_mask_voxels, so that a run has one reading
-    "05": ("score",),
-    "13": ("score", "fraction", "per_phase", "seed"),
-    **dict.fromkeys(("08", "11", "12", "17"), ("score", "fraction", "within", "fill")),
 }
 EXECUTE = "python -m lib.run_notebook {input.notebook} {log} --parameters {params.parameters:q}"
 
 
 def code(name):
     """The notebook and the modules of lib that it uses."""
-    notebook = Path(f"notebooks/{name}.py")
-    return {"notebook": str(notebook), "modules": [str(module) for module in modules_used(notebook)]}
+    notebook = f"notebooks/{name}.py"
+    return {"notebook": notebook, "modules": [str(module) for module in modules_used(notebook)]}
 
 
-def parameters(name, *paths):
-    """What the notebook is run with: where its files are, how voxels were masked, and the profile's own parameters."""
+def parameters(name, *paths, **changes):
+    """What the notebook is run with: where its files are, the profile's own parameters, and what else is changed."""
     chosen = {path: PATHS[path] for path in paths}
-    masked = config["parameters"].get("06_mask_voxels", {})
-    chosen |= {reading: masked[reading] for reading in READINGS.get(name[:2], ()) if reading in masked}
-    return json.dumps(chosen | config["parameters"].get(name, {}), sort_keys=True)
+    return json.dumps(chosen | config["parameters"].get(name, {}) | changes, sort_keys=True)
 
 
-def executed(name):
+def executed(name, network=TOP):
     """Where the executed notebook goes; the one that knows the source's paths is private if the source is."""
     private = "private/" if PRIVATE and name == "01_prepare_cohort" else ""
-    return f"{RUN}/{private}notebooks/{name}.ipynb"
+    which = "" if network == TOP else f"_{network}"
+    return f"{RUN}/{private}notebooks/{name}{which}.ipynb"
+
+
+def rule_name(name, network=TOP):
+    """The notebook's name without its number; of further networks with theirs."""
+    return name[3:] if network == TOP else f"{name[3:]}_{network}"
 
 
 onsuccess:
@@ -63,14 +66,17 @@ onsuccess:
 
 
 rule all:
+    """Every figure, table and claim of the profile."""
     input:
         f"{RUN}/votes/volumes.parquet",
         expand(f"{RUN}/figures/{{figure}}.png", figure=["fig1", "fig3", "fig4"]),
-        f"{RUN}/masking/done.json" if OWN_CT else f"{RUN}/claims.csv",
+        [f"{RUN}/masking/{network}/done.json" for network in NETWORKS],
+        [] if OWN_CT else f"{RUN}/claims.csv",
         f"{RUN}/tables/organ_baseline.csv" if not PRIVATE else [],
 
 
 rule prepare_cohort:
+    """Write the phantom as DICOM where it is wanted, and turn any DICOM into slices through the kidneys."""
     input:
         **code("01_prepare_cohort"),
     output:
@@ -85,27 +91,34 @@ rule prepare_cohort:
 
 
 if not OWN_CT:
+    for network, changes in NETWORKS.items():
 
-    rule train_network:
-        input:
-            rules.prepare_cohort.output,
-            **code("02_train_network"),
-        output:
-            f"{NETWORK}/model.keras",
-            f"{NETWORK}/predictions.parquet",
-            f"{NETWORK}/history.csv",
-        params:
-            parameters=parameters("02_train_network", "cohort", "network"),
-        threads: 16
-        resources:
-            gpu=1,
-        log:
-            executed("02_train_network"),
-        shell:
-            EXECUTE
+        rule:
+            """Train a network on the cohort and predict its validation and test slices."""
+            name:
+                rule_name("02_train_network", network)
+            input:
+                rules.prepare_cohort.output,
+                **code("02_train_network"),
+            output:
+                f"{RUN}/networks/{network}/model.keras",
+                f"{RUN}/networks/{network}/predictions.parquet",
+                f"{RUN}/networks/{network}/history.csv",
+            params:
+                parameters=parameters(
+                    "02_train_network", "cohort", network=f"{RUN}/networks/{network}", **changes
+                ),
+            threads: 16
+            resources:
+                gpu=1,
+            log:
+                executed("02_train_network", network),
+            shell:
+                EXECUTE
 
 
 rule vote_slices:
+    """Let the slices of a series vote: Tables 1 and 2, the voting rules, Figure S4."""
     input:
         rules.prepare_cohort.output,
         f"{NETWORK}/model.keras",
@@ -123,6 +136,7 @@ rule vote_slices:
 
 
 rule compute_maps:
+    """Compute every map of one representative slice per phase (or series), for Figures 1, 3, 4 and S7."""
     input:
         rules.prepare_cohort.output,
         f"{NETWORK}/model.keras",
@@ -139,26 +153,39 @@ rule compute_maps:
         EXECUTE
 
 
-rule mask_voxels:
-    input:
-        rules.prepare_cohort.output,
-        f"{NETWORK}/model.keras",
-        PREDICTIONS,
-        **code("06_mask_voxels"),
-    output:
-        f"{RUN}/masking/done.json",
-    params:
-        parameters=parameters("06_mask_voxels", "cohort", "network", "predictions", "masking"),
-    threads: 16
-    resources:
-        gpu=1,
-    log:
-        executed("06_mask_voxels"),
-    shell:
-        EXECUTE
+for network in NETWORKS:
+    folder = NETWORK if network == TOP else f"{RUN}/networks/{network}"
+    predictions = PREDICTIONS if network == TOP else f"{folder}/predictions.parquet"
+
+    rule:
+        """Overwrite what the maps of a network rank highest or lowest, and the controls, and predict again."""
+        name:
+            rule_name("06_mask_voxels", network)
+        input:
+            rules.prepare_cohort.output,
+            f"{folder}/model.keras",
+            predictions,
+            **code("06_mask_voxels"),
+        output:
+            f"{RUN}/masking/{network}/done.json",
+        params:
+            parameters=parameters(
+                "06_mask_voxels",
+                "cohort",
+                network=folder,
+                predictions=predictions,
+                masking=f"{RUN}/masking/{network}",
+            ),
+        threads: 16
+        resources:
+            gpu=1,
+        log:
+            executed("06_mask_voxels", network),
+        shell:
+            EXECUTE
 
 
-MAPS, MASKING = rules.compute_maps.output, rules.mask_voxels.output
+MAPS, MASKING = rules.compute_maps.output, f"{RUN}/masking/{TOP}/done.json"
 FIGURES = {
     "07_fig1_final_layer_maps": ("maps", MAPS, ["figures/fig1.png", "figures/s7.png"]),
     "08_fig2_masking_specificity": ("masking", MASKING, ["figures/fig2.png", "tables/fig2.csv"]),
@@ -170,8 +197,9 @@ FIGURES = {
 for notebook, (source, made_from, drawn) in FIGURES.items():
 
     rule:
+        """Draw a figure of the paper from saved maps or masking tables."""
         name:
-            notebook[3:]
+            rule_name(notebook)
         input:
             made_from,
             **code(notebook),
@@ -188,25 +216,31 @@ for notebook, (source, made_from, drawn) in FIGURES.items():
 if not PRIVATE:
 
     rule anatomy_of_maps:
+        """Count on which tissues the maps lie, which the phantom knows."""
         input:
             rules.prepare_cohort.output,
-            rules.train_network.output,
+            f"{NETWORK}/model.keras",
+            PREDICTIONS,
+            MASKING,
             **code("13_anatomy_of_maps"),
         output:
             [f"{RUN}/tables/anatomy{table}.csv" for table in ("", "_tissues", "_contrasts", "_sign", "_focus")],
             f"{RUN}/figures/anatomy.png",
             f"{RUN}/figures/anatomy_sign.png",
         params:
-            parameters=parameters("13_anatomy_of_maps", "cohort", "network", "predictions", "figures", "tables"),
+            parameters=parameters(
+                "13_anatomy_of_maps", "cohort", "network", "predictions", "masking", "figures", "tables"
+            ),
         log:
             executed("13_anatomy_of_maps"),
         shell:
             EXECUTE
 
     rule measure_organs:
+        """Predict the phase from the attenuation of known organs alone: a baseline for the network."""
         input:
             rules.prepare_cohort.output,
-            rules.train_network.output,
+            PREDICTIONS,
             **code("19_measure_organs"),
         output:
             f"{RUN}/tables/organ_baseline.csv",
@@ -222,16 +256,18 @@ if not PRIVATE:
 if not OWN_CT:
 
     rule compare_with_paper:
+        """Put every claim of the paper beside what was measured, with a verdict."""
         input:
             [f"{RUN}/{file}" for _, _, drawn in FIGURES.values() for file in drawn],
-            rules.train_network.output,
+            [f"{RUN}/masking/{network}/done.json" for network in NETWORKS],
+            PREDICTIONS,
             rules.vote_slices.output,
             rules.anatomy_of_maps.output if not PRIVATE else [],
             **code("17_compare_with_paper"),
         output:
             f"{RUN}/claims.csv",
         params:
-            parameters=parameters("17_compare_with_paper", "run"),
+            parameters=parameters("17_compare_with_paper", "run", network=TOP),
         log:
             executed("17_compare_with_paper"),
         shell:

@@ -5,6 +5,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,6 +48,16 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def file_hash(path: str | Path) -> str:
-    """Return the first 16 hex digits of a file's SHA-256."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    """Return the first 16 hex digits of the SHA-256 of a file's content.
+
+    Of a saved network (`.keras`) architecture and weights count, and not the date that Keras writes beside them: the
+    same network saved again keeps its hash.
+    """
+    if Path(path).suffix != ".keras":
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    digest = hashlib.sha256()
+    with zipfile.ZipFile(path) as archive:
+        for name in sorted(set(archive.namelist()) - {"metadata.json"}):
+            digest.update(name.encode() + archive.read(name))
+    return digest.hexdigest()[:16]

@@ -1,5 +1,6 @@
 """From masked probabilities to tests: on slices as in the paper, and by patient as they should be."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lib.paper import PHASES
-from lib.patient_statistics import RESAMPLES, compare
+from lib.patient_statistics import compare, named_generator
 
 KEYS = ["method", "layer", "region", "phase"]
 SLICE = ["patient", "series", "slice"]
@@ -15,51 +16,49 @@ ALPHA = 0.05
 Map = tuple[str, str]
 
 
-def read_masking(
-    path: str | Path, *, within: str = "image", score: str = "logit", fill: str = "normal", fraction: float = 0.1
-) -> pd.DataFrame:
-    """Read the masking shards of one reading.
+def read_masking(folder: str | Path) -> pd.DataFrame:
+    """Read what 06_mask_voxels has measured with one network.
 
     Parameters
     ----------
-    path : path
-        Folder of parquet shards, or one shard.
-    within, score, fill : str
-        Which voxels were eligible, what was differentiated, what was written over them.
-    fraction : float
-        Share of the voxels that was overwritten.
+    folder : path
+        Parquet shards, and `done.json`, which says how masking was read.
 
     Returns
     -------
     DataFrame
-        One row a slice, map, region and draw.
+        One row per slice, map, region and draw, see `lib.masking.mask_cohort`.
 
     Raises
     ------
     FileNotFoundError
-        If there is no shard.
+        If masking is not finished.
     ValueError
-        If the reading is not in the shards (the ones that are get listed), two networks are mixed, or a relative
-        probability is not finite.
+        If the shards are of another reading than `done.json`, or of several networks.
     """
-    path = Path(path)
-    shards = [path] if path.is_file() else sorted(path.glob("*.parquet"))
-    if not shards:
-        raise FileNotFoundError(f"{path} holds no parquet file: run 06_mask_voxels first.")
-    masking = pd.concat([pd.read_parquet(shard) for shard in shards], ignore_index=True)
-    masking = masking.astype({name: object for name in masking.select_dtypes("category")})
-    wanted = {"within": within, "score": score, "fill": fill}
-    keep = np.isclose(masking["fraction"], fraction)
-    for name, value in wanted.items():
-        keep &= (masking[name] == value).to_numpy()
-    if not keep.any():
-        readings = masking[[*wanted, "fraction"]].drop_duplicates().to_dict("records")
-        raise ValueError(f"{path} has no rows for {wanted | {'fraction': fraction}}; it has {readings}.")
-    masking = masking[keep]
-    networks = sorted(masking["network"].unique())
-    if len(networks) > 1:
-        raise ValueError(f"{path} mixes the networks {networks}; expected one.")
-    return masking.reset_index(drop=True)
+    folder, reading = Path(folder), read_reading(folder)
+    masking = pd.concat(map(pd.read_parquet, sorted(folder.glob("*.parquet"))), ignore_index=True)
+    for name in ("within", "score", "fill", "fraction"):
+        if set(masking[name].unique()) != {reading[name]}:
+            found = sorted(masking[name].unique())
+            raise ValueError(f"{folder}: done.json says {name}={reading[name]!r}, the shards {found}; run it again.")
+    if len(set(masking["network"])) != 1:
+        raise ValueError(f"{folder} mixes the networks {sorted(masking['network'].unique())}; expected one.")
+    return masking
+
+
+def read_reading(folder: str | Path) -> dict[str, object]:
+    """Return how a masking run read the paper: the attributes of `lib.masking.Reading`, by name.
+
+    Raises
+    ------
+    FileNotFoundError
+        If masking is not finished.
+    """
+    done = Path(folder) / "done.json"
+    if not done.exists():
+        raise FileNotFoundError(f"{done} is missing: run 06_mask_voxels first, or let it finish.")
+    return json.loads(done.read_text())["parameters"]
 
 
 def slice_means(masking: pd.DataFrame) -> pd.DataFrame:
@@ -68,7 +67,8 @@ def slice_means(masking: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        `method`, `layer`, `region`, `phase`, `patient`, `series`, `slice`, `relative_probability`, `draws`; sorted.
+        `method`, `layer`, `region`, `phase`, `patient`, `series`, `slice`, `relative_probability` (percent), `log_odds`
+        (see :func:`log_odds_change`), `draws`; sorted.
 
     Raises
     ------
@@ -83,8 +83,37 @@ def slice_means(masking: pd.DataFrame) -> pd.DataFrame:
         raise ValueError(
             f"relative_probability is not finite in {bad.sum()} rows, first in {first}; run 06_mask_voxels again."
         )
-    grouped = masking.astype({"relative_probability": float}).groupby([*KEYS, *SLICE], observed=True, sort=True)
-    return grouped["relative_probability"].agg(relative_probability="mean", draws="size").reset_index()
+    table = masking.astype({"relative_probability": float}).assign(log_odds=log_odds_change(masking))
+    grouped = table.groupby([*KEYS, *SLICE], observed=True, sort=True)
+    means = grouped[["relative_probability", "log_odds"]].mean()
+    return means.assign(draws=grouped.size()).reset_index()
+
+
+def log_odds_change(masking: pd.DataFrame) -> np.ndarray:
+    """Return how much masking changes the log-odds of the labelled phase, in each row.
+
+    Parameters
+    ----------
+    masking : DataFrame
+        See `lib.masking.mask_cohort`.
+
+    Returns
+    -------
+    float array (rows,)
+        log(p / (1 - p)) after masking minus before. Unlike the relative probability it has no floor and no ceiling: a
+        phase that the network is very sure of can lose as much as any other.
+
+    Notes
+    -----
+    1 - p is the sum of the other four probabilities, which float32 still holds where p itself is rounded to 1.
+    """
+    odds = {}
+    for when in ("original", "masked"):
+        chances = masking[[f"{when}_{phase}" for phase in PHASES]].to_numpy(dtype=float)
+        own = masking["phase"].map(PHASES.index).to_numpy()[:, None] == np.arange(len(PHASES))
+        tiny = np.finfo("float32").tiny
+        odds[when] = np.log(np.maximum(chances[own], tiny) / np.maximum((chances * ~own).sum(axis=1), tiny))
+    return odds["masked"] - odds["original"]
 
 
 def summarise(means: pd.DataFrame) -> pd.DataFrame:
@@ -97,14 +126,7 @@ def summarise(means: pd.DataFrame) -> pd.DataFrame:
     return _in_order(table.join(grouped["patient"].nunique().rename("n_patients")).reset_index())
 
 
-def level_tests(
-    means: pd.DataFrame,
-    reference: float = 100.0,
-    *,
-    rng: np.random.Generator,
-    comparisons: int | None = None,
-    resamples: int = RESAMPLES,
-) -> pd.DataFrame:
+def level_tests(means: pd.DataFrame, reference: float = 100.0, *, comparisons: int | None = None) -> pd.DataFrame:
     """Test every map, region and phase against a level.
 
     Parameters
@@ -113,12 +135,8 @@ def level_tests(
         As from :func:`slice_means`, cut down to the bars of one figure.
     reference : float
         Level in percent.
-    rng : numpy.random.Generator
-        For the bootstrap.
     comparisons : int, optional
         Tests in the figure, for Bonferroni; as many as there are rows by default.
-    resamples : int
-        Of the bootstrap.
 
     Returns
     -------
@@ -129,7 +147,8 @@ def level_tests(
     for group, bar in means.groupby(KEYS, observed=True, sort=True):
         key = dict(zip(KEYS, group, strict=True))
         values = bar["relative_probability"].to_numpy()
-        rows.append(key | compare(values, bar["patient"].to_numpy(), reference, rng=rng, resamples=resamples))
+        rng = named_generator(*group)
+        rows.append(key | compare(values, bar["patient"].to_numpy(), reference, rng=rng))
     return _bonferroni(_in_order(pd.DataFrame(rows)), comparisons)
 
 
@@ -137,10 +156,8 @@ def paired_tests(
     means: pd.DataFrame,
     pairs: Sequence[tuple[Map, Map]],
     *,
-    rng: np.random.Generator,
     region: str = "top",
     comparisons: int | None = None,
-    resamples: int = RESAMPLES,
 ) -> pd.DataFrame:
     """Test maps against each other on the same slices.
 
@@ -150,10 +167,10 @@ def paired_tests(
         As from :func:`slice_means`.
     pairs : sequence of ((method, layer), (method, layer))
         What to compare; differences are first minus second: a negative one says that the first is more specific.
-    rng, comparisons, resamples
-        As in :func:`level_tests`.
     region : str
         Region masked.
+    comparisons
+        As in :func:`level_tests`.
 
     Returns
     -------
@@ -185,7 +202,8 @@ def paired_tests(
                 zip(("phase", "method", "layer", "other_method", "other_layer"), (phase, *first, *second), strict=True)
             )
             patients = values.index.get_level_values("patient").to_numpy()
-            rows.append(key | compare(values.to_numpy(), patients, 0.0, rng=rng, resamples=resamples))
+            rng = named_generator(*key.values(), region)
+            rows.append(key | compare(values.to_numpy(), patients, 0.0, rng=rng))
     return _bonferroni(pd.DataFrame(rows), comparisons)
 
 

@@ -60,7 +60,7 @@ def phase_table(matrix: pd.DataFrame) -> pd.DataFrame:
 
     Notes
     -----
-    "Within one phase" is cyclic, unenhanced beside pyelographic: only so do the two cells .991 of Table 2 that tell
+    "Within one phase" is cyclic, unenhanced beside pyelographic: only so do the two cells .991 of Table 2 that decide
     the readings apart follow from Table 1 (a linear order gives .979 and .980).
     """
     counts = _counts(matrix)
@@ -75,6 +75,45 @@ def phase_table(matrix: pd.DataFrame) -> pd.DataFrame:
         np.where(labelled > 0, _ratio(2 * true, predicted + labelled), np.nan),
     )
     return pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)), index=pd.Index(PHASES, name="phase"))
+
+
+def f1_scores(matrices: np.ndarray) -> np.ndarray:
+    """Return F1 by phase of confusion matrices.
+
+    Parameters
+    ----------
+    matrices : array (..., 5, 5)
+        Counts or shares, rows predicted and columns labelled.
+
+    Returns
+    -------
+    float array (..., 5)
+        NaN for a phase that nothing is labelled with.
+
+    Notes
+    -----
+    F1 = 2 true / (predicted + labelled), the harmonic mean of precision and recall.
+    """
+    true = np.diagonal(matrices, axis1=-2, axis2=-1)
+    predicted, labelled = matrices.sum(axis=-1), matrices.sum(axis=-2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(labelled > 0, 2 * true / (predicted + labelled), np.nan)
+
+
+def matrices_of(labels: np.ndarray, predictions: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray:
+    """Return a confusion matrix for each group, rows predicted: float (count, 5, 5).
+
+    Parameters
+    ----------
+    labels, predictions : array of str (n,)
+    groups : int array (n,)
+        From 0 to `count` - 1, such as patients, so that matrices can be summed over resampled patients.
+    count : int
+    """
+    matrices = np.zeros((count, len(PHASES), len(PHASES)))
+    cells = ([PHASES.index(phase) for phase in column] for column in (predictions, labels))
+    np.add.at(matrices, (groups, *cells), 1)
+    return matrices
 
 
 def headline(labels, predictions) -> dict[str, float]:
@@ -220,7 +259,7 @@ def audit_published() -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a cell: `scheme` (single, voting), `phase`, `column`, `published`, `recomputed` from Table 1, `agrees`
+        One row per cell: `scheme` (single, voting), `phase`, `column`, `published`, `recomputed` from Table 1, `agrees`
         (to the printed decimals, halves rounded either way), `second_run` (from the counts that the printed precision
         and F1 of the voting half admit; NaN elsewhere) and `reading`, how a misfit is explained.
 

@@ -58,3 +58,17 @@ def phase_net(image_size: int = 512, channels: int = 1, *, initializer: str = "g
         x
     )
     return keras.Model(inputs, x, name="phase_net")
+
+
+def untrained_twin(network: keras.Model, seed: int) -> keras.Model:
+    """Return a network of the same architecture with new random weights: what it was before training.
+
+    Parameters
+    ----------
+    network : keras.Model
+        Any that Keras can clone.
+    seed : int
+        Of the weights. Initialisers are the network's own, drawn anew.
+    """
+    keras.utils.set_random_seed(seed)
+    return keras.models.clone_model(network)

@@ -9,8 +9,7 @@ from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.tree import DecisionTreeClassifier
 
 from lib.cohort import Cohort, slice_weights
-from lib.metrics import confusion, macro, phase_table
-from lib.paper import PHASES
+from lib.metrics import confusion, f1_scores, macro, matrices_of, phase_table
 from lib.patient_statistics import RESAMPLES, bootstrap_interval, resample_clusters
 
 ORGANS = ("aorta", "renal cortex", "renal medulla", "urine", "vena cava", "renal vein", "liver")
@@ -123,7 +122,7 @@ def compare_rulers(
     names, codes = np.unique(patients, return_inverse=True)
     drawn = resample_clusters(len(names), rng=rng, resamples=resamples)
     observed = np.ones((1, len(names)))
-    counts = {name: _counts(labels, predicted, codes, len(names)) for name, predicted in predictions.items()}
+    counts = {name: matrices_of(labels, predicted, codes, len(names)) for name, predicted in predictions.items()}
     reference = [_f1(weights, counts[against]) for weights in (observed, drawn)]
     rows = []
     for name, predicted in predictions.items():
@@ -150,18 +149,7 @@ def _means(hu: np.ndarray, tissues: np.ndarray, min_voxels: int) -> np.ndarray:
     return np.where(count >= max(min_voxels, 1), total / np.maximum(count, 1), np.nan)
 
 
-def _counts(labels, predicted, codes: np.ndarray, patients: int) -> np.ndarray:
-    """Return each patient's confusion matrix (patients, 5, 5), rows predicted."""
-    counts = np.zeros((patients, len(PHASES), len(PHASES)))
-    places = ([PHASES.index(phase) for phase in column] for column in (predicted, labels))
-    np.add.at(counts, (codes, *places), 1)
-    return counts
-
-
-def _f1(weights: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Return F1 by phase and their mean (resamples, 6); NaN for a phase that no slice is labelled with."""
-    matrix = np.einsum("rp,pij->rij", weights, counts)
-    true, predicted, labelled = np.einsum("rii->ri", matrix), matrix.sum(2), matrix.sum(1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        f1 = np.where(labelled > 0, 2 * true / (predicted + labelled), np.nan)
-        return np.column_stack([f1, np.nanmean(f1, axis=1)])
+def _f1(weights: np.ndarray, matrices: np.ndarray) -> np.ndarray:
+    """Return F1 by phase and their mean (resamples, 6) of the patients' matrices, each patient with a weight."""
+    f1 = f1_scores(np.einsum("rp,pij->rij", weights, matrices))
+    return np.column_stack([f1, np.nanmean(f1, axis=1)])

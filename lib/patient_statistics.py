@@ -1,30 +1,16 @@
 """Inference on clustered values: slices of a patient are not independent."""
 
-from typing import NamedTuple
+from zlib import crc32
 
 import numpy as np
-import pandas as pd
 from scipy import stats
 
 RESAMPLES = 2000
-TOUCH = 1e-4  # an interval that ends this near to the reference touches it
 
 
-class Finding(NamedTuple):
-    """What a run says about a claim.
-
-    `value` is the mean over the phases, `low` and `high` the lowest and highest bound of their 95 % intervals; the
-    verdict goes by phase (see :func:`verdict`).
-    """
-
-    id: str
-    measured: str
-    verdict: str
-    value: float = np.nan
-    low: float = np.nan
-    high: float = np.nan
-    n_slices: int = 0
-    n_patients: int = 0
+def named_generator(*names: object) -> np.random.Generator:
+    """Return the random numbers of what has these names: one number gets one interval, wherever it is computed."""
+    return np.random.default_rng(crc32(" ".join(map(str, names)).encode()))
 
 
 def compare(
@@ -35,7 +21,7 @@ def compare(
     Parameters
     ----------
     values : array (n,)
-        One value a slice.
+        One value per slice.
     patients : array (n,)
         Whose slice it is.
     reference : float
@@ -131,51 +117,6 @@ def bootstrap_interval(statistics: np.ndarray, n: int) -> tuple[float, float]:
     tail = stats.norm.cdf(np.sqrt(n / (n - 1)) * stats.t.ppf(0.025, n - 1))
     low, high = np.nanquantile(statistics, [tail, 1 - tail])
     return float(low), float(high)
-
-
-def verdict(
-    phases: pd.DataFrame, kind: str, *, direction: int = -1, reference: float = 0.0, margin: float = 5.0
-) -> str:
-    """Judge a claim from its phases.
-
-    Parameters
-    ----------
-    phases : DataFrame
-        One row a phase (or one row in all): `mean`, `low`, `high`.
-    kind : {"superiority", "null"}
-        Whether the paper says that something differs, or that nothing does.
-    direction : {-1, 1}
-        Sign of the difference that the paper claims (superiority only).
-    reference : float
-        Value of no difference.
-    margin : float
-        Largest difference that still counts as none: 5 points of relative probability, .02 for metrics (null only).
-
-    Returns
-    -------
-    {"reproduced", "direction only", "not reproduced", "undecided"}
-
-    Notes
-    -----
-    Four phases of five have to hold (all of four or fewer). Superiority: "reproduced" where the interval excludes the
-    reference on the paper's side, "direction only" where the mean lies there; "undecided" with too few phases that
-    have a mean. No difference: "reproduced" where the interval lies inside the margin; "not reproduced" where so many
-    lie outside it altogether that four cannot hold; "undecided" otherwise, for few slices cannot show a null.
-    """
-    mean, low, high = (phases[name].to_numpy(dtype=float) - reference for name in ("mean", "low", "high"))
-    need = 4 if len(mean) == 5 else max(len(mean), 1)
-    if kind == "superiority":
-        if np.count_nonzero((low > TOUCH) if direction > 0 else (high < -TOUCH)) >= need:
-            return "reproduced"
-        if np.count_nonzero(mean * direction > 0) >= need:
-            return "direction only"
-        return "not reproduced" if np.isfinite(mean).sum() >= need else "undecided"
-    if kind != "null":
-        raise ValueError(f"kind is {kind!r}; expected 'superiority' or 'null'.")
-    if np.count_nonzero((low >= -margin) & (high <= margin)) >= need:
-        return "reproduced"
-    outside = np.count_nonzero((low > margin) | (high < -margin))
-    return "not reproduced" if len(mean) - outside < need else "undecided"
 
 
 def _t_test(values: np.ndarray, reference: float) -> tuple[float, float]:

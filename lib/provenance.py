@@ -1,6 +1,7 @@
 """What made a file: commit, parameters, inputs, and the code that it depends on."""
 
 import ast
+import hashlib
 import json
 import os
 import platform
@@ -14,32 +15,54 @@ from lib.files import ROOT, atomic_path, file_hash, resolve
 PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "pandas", "scikit-learn", "zarr", "pydicom", "matplotlib")
 
 
-def modules_used(path: Path) -> list[Path]:
-    """Return the modules of lib that a Python file imports, and those that these import, sorted.
+def modules_used(*paths: str | Path) -> list[Path]:
+    """Return the modules of lib that Python files import, and those that these import, sorted.
 
     Parameters
     ----------
-    path : Path
-        A module or a notebook as a py:percent script.
+    *paths : path
+        Modules, or notebooks as py:percent scripts; a relative one is taken against the repository's root. A module of
+        lib is among what is returned, and so is the `__init__.py` of a folder, which Python runs first.
     """
-    found, todo = set(), [path]
+    found, todo = set(), [resolve(path) for path in paths]
     while todo:
-        tree = ast.parse(todo.pop().read_text())
-        names = set()
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Import):
-                names |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-        for name in names:
-            if name.partition(".")[0] != "lib":
-                continue
-            base = ROOT.joinpath(*name.split("."))
-            for file in (base.with_suffix(".py"), base / "__init__.py"):
-                if file.exists() and file not in found:
-                    found.add(file)
-                    todo.append(file)
-    return sorted(file.relative_to(ROOT) for file in found)
+        file = todo.pop()
+        if file in found or not file.exists():
+            continue
+        found.add(file)
+        for name in _imports(file):
+            if name.partition(".")[0] == "lib":
+                base = ROOT.joinpath(*name.split("."))
+                todo += [base.with_suffix(".py"), *(parent / "__init__.py" for parent in (base, base.parent))]
+    inside = ROOT / "lib"
+    return sorted(file.relative_to(ROOT) for file in found if file.is_relative_to(inside))
+
+
+def _imports(file: Path) -> set[str]:
+    """Return the dotted names that a file imports: modules, and what it takes from them, which may be modules too."""
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def code_hashes(*paths: str | Path) -> dict[str, str]:
+    """Return 16 hex digits for every module of lib that these files use, by its name.
+
+    They change with what a module does: comments, docstrings and the layout of its lines do not count.
+    """
+    return {str(module): _code_hash(ROOT / module) for module in modules_used(*paths)}
+
+
+def _code_hash(module: Path) -> str:
+    tree = ast.parse(module.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False):
+            node.body = node.body[1:] or [ast.Pass()]
+    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:16]
 
 
 def begin(folder: str | Path, *, parameters: dict, inputs: tuple = (), code: tuple[str, ...] = ()) -> Path:
@@ -54,7 +77,8 @@ def begin(folder: str | Path, *, parameters: dict, inputs: tuple = (), code: tup
     inputs : tuple of path
         Files.
     code : tuple of str
-        Files whose change makes the work another, as patterns against the repository's root.
+        Modules, such as lib/training.py, that do the work: when one of them changes, or a module of lib that they use,
+        the work is another.
 
     Raises
     ------
@@ -62,11 +86,10 @@ def begin(folder: str | Path, *, parameters: dict, inputs: tuple = (), code: tup
         If the folder holds something else: nothing is deleted that was not begun here.
     """
     folder = resolve(folder)
-    files = sorted(file for pattern in code for file in ROOT.glob(pattern))
     facts = {
         "parameters": parameters,
         "inputs": {Path(p).name: file_hash(p) for p in map(resolve, inputs)},
-        "code": {str(file.relative_to(ROOT)): file_hash(file) for file in files},
+        "code": code_hashes(*code),
     }
     begun = folder / ".begun.json"
     if begun.exists():
@@ -85,8 +108,14 @@ def begin(folder: str | Path, *, parameters: dict, inputs: tuple = (), code: tup
     return folder
 
 
-def commit() -> dict[str, object]:
-    """Return the repository's commit and whether tracked files differ from it (None outside a git checkout)."""
+def commit(*without: str) -> dict[str, object]:
+    """Return the repository's commit, and whether tracked files differ from it (None outside a git checkout).
+
+    Parameters
+    ----------
+    *without : str
+        Folders, against the repository's root, in which differences do not count.
+    """
 
     def git(*arguments: str) -> str | None:
         try:
@@ -95,7 +124,7 @@ def commit() -> dict[str, object]:
             return None
         return answer.stdout.strip()
 
-    changed = git("status", "--porcelain", "--untracked-files=no")
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", *(f":!{folder}" for folder in without))
     return {"commit": git("rev-parse", "HEAD"), "dirty": None if changed is None else bool(changed)}
 
 

@@ -1,4 +1,4 @@
-"""Copy a run's figures and tables into figures/ and tables/, with a manifest.
+"""Copy a run's figures and tables into figures/ and tables/, with a manifest, and its results into the README.
 
 python -m lib.publish runs/quick
 """
@@ -11,21 +11,23 @@ from pathlib import Path
 
 from lib.files import ROOT, atomic_path, file_hash, resolve
 from lib.provenance import commit
+from lib.results import update
 
 KINDS = {"figures": ("*.png",), "tables": ("*.csv", "*.md")}
+README = "README.md"
 REAL = "_beside_real"  # figures of real slices beside phantoms
 FILE_LIMIT, TOTAL_LIMIT = 1_000_000, 15_000_000
 
 
 def publish(run: str | Path, destination: Path = ROOT) -> list[Path]:
-    """Copy a finished run's figures and tables, and say in `manifest.json` which files they are.
+    """Copy a finished run's figures and tables, say in `manifest.json` which files they are, and renew the README.
 
     Parameters
     ----------
     run : path
         Folder of a run, such as runs/quick, with its claims.csv.
     destination : Path
-        Folder that holds figures/ and tables/.
+        Folder that holds figures/, tables/ and README.md.
 
     Returns
     -------
@@ -39,7 +41,8 @@ def publish(run: str | Path, destination: Path = ROOT) -> list[Path]:
     PermissionError
         If the run is of somebody's CT, not of the phantom.
     ValueError
-        If a file has more than 1 MB or all of them more than 15 MB; nothing is copied then.
+        If tracked files differ from the commit (what publishing writes may), so that nobody could make the run
+        again from it, or a file has more than 1 MB, or all of them more than 15 MB. Nothing is copied then.
     """
     run = resolve(run)
     if not (run / "claims.csv").exists():
@@ -53,6 +56,9 @@ def publish(run: str | Path, destination: Path = ROOT) -> list[Path]:
     large = [f"{file.name}: {size / 1e6:.1f} MB" for file, size in sizes.items() if size > FILE_LIMIT]
     if large or sum(sizes.values()) > TOTAL_LIMIT:
         raise ValueError(f"Too large to publish ({sum(sizes.values()) / 1e6:.1f} MB in all): {', '.join(large)}")
+    state = commit(*KINDS, README)
+    if state["dirty"]:
+        raise ValueError("Tracked files differ from the last commit: commit them first, then run and publish again.")
     written = []
     for kind, files in chosen.items():
         with atomic_path(destination / kind) as folder:
@@ -61,8 +67,9 @@ def publish(run: str | Path, destination: Path = ROOT) -> list[Path]:
                 shutil.copyfile(file, folder / file.name)
                 written.append(destination / kind / file.name)
             hashes = {file.name: file_hash(file) for file in files}
-            manifest = {"run": run.name, **commit(), "files": hashes}
+            manifest = {"run": run.name, **state, "files": hashes}
             (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    update(destination / README, destination / "tables")
     return written
 
 
@@ -75,7 +82,7 @@ def main() -> int:
     except (FileNotFoundError, PermissionError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"{len(written)} files in figures/ and tables/")
+    print(f"{len(written)} files in figures/ and tables/; the results in {README} are theirs")
     return 0
 
 

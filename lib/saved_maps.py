@@ -8,7 +8,7 @@ import pandas as pd
 
 from lib.files import resolve
 from lib.paper import LAYERS, PHASES
-from lib.voxels import rank_order, upsample
+from lib.voxels import centre_channel, rank_order, top_shares, upsample
 
 ORDER = {"saliency": 0, "guided_backprop": 1, "cam": 2, "grad_cam": 3, "sam": 4, "hires_cam": 5, "layer_cam": 6}
 
@@ -42,31 +42,6 @@ def read_maps(folder: str | Path) -> Maps:
         return Maps(images, maps, {phase: phase for phase in PHASES})
     phases = pd.read_csv(folder / "slices.csv", dtype=str).set_index("name")["phase"]
     return Maps(images, maps, {name: phases[name] for name in images})
-
-
-def top_share(values: np.ndarray, region: np.ndarray, fraction: float = 0.1) -> float:
-    """Return the share of a map's highest voxels that lies in a region.
-
-    Parameters
-    ----------
-    values : array (H, W)
-        Map; its absolute value is ranked.
-    region : array (H, W) of bool
-        Where to look.
-    fraction : float
-        How many voxels are highest; equal values at the boundary count in part, as random ties do on average.
-
-    Returns
-    -------
-    float in [0, 1]
-    """
-    values = np.abs(values).ravel()
-    count = round(fraction * values.size)
-    boundary = np.partition(values, -count)[-count]
-    above, ties = values > boundary, values == boundary
-    part = (count - above.sum()) / ties.sum()
-    inside = region.ravel()
-    return float((inside[above].sum() + part * inside[ties].sum()) / count)
 
 
 def half_mass(values: np.ndarray) -> float:
@@ -103,9 +78,9 @@ def describe_maps(maps: Maps) -> pd.DataFrame:
     rows = []
     for (name, method, layer), values in maps.maps.items():
         image = maps.images[name]
-        values = values[..., values.shape[-1] // 2] if values.ndim == 3 else values
+        values = centre_channel(values)
         outside = ~np.isfinite(image)
-        top = top_share(upsample(values, image.shape), outside)
+        top = top_shares(upsample(np.abs(values), image.shape), outside, 2)[1]
         rows.append((name, method, layer, top, outside.mean(), half_mass(values), np.mean(values == 0)))
     columns = ["name", "method", "layer", "outside_body", "image_outside_body", "half_mass", "zeros"]
     depth = {layer: i for i, layer in enumerate(["input", *LAYERS])}

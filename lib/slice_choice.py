@@ -1,4 +1,4 @@
-"""Which slices are shown and which are masked: by rule, never by eye."""
+"""Which slices are shown, masked, and set against each other: by rule, never by eye."""
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ def eligible_slices(predictions: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     predictions : DataFrame
-        Columns patient, series, slice, phase, split, predicted, and a probability a phase.
+        Columns patient, series, slice, phase, split, predicted, and a probability per phase.
 
     Returns
     -------
@@ -44,7 +44,7 @@ def representative_slices(predictions: pd.DataFrame, *, by: str = "phase", middl
     predictions : DataFrame
         As in `eligible_slices`, with `kidney_position` in [0, 1].
     by : {"phase", "series"}
-        One slice a phase, or one a series.
+        One slice a phase, or one per series.
     middle : float
         Mid-kidney is a position within 0.5 +- `middle`; where there is none, or no position is known, all slices are
         taken.
@@ -73,7 +73,7 @@ def slices_to_mask(predictions: pd.DataFrame, per_phase: int, seed: int) -> pd.D
     predictions : DataFrame
         As in `eligible_slices`.
     per_phase : int
-        At most so many slices a phase; 0 takes all, as in the paper.
+        At most so many slices per phase; 0 takes all, as in the paper.
     seed : int
         Of the sample.
 
@@ -90,3 +90,54 @@ def slices_to_mask(predictions: pd.DataFrame, per_phase: int, seed: int) -> pd.D
     shuffled = shuffled.assign(turn=turn).sort_values("turn", kind="stable")
     taken = shuffled.groupby("phase").head(per_phase).drop(columns="turn")
     return taken.sort_values(["series", "slice"], ignore_index=True)
+
+
+def other_patients(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Choose for every slice one of another patient in the same phase, whose maps serve as a control.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        `patient`, `series`, `slice`, `phase`.
+    seed : int
+
+    Returns
+    -------
+    DataFrame
+        `series` and `slice` of the other slice, index as `rows`; NaN in a phase of one patient.
+
+    Notes
+    -----
+    The slices of a phase are shuffled into a ring, and each takes the next one in the ring that is another patient's.
+    What comes out depends on the set of slices and the seed, not on their order.
+    """
+    found = pd.DataFrame(index=rows.index, columns=["series", "slice"], dtype=object)
+    for phase, group in rows.groupby("phase", sort=False):
+        if group["patient"].nunique() < 2:
+            continue
+        ring = group.sort_values(["series", "slice"]).sample(
+            frac=1, random_state=np.random.default_rng([seed, PHASES.index(phase)])
+        )
+        patients = ring["patient"].to_numpy()
+        for at, index in enumerate(ring.index):
+            step = next(k for k in range(1, len(ring)) if patients[(at + k) % len(ring)] != patients[at])
+            found.loc[index] = ring[["series", "slice"]].iloc[(at + step) % len(ring)].to_numpy()
+    return found
+
+
+def middle_slices(slices: pd.DataFrame) -> pd.DataFrame:
+    """Return one slice per phase: the one nearest to the middle of its kidneys.
+
+    Parameters
+    ----------
+    slices : DataFrame
+        `Cohort.slices`: `phase`, and `kidney_position` in [0, 1].
+
+    Returns
+    -------
+    DataFrame
+        Phases in the paper's order; of a cohort without labels one slice.
+    """
+    nearest = slices.assign(distance=(slices["kidney_position"] - 0.5).abs()).sort_values("distance", kind="stable")
+    chosen = nearest.drop_duplicates("phase").drop(columns="distance")
+    return chosen.sort_values("phase", key=lambda phase: phase.map({p: k for k, p in enumerate(PHASES)}))

@@ -7,7 +7,7 @@ import pandas as pd
 
 from lib.paper import PHASES
 from lib.patient_statistics import RESAMPLES, bootstrap_interval, cluster_interval, resample_clusters
-from lib.tissue_shares import MAP, NAMES, OUTSIDE, SLICE
+from lib.tissue_shares import MAP, NAMES, OUTSIDE, SLICE, groups_by_phase
 
 BODY = tuple(name for name in NAMES if name != OUTSIDE)
 KIDNEY = ("kidney cortex", "kidney medulla", "urine in the pelvis", "kidney sinus, cyst, tumour")
@@ -77,7 +77,7 @@ def contrast_tissues(
     """
     image = shares[shares["method"] == "image"].set_index(SLICE)[list(NAMES)]
     rows = []
-    for key, group in _by_phase(shares[shares["method"] != "image"]):
+    for key, group in groups_by_phase(shares[shares["method"] != "image"], MAP):
         areas = image.loc[pd.MultiIndex.from_frame(group[SLICE])]
         codes, names = pd.factorize(group["patient"])
         weights = resample_clusters(len(names), rng=rng, resamples=resamples)
@@ -141,9 +141,3 @@ def _ratio(sums: np.ndarray) -> np.ndarray:
     share, area, other_share, other_area = np.moveaxis(sums, -1, 0)
     with np.errstate(divide="ignore", invalid="ignore"):
         return (share / area) / (other_share / other_area)
-
-
-def _by_phase(shares: pd.DataFrame):
-    """Yield the slices of each map, phases in their order."""
-    groups = dict(iter(shares.groupby(MAP, sort=False)))
-    yield from ((key, groups[key]) for key in sorted(groups, key=lambda key: PHASES.index(key[0])))

@@ -10,10 +10,10 @@ from lib.cohort import Cohort, Standardisation
 from lib.paper import PHASES
 from lib.patient_statistics import RESAMPLES, cluster_interval, compare
 from lib.saved_maps import half_mass
-from lib.voxels import Selection, upsample, voxel_count, voxel_magnitude
+from lib.voxels import centre_channel, top_shares, upsample, voxel_magnitude
 
 OUTSIDE, OTHER = "outside", "other"
-GROUPS = {  # what is told apart, and the tissues (names in the cohort) that belong to it
+GROUPS = {  # what is distinguished, and the tissues (names in the cohort) that belong to it
     "kidney cortex": ("renal cortex",),
     "kidney medulla": ("renal medulla",),
     "urine in the pelvis": ("urine",),
@@ -97,35 +97,6 @@ def with_truth(cohort: Cohort, rows: pd.DataFrame) -> pd.DataFrame:
     return chosen
 
 
-def top_shares(values: np.ndarray, groups: np.ndarray, fraction: float = 0.1) -> np.ndarray:
-    """Return how a map's highest voxels are distributed over the groups.
-
-    Parameters
-    ----------
-    values : float array (H, W)
-        Ranked as they are: give |map|.
-    groups : uint8 array (H, W)
-        Positions in NAMES.
-    fraction : float
-        How many voxels are highest.
-
-    Returns
-    -------
-    float64 array (groups,)
-        Sums to 1.
-
-    Notes
-    -----
-    Ties at the boundary count in part: the mean over the random choices among them that masking makes.
-    """
-    selection = Selection(values.ravel(), voxel_count(fraction, values.size), "top")
-    groups = groups.ravel()
-    counts = np.bincount(groups[selection.sure], minlength=len(NAMES)).astype(float)
-    ties = np.bincount(groups[selection.ties], minlength=len(NAMES))
-    counts += ties * (selection.missing / max(len(selection.ties), 1))
-    return counts / counts.sum()
-
-
 def measure_anatomy(
     attributor: Callable,
     cohort: Cohort,
@@ -158,13 +129,13 @@ def measure_anatomy(
     Yields
     ------
     shares : DataFrame
-        One row a slice and map: SLICE, `method`, `layer`, `half_mass` (see `lib.saved_maps.half_mass`), and a column
+        One row per slice and map: SLICE, `method`, `layer`, `half_mass` (see `lib.saved_maps.half_mass`), and a column
         for each of NAMES that holds its share of the map's highest voxels. The method "image" holds the groups' shares
         of the image.
     signs : DataFrame
-        One row a slice and tissue of SIGNED that is in it: SLICE, `tissue`, `mean_signed` (mean of the signed saliency
-        over the tissue's voxels; score a voxel and SD of the input), `score_per_10_hu` (change of the score, to first
-        order, if the whole tissue were 10 HU brighter).
+        One row per slice and tissue of SIGNED that is in it: SLICE, `tissue`, `mean_signed` (mean of the signed
+        saliency over the tissue's voxels, in score per voxel and SD of the input), `score_per_10_hu` (change of the
+        score, to first order, if the whole tissue were 10 HU brighter).
 
     Notes
     -----
@@ -181,10 +152,9 @@ def measure_anatomy(
             shares.append((*key, "image", "-", np.nan, *area))
             for which, stack in maps.items():
                 values = voxel_magnitude(stack[n, None])
-                highest = top_shares(upsample(values, groups[n].shape)[0], groups[n], fraction)
+                highest = top_shares(upsample(values, groups[n].shape)[0], groups[n], len(NAMES), fraction)
                 shares.append((*key, *which, half_mass(values), *highest))
-            saliency = maps["saliency", "input"][n]
-            saliency = saliency[..., saliency.shape[-1] // 2] if saliency.ndim == 3 else saliency
+            saliency = centre_channel(maps["saliency", "input"][n])
             for tissue in SIGNED:
                 inside = saliency[groups[n] == NAMES.index(tissue)].astype(float)
                 if inside.size:
@@ -221,7 +191,7 @@ def summarise_shares(
     """
     areas = shares[shares["method"] == "image"].groupby("phase")[list(NAMES)].mean()
     anatomy, focus = [], []
-    for key, group in _by_phase(shares[shares["method"] != "image"], MAP):
+    for key, group in groups_by_phase(shares[shares["method"] != "image"], MAP):
         n = (len(group), group["patient"].nunique())
         for tissue in NAMES:
             bounds = cluster_interval(group[tissue], group["patient"], rng=rng, resamples=resamples)
@@ -252,25 +222,28 @@ def summarise_signs(signs: pd.DataFrame, *, rng: np.random.Generator, resamples:
     -------
     DataFrame
         `phase`, `tissue`, `mean_signed`, `low`, `high` (95 % interval by resampling patients), `score_per_10_hu`,
-        `positive` (share of the patients whose mean is positive), `sign_p` (two-sided sign test over patients),
-        `expected` (the paper's sign, 0 where it names none), `n_slices`, `n_patients`. A positive mean says that the
-        score rises where the tissue is brighter.
+        `score_low`, `score_high` (its interval), `positive` (share of the patients whose mean is positive), `sign_p`
+        (two-sided sign test over patients), `expected` (the paper's sign, 0 where it names none), `n_slices`,
+        `n_patients`. A positive mean says that the score rises where the tissue is brighter.
     """
     rows = []
-    for key, group in _by_phase(signs, ["phase", "tissue"]):
+    for key, group in groups_by_phase(signs, ["phase", "tissue"]):
         values = group["mean_signed"].to_numpy()
         found = compare(values, group["patient"].to_numpy(), 0.0, rng=rng, resamples=resamples)
         patients = group.groupby("patient")["mean_signed"].mean()
         positive, decided = int((patients > 0).sum()), int((patients != 0).sum())
         p = binomtest(positive, decided).pvalue if decided else 1.0
-        total, of_patients = group["score_per_10_hu"].mean(), positive / len(patients)
-        facts = (found["mean"], found["low"], found["high"], total, of_patients, p, EXPECTED_SIGN.get(key, 0))
+        score = group["score_per_10_hu"]
+        bounds = cluster_interval(score, group["patient"], rng=rng.spawn(1)[0], resamples=resamples)
+        effect, of_patients = (score.mean(), *bounds), positive / len(patients)
+        facts = (found["mean"], found["low"], found["high"], *effect, of_patients, p, EXPECTED_SIGN.get(key, 0))
         rows.append((*key, *facts, len(group), len(patients)))
-    columns = ["mean_signed", "low", "high", "score_per_10_hu", "positive", "sign_p", "expected"]
+    columns = ["mean_signed", "low", "high", "score_per_10_hu", "score_low", "score_high"]
+    columns += ["positive", "sign_p", "expected"]
     return pd.DataFrame(rows, columns=["phase", "tissue", *columns, "n_slices", "n_patients"])
 
 
-def _by_phase(table: pd.DataFrame, keys: list[str]) -> Iterator[tuple[tuple, pd.DataFrame]]:
+def groups_by_phase(table: pd.DataFrame, keys: list[str]) -> Iterator[tuple[tuple, pd.DataFrame]]:
     """Yield groups with phases in their order, all else in that of appearance."""
     groups = dict(iter(table.groupby(keys, sort=False)))
     yield from ((key, groups[key]) for key in sorted(groups, key=lambda key: PHASES.index(key[0])))

@@ -1,14 +1,30 @@
-"""Phases, layers and maps as they are printed in figures and tables; whatever computes does not import this."""
+"""Phases, layers, maps and controls as they are printed; whatever computes does not import this."""
 
 from lib.paper import LAYERS, PHASES
 
 PHASE_TITLES = dict(zip(PHASES, ("Noncon", "CM", "CM-neph", "Neph", "Pyelo"), strict=True))
 LAYER_TITLES = dict(zip(LAYERS, ("2b", "3b", "4b", "5b", "6"), strict=True))
+CONTROL_TITLES = {  # what is masked without a map of this network and slice, in the order of the figures
+    "random": "Random, image",
+    "random_body": "Random, body",
+    "blocks": "Blocks",
+    "other_patient": "Other patient",
+    "disc": "Disc",
+    "edges": "Edges",
+    "brightness": "Brightness",
+    "untrained": "Untrained network",
+}
 METHOD_TITLES = {
     "saliency": "Saliency",
     "guided_backprop": "Guided backprop",
     "cam": "CAM",
     "grad_cam": "Grad-CAM",
     "sam": "SAM",
-    "random": "Random voxels",
+    **CONTROL_TITLES,
 }
+
+
+def map_title(method: str, layer: str) -> str:
+    """Return a map's title, with its layer where it has one: "SAM, 2b"."""
+    title = METHOD_TITLES.get(method, method.replace("_", " "))
+    return f"{title}, {LAYER_TITLES[layer]}" if layer in LAYER_TITLES else title

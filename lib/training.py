@@ -243,12 +243,12 @@ class Recorder(keras.callbacks.Callback):
 
 
 def native_precision(cpuinfo: str | Path = "/proc/cpuinfo") -> str:
-    """Return "mixed_bfloat16" where the processor multiplies bfloat16 (Linux tells), else "float32".
+    """Return "mixed_bfloat16" where the processor multiplies bfloat16 (as Linux reports it), else "float32".
 
     There it trains the paper's network 1.6 times as fast; where it is emulated, it is slower than float32.
     """
-    told = Path(cpuinfo).read_text() if Path(cpuinfo).exists() else ""
-    return "mixed_bfloat16" if {"avx512_bf16", "amx_bf16"} & set(told.split()) else "float32"
+    flags = Path(cpuinfo).read_text() if Path(cpuinfo).exists() else ""
+    return "mixed_bfloat16" if {"avx512_bf16", "amx_bf16"} & set(flags.split()) else "float32"
 
 
 def in_precision(network: keras.Model, precision: str) -> keras.Model:
@@ -356,7 +356,7 @@ def predict(network: keras.Model, cohort, rows: pd.DataFrame, standardisation, *
     Returns
     -------
     DataFrame
-        The rows, a column a phase (probabilities), and `predicted`.
+        The rows, a column per phase (probabilities), and `predicted`.
     """
     batches = cohort.batches(rows, standardisation, batch_size=batch_size)
     probabilities = np.concatenate([network.predict_on_batch(images) for _, images, _ in batches])

@@ -65,7 +65,7 @@ def vote_volumes(predictions: pd.DataFrame, rule: str = "pandemonium") -> pd.Dat
     Parameters
     ----------
     predictions : DataFrame
-        One row a slice: `series`, the five probability columns named as in PHASES, and of `patient`, `phase`, `split`
+        One row per slice: `series`, the five probability columns named as in PHASES, and of `patient`, `phase`, `split`
         whatever is there (one value a series).
     rule : str
         As in :func:`vote`.
@@ -73,8 +73,8 @@ def vote_volumes(predictions: pd.DataFrame, rule: str = "pandemonium") -> pd.Dat
     Returns
     -------
     DataFrame
-        One row a series in order of first appearance: `patient`, `series`, `phase`, `split` (as far as given), `slices`
-        (how many voted), `winner` (name of the phase), `share_<phase>` (five columns that sum to 1).
+        One row per series in order of first appearance: `patient`, `series`, `phase`, `split` (as far as given),
+        `slices` (how many voted), `winner` (name of the phase), `share_<phase>` (five columns that sum to 1).
 
     Raises
     ------

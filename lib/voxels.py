@@ -7,22 +7,22 @@ REGIONS = ("top", "bottom", "random")
 FILLS = ("normal", "uniform", "range", "shuffle")
 
 
-def upsample(maps: np.ndarray, shape: tuple[int, int], interpolation: str = "nearest") -> np.ndarray:
+def upsample(maps: np.ndarray, shape: tuple[int, ...], interpolation: str = "nearest") -> np.ndarray:
     """Resize maps to an image's size.
 
     Parameters
     ----------
-    maps : array, (..., H', W')
+    maps : array, (..., H', W'), or (..., D', H', W') for volumes
         One map or several.
-    shape : (int, int)
-        Height and width in voxels.
+    shape : tuple of int
+        Height and width in voxels; depth, height and width for volumes.
     interpolation : {"nearest", "bilinear"}
         "nearest" shows a layer's cells as blocks of voxels; "bilinear" runs from cell centre to cell centre and is flat
         beyond the last.
 
     Returns
     -------
-    array, (..., H, W)
+    array, (..., H, W), or (..., D, H, W)
 
     Raises
     ------
@@ -31,7 +31,7 @@ def upsample(maps: np.ndarray, shape: tuple[int, int], interpolation: str = "nea
     """
     if interpolation not in ("nearest", "bilinear"):
         raise ValueError(f"interpolation={interpolation!r} is not known: choose nearest or bilinear.")
-    for axis, size in zip((-2, -1), shape, strict=True):
+    for axis, size in zip(range(-len(shape), 0), shape, strict=True):
         cells = maps.shape[axis]
         if cells == size:
             continue
@@ -44,6 +44,11 @@ def upsample(maps: np.ndarray, shape: tuple[int, int], interpolation: str = "nea
         high = np.take(maps, np.minimum(low + 1, cells - 1), axis=axis)
         maps = np.take(maps, low, axis=axis) * (1 - share) + high * share
     return maps
+
+
+def centre_channel(values: np.ndarray) -> np.ndarray:
+    """Return a map (H, W); of a map with channels (H, W, C), neighbouring slices, the one in the middle."""
+    return values[..., values.shape[-1] // 2] if values.ndim == 3 else values
 
 
 def voxel_magnitude(maps: np.ndarray) -> np.ndarray:
@@ -204,3 +209,34 @@ def rank_order(values: np.ndarray) -> np.ndarray:
     if not np.isfinite(values).all():
         raise ValueError(f"the map holds {np.count_nonzero(~np.isfinite(values))} values that are NaN or infinite.")
     return ((stats.rankdata(values) - 1) / max(values.size - 1, 1)).reshape(values.shape)
+
+
+def top_shares(values: np.ndarray, groups: np.ndarray, count: int, fraction: float = 0.1) -> np.ndarray:
+    """Return how a map's highest voxels are distributed over groups of voxels.
+
+    Parameters
+    ----------
+    values : float array (H, W)
+        Ranked as they are: give |map|.
+    groups : integer or bool array (H, W)
+        Each voxel's group, from 0 to `count` - 1.
+    count : int
+        Groups.
+    fraction : float
+        How many voxels are highest.
+
+    Returns
+    -------
+    float64 array (count,)
+        Sums to 1.
+
+    Notes
+    -----
+    Ties at the boundary count in part: the mean over the random choices among them that masking makes.
+    """
+    selection = Selection(values.ravel(), voxel_count(fraction, values.size), "top")
+    groups = groups.ravel().astype(int)
+    chosen = np.bincount(groups[selection.sure], minlength=count).astype(float)
+    ties = np.bincount(groups[selection.ties], minlength=count)
+    chosen += ties * (selection.missing / max(len(selection.ties), 1))
+    return chosen / chosen.sum()

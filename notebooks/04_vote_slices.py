@@ -9,17 +9,28 @@
 # %% [markdown]
 # # 04 · Vote over slices
 #
-# Makes **Table 1**, **Table 2** and **Figure S4** of the paper: how well single slices are classified, and how well
-# series are when their slices vote.
+# How well does the network name the phase of a single slice, and how well that of a whole series when its slices vote?
+# This notebook makes **Table 1**, **Table 2** and **Figure S4** of the paper.
 #
 # | | |
 # |---|---|
 # | **reads** | `predictions.parquet` and `history.csv` of 02_train_network |
-# | **writes** | `votes/volumes.parquet`, all rules, and `votes/series.csv`, the chosen; Tables 1 and 2; `figures/s4` |
+# | **writes** | `votes/volumes.parquet`, all rules; `votes/series.csv`, the chosen one; Tables 1 and 2; `figures/s4` |
 # | **takes** | seconds |
 #
-# A cohort prepared with `split="apply"` (somebody's own CT) has no predictions yet: the network makes them here. Where
-# it has no labels either, there is a vote but nothing to compare it with, and the tables are left out.
+# A cohort that was prepared with `split="apply"`, your own CT, has no predictions yet. The network makes them here. If
+# the cohort has no labels, there is a vote but nothing to compare it with, and the tables are left out.
+
+# %% [markdown]
+# ![Figure S4: training of the network and ROC curves](../figures/s4.png)
+#
+# **Figure S4, as published by this project.** Upper row: loss and accuracy on the training split (solid) and the
+# validation split (dashed) by epoch; the dotted line is what guessing all phases equally gives. Accuracy in training is
+# measured on augmented slices while the weights still change, so that it may lie below that of validation. Lower row:
+# receiver operating characteristic (ROC) curves of each phase against all others on the test split, for single slices
+# and for series after voting, with their upper left corner enlarged. The legend gives the area under each curve (AUC).
+# Curves that coincide are drawn one inside the other, the first phase the widest. The **dotted** end of a voting curve
+# joins series that got no vote for the phase at all: they are tied, and no threshold parts them.
 
 # %%
 from IPython.display import display
@@ -27,6 +38,7 @@ import keras
 import pandas as pd
 
 from lib.cohort import Cohort, Standardisation
+from lib.figures.captions import caption
 from lib.figures.prediction import draw_confusions, draw_training_and_roc
 from lib.figures.style import save_figure
 from lib.metrics import (
@@ -73,9 +85,11 @@ print(f"{len(slices)} slices of {slices.series.nunique()} series of {slices.pati
 # %% [markdown]
 # ## The vote
 #
-# Every series votes by itself, also where a phase was reconstructed twice. The paper names its rule Pandemonium and
-# says that a vote weighs as much as the probability of the phase voted for. Four other rules stand beside it, because
-# the paper's own voting tables stem from two different runs, and another rule is one way to get two runs.
+# Every series votes by itself, also where one scan was reconstructed twice. The paper calls its rule *Pandemonium*:
+# each slice votes for its most probable phase, and its vote weighs as much as that probability.
+#
+# Four other rules stand beside it. The paper's own voting tables stem from two different runs (see below), and another
+# rule is one way to get two runs.
 
 # %%
 volumes = {name: vote_volumes(slices, name) for name in RULES}
@@ -91,7 +105,8 @@ display(chosen.head(10))
 # %% [markdown]
 # ## Table 1
 #
-# Rows are predictions and columns labels, as printed in the paper; scikit-learn prints the transpose.
+# A confusion matrix counts how often a phase was predicted (rows) for each labelled phase (columns). This is the
+# arrangement of the paper; scikit-learn prints the transpose.
 
 # %%
 schemes = {}
@@ -107,13 +122,19 @@ if labelled:
         with atomic_path(tables / f"{name}.csv") as file:
             matrices[scheme].to_csv(file)
     titles = {"single": "Single slices", "voting": "Series, after voting"}
-    display(draw_confusions({titles[scheme]: matrix for scheme, matrix in matrices.items()}))
+    figure = draw_confusions({titles[scheme]: matrix for scheme, matrix in matrices.items()})
+    display(figure, caption("Table 1 as a picture", slices, "Shades: share of the labelled phase."))
 
 # %% [markdown]
 # ## Table 2
 #
-# "Within one phase" is cyclic: unenhanced and pyelographic are neighbours. Only so do the published figures agree with
-# the published matrices.
+# *Precision* is the share of the slices called a phase that are labelled so, and *recall* the share of the slices
+# labelled a phase that are called so. F1 is their harmonic mean,
+#
+# $$F_1 = \frac{2 P R}{P + R}.$$
+#
+# "Within one phase" also counts a neighbouring phase as right. The phases form a circle here, in which unenhanced and
+# pyelographic are neighbours: only so do the published figures agree with the published matrices.
 
 # %%
 if labelled:
@@ -129,9 +150,15 @@ if labelled:
 # %% [markdown]
 # ## The headline figures
 #
-# The paper's headline for single slices follows from its Table 1 if every phase weighs the same, recall and F1 are
-# macro averages, and "precision" is the average precision of the one-hot predictions, which is lower than precision
-# proper. No other reading that was tried gives these numbers. Both kinds stand here; compare like with like.
+# The paper's headline for single slices follows from its Table 1 under three conditions. Every phase has the same
+# weight. Recall and F1 are macro averages, means over the phases. And "precision" is the *average precision* of
+# predictions that are certain of one phase, with precision $P$, recall $R$ and prevalence $\pi$ of a phase:
+#
+# $$P R + (1 - R)\,\pi.$$
+#
+# This is lower than precision in the usual sense, so that .776 can stand beside a recall of .862. Of all readings that
+# were tried, no other gives these numbers. The table has both kinds: `precision` is the paper's, `plain_precision` the
+# usual one. Compare like with like.
 
 # %%
 if labelled:
@@ -148,6 +175,8 @@ if labelled:
 
 # %% [markdown]
 # ## The voting rules side by side
+#
+# The same predictions, counted by five rules.
 
 # %%
 if labelled:
@@ -165,7 +194,7 @@ if labelled:
 # %% [markdown]
 # ## Figure S4
 #
-# Loss and accuracy of the training, and the ROC curves of each phase against all others.
+# Below is the figure for this run; the one at the top of the page is the published one.
 
 # %%
 if labelled and (slices["split"] == "test").all():
@@ -176,15 +205,15 @@ if labelled and (slices["split"] == "test").all():
     history = pd.read_csv(require(network / "history.csv", "02_train_network"))
     figure = draw_training_and_roc(history, roc, table2)
     save_figure(figure, figures / "s4")
-    display(figure)
+    display(figure, caption("Figure S4, ROC curves", slices, f"{len(chosen)} series voted."))
     write_sidecar(figures / "s4.png", notebook="04_vote_slices", parameters={"rule": rule}, inputs=(predictions,))
 
 # %% [markdown]
 # ## Against the paper: what its own tables add up to
 #
-# Table 2 should follow from Table 1. In 39 of 50 cells it does. Of the others, two are slips in the single-slice half,
-# two repeat another column, and the remaining seven, precision and F1 after voting, admit one whole-number solution
-# only: a second voting run, in which 494 of 526 series were right and not 487.
+# Table 2 should follow from Table 1. In 39 of 50 cells it does. Of the others, two are slips in the half for single
+# slices, and two repeat another column. The remaining seven, precision and F1 after voting, fit only one set of counts,
+# which implies a second voting run: 494 of 526 series right instead of 487.
 
 # %%
 decoded = {
@@ -194,9 +223,15 @@ decoded = {
 display(pd.concat([published("headline").set_index("scheme"), pd.DataFrame(decoded).T]).round(3))
 
 # %% [markdown]
-# The voting headline does not follow from the voting half of Table 1, but fits the second run described above.
+# The headline for voting does not follow from the voting half of Table 1, but it fits that second run.
 
 # %%
 audit = audit_published()
 print(f"{audit.agrees.sum()} of {len(audit)} cells of the paper's Table 2 agree with its Table 1")
 display(audit[~audit.agrees].round(3))
+
+# %% [markdown]
+# ## What we saw
+#
+# Voting helps, because neighbouring slices of a series err in different ways. Most errors fall into a neighbouring
+# phase, as one expects of a continuum. The paper's tables can be recomputed, except where they mix two runs.

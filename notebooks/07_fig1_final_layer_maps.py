@@ -9,29 +9,45 @@
 # %% [markdown]
 # # 07 · Figure 1: maps at the input and at the last layer
 #
-# Makes **Figure 1**, saliency, guided backpropagation, CAM and Grad-CAM of one slice a phase, and **Figure S7**,
-# saliency without and with its sign.
+# What do four kinds of map show on the same slices? This notebook makes **Figure 1**, saliency, guided backpropagation,
+# CAM and Grad-CAM of one slice per phase, and **Figure S7**, saliency without and with its sign.
 #
 # | | |
 # |---|---|
 # | **reads** | `maps/` of 05_compute_maps |
 # | **writes** | `figures/fig1` and `figures/s7` (png, pdf), `tables/fig1.csv` |
-# | **takes** | seconds; nothing is computed again, so that colours are cheap to change |
+# | **takes** | seconds; no map is computed again, so that colours are cheap to change |
 #
-# How a map is shown is the paper's choice: saliency by the **rank** of its absolute value, guided backpropagation by
-# the rank of its value, CAM and Grad-CAM by their values **within their own range**. The lowest 2.5 % (of the voxels
-# of a rank map, of the range of the others) are transparent. So colours compare places within a panel, never two
-# panels. Of a cohort without phases the first eight series are drawn.
+# How a map is coloured is the paper's choice. Saliency is shown by the **rank** of its absolute value and guided
+# backpropagation by the rank of its value; CAM and Grad-CAM by their values **within their own range**. Only the voxels
+# of the body are ranked here: half of an image is air, and with it the whole body would lie in the upper half of the
+# scale. If a cohort has no phases, the first eight series are drawn.
+
+# %% [markdown]
+# ![Figure 1: maps at the input and at the last layer, one column per phase](../figures/fig1.png)
+#
+# **Figure 1, as published by this project.** One correctly classified test slice per phase (columns) and, below the CT
+# image, its saliency map, guided backpropagation, CAM and Grad-CAM of the last layer. Window of the CT: level 40 HU,
+# width 400 HU. Each panel is cropped to the body, all at one scale; air is black and not coloured. **Colours** compare
+# places within a panel, never two panels; the lowest 2.5 % are transparent, and each colour bar shows its colours over
+# dark tissue on its left and over bright tissue on its right. Saliency is shown by the rank of its absolute value and
+# guided backpropagation by the rank of its value, each among the voxels of the body; CAM and Grad-CAM by their value,
+# from the lowest to the highest of the panel. The **white line** surrounds the highest tenth of the image's voxels by
+# absolute value, which the masking experiment overwrites; at the input and at layer 2b, where these voxels are
+# scattered, it surrounds the places where they are the majority. A panel says which part of that tenth lies **in air**,
+# if it is at least 5 %. Noncon = unenhanced, CM = corticomedullary, CM-neph = corticomedullary to early nephrographic,
+# Neph = nephrographic, Pyelo = pyelographic.
 
 # %%
 from IPython.display import display
 import pandas as pd
 
 from lib.claims.maps import map_claims
+from lib.figures.captions import caption
 from lib.figures.maps import MapRow, draw_maps, map_row
 from lib.figures.style import save_figure
 from lib.saved_maps import read_maps
-from lib.patient_statistics import Finding
+from lib.claims.findings import findings_table
 from lib.saved_maps import describe_maps
 from lib.paper import FINAL_MAPS
 from lib.provenance import write_sidecar
@@ -43,53 +59,61 @@ figures: str = "runs/quick/figures"  # where the figures go
 tables: str = "runs/quick/tables"  # where the numbers go
 cmap: str = "rainbow"  # the paper's, purple low and red high; "cividis" and "magma" are perceptually uniform
 opacity: float = 0.6  # of the map over the image
+outline: float = 0.1  # share of the voxels that the white line surrounds, the highest by absolute value; 0 for no line
 upsampling: str = "nearest"  # of the low-resolution maps: "nearest" shows the cells, "bilinear" smooths them
 
 # %% [markdown]
 # ## The slices
 #
-# Chosen by a rule (see 05_compute_maps): the mid-kidney slice of median confidence.
+# They are chosen by a rule (see 05_compute_maps): of the slices through the middle of the kidneys, the one of median
+# probability.
 
 # %%
-shown = {"cmap": cmap, "opacity": opacity, "upsampling": upsampling}
+shown = {"cmap": cmap, "opacity": opacity, "outline": outline}
 figures, tables = resolve(figures), resolve(tables)
 source = require(f"{maps}/maps.npz", "05_compute_maps")
 saved = read_maps(source.parent)
-display(pd.read_csv(source.parent / "slices.csv").round(3))
+chosen = pd.read_csv(source.parent / "slices.csv")
+display(chosen.round(3))
 
 # %% [markdown]
 # ## Figure 1
 #
-# Window of the CT: level 40 HU, width 400 HU; outside the body black. Saliency and guided backpropagation have one
-# value a voxel; CAM and Grad-CAM of the last layer have one a cell, 32 voxels wide.
+# Saliency and guided backpropagation have one value per voxel; CAM and Grad-CAM of the last layer have one per cell,
+# 32 voxels wide.
 
 # %%
-figure = draw_maps(saved, [map_row(*name) for name in FINAL_MAPS], cmap=cmap, opacity=opacity, how=upsampling)
+figure = draw_maps(saved, [map_row(*name) for name in FINAL_MAPS], how=upsampling, **shown)
 files = save_figure(figure, figures / "fig1")
 write_sidecar(files[0], notebook="07_fig1_final_layer_maps", parameters=shown, inputs=(source,))
-figure
+display(figure, caption("Figure 1", chosen))
 
 # %% [markdown]
 # ## Figure S7
 #
-# Red in the last row: a higher attenuation there would raise the phase's score; purple: a lower one would.
+# ![Figure S7: saliency without and with its sign](../figures/s7.png)
+#
+# **Figure S7, as published by this project.** Saliency of the slices of Figure 1, by the rank of its absolute value
+# (upper row of maps) and by the rank of its signed value (lower row), among the voxels of the body. Red in the lower
+# row: a higher attenuation there would raise the phase's score; purple: a lower one would. The white line is that of
+# Figure 1 and the same in both rows.
 
 # %%
 both = [
     MapRow("Saliency, absolute", "saliency", "input", "magnitude rank"),
     MapRow("Saliency, signed", "saliency", "input", "rank"),
 ]
-figure = draw_maps(saved, both, cmap=cmap, opacity=opacity)
+figure = draw_maps(saved, both, **shown)
 files = save_figure(figure, figures / "s7")
 write_sidecar(files[0], notebook="07_fig1_final_layer_maps", parameters=shown, inputs=(source,))
-figure
+display(figure, caption("Figure S7", chosen))
 
 # %% [markdown]
 # ## In numbers
 #
-# `outside_body` is the share of a map's hottest tenth that lies outside the body (beside it that of all voxels);
-# `half_mass` the share of the voxels that hold half of the map, the smaller the more concentrated; `zeros` the share
-# that is exactly 0.
+# `outside_body` is the share of a map's highest tenth that lies outside the body; beside it stands the share of all
+# voxels. `half_mass` is the smallest share of the voxels that holds half of the map: the smaller it is, the more the
+# map is concentrated. `zeros` is the share of the map that is exactly 0.
 
 # %%
 measured = describe_maps(saved)
@@ -101,11 +125,16 @@ display(measured.groupby(["method", "layer"], sort=False).mean(numeric_only=True
 # %% [markdown]
 # ## Against the paper
 #
-# The paper says that guided backpropagation marks fewer voxels than saliency (C47), that the strongest saliency is
-# where the signed map is extreme (C48, true of any map whose signs are balanced), and that Grad-CAM of the last layer
-# agrees with CAM (C42, which is algebra). One slice a phase can at best show the direction. Which organs light up is
-# measured in 13_anatomy_of_maps.
+# The paper says that guided backpropagation marks fewer voxels than saliency (C47); that the strongest saliency is
+# where the signed map is extreme (C48, true of any map whose signs are balanced); and that Grad-CAM of the last layer
+# agrees with CAM (C42, which is algebra). One slice per phase can show a direction at best. Which organs the maps mark
+# is measured in 13_anatomy_of_maps.
 
 # %%
-found = pd.DataFrame(map_claims(saved), columns=Finding._fields).set_index("id")
-display(found.loc[found.index.isin(["C42", "C47", "C48"]), ["measured", "verdict"]])
+display(findings_table(map_claims(saved), "C42", "C47", "C48")[["measured", "verdict"]])
+
+# %% [markdown]
+# ## What we saw
+#
+# The maps at the input follow edges and small vessels; the maps of the last layer mark patches of 32 x 32 voxels. That
+# a map looks like anatomy does not prove that the network uses it: 08_fig2_masking_specificity tests that.

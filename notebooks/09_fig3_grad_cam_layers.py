@@ -9,27 +9,42 @@
 # %% [markdown]
 # # 09 · Figure 3: Grad-CAM by layer
 #
-# Makes **Figure 3**, Grad-CAM of one slice a phase at the layers before each pooling and at the last.
+# What does Grad-CAM show at shallow and at deep layers? This notebook makes **Figure 3**: Grad-CAM of one slice per
+# phase at the layers before each pooling and at the last layer.
 #
 # | | |
 # |---|---|
 # | **reads** | `maps/` of 05_compute_maps |
-# | **writes** | `figures/fig3` (png, pdf), `tables/fig3.csv` |
+# | **writes** | `figures/fig3` and `figures/fig3_ranks` (png, pdf), `tables/fig3.csv` |
 # | **takes** | seconds |
 #
-# Grad-CAM weights each kernel's output by its *mean* gradient. At the last layer the gradient is the same everywhere
-# in a kernel and nothing is lost; at a shallow layer it is not, and the mean may point to places whose own gradient
-# is nil.
+# Grad-CAM weights the output of a kernel by its *mean* gradient. At the last layer the gradient is the same in every
+# cell of a kernel, so that nothing is lost. At a shallow layer it is not, and the mean may point to places whose own
+# gradient is zero.
+
+# %% [markdown]
+# ![Figure 3: Grad-CAM by layer, one column per phase](../figures/fig3.png)
+#
+# **Figure 3, as published by this project.** Grad-CAM of one correctly classified test slice per phase (columns) at the
+# layers before each pooling and at the last (rows, from shallow to deep). Window of the CT: level 40 HU, width 400 HU.
+# Each panel is cropped to the body, all at one scale; air is black and not coloured. **Colours** compare places within
+# a panel, never two panels; the lowest 2.5 % are transparent, and each colour bar shows its colours over dark tissue on
+# its left and over bright tissue on its right. Colours run from the lowest to the highest value of the panel. The
+# **white line** surrounds the highest tenth of the image's voxels by absolute value, which the masking experiment
+# overwrites; at the input and at layer 2b, where these voxels are scattered, it surrounds the places where they are the
+# majority. A panel says which part of that tenth lies **in air**, if it is at least 5 %. Noncon = unenhanced, CM =
+# corticomedullary, CM-neph = corticomedullary to early nephrographic, Neph = nephrographic, Pyelo = pyelographic.
 
 # %%
 from IPython.display import display
 import pandas as pd
 
 from lib.claims.maps import map_claims
+from lib.figures.captions import caption
 from lib.figures.maps import draw_maps, map_row
 from lib.figures.style import save_figure
 from lib.saved_maps import read_maps
-from lib.patient_statistics import Finding
+from lib.claims.findings import findings_table
 from lib.saved_maps import describe_maps
 from lib.paper import LAYERS
 from lib.titles import LAYER_TITLES
@@ -42,35 +57,50 @@ figures: str = "runs/quick/figures"  # where the figure goes
 tables: str = "runs/quick/tables"  # where the numbers go
 cmap: str = "rainbow"  # the paper's, purple low and red high; "cividis" and "magma" are perceptually uniform
 opacity: float = 0.6  # of the map over the image
+outline: float = 0.1  # share of the voxels that the white line surrounds, the highest by absolute value; 0 for no line
 upsampling: str = "nearest"  # of the low-resolution maps: "nearest" shows the cells, "bilinear" smooths them
 
 # %%
-shown = {"cmap": cmap, "opacity": opacity, "upsampling": upsampling}
+shown = {"cmap": cmap, "opacity": opacity, "outline": outline}
 figures, tables = resolve(figures), resolve(tables)
 source = require(f"{maps}/maps.npz", "05_compute_maps")
 saved = read_maps(source.parent)
-display(pd.read_csv(source.parent / "slices.csv").round(3))
+chosen = pd.read_csv(source.parent / "slices.csv")
+display(chosen.round(3))
 
 # %% [markdown]
 # ## Figure 3
 #
-# Each map is shown within its own range, the lowest 2.5 % of which are transparent: colours compare places within a
-# panel, never two panels. Of a cohort without phases the first eight series are drawn. Rows from the shallowest layer
-# (cells of 2 x 2 voxels) to the deepest (32 x 32).
+# Rows run from the shallowest layer, with cells of 2 x 2 voxels, to the deepest, with cells of 32 x 32. If a cohort has
+# no phases, the first eight series are drawn.
 
 # %%
 rows = [map_row("grad_cam", layer, f"Grad-CAM, {LAYER_TITLES[layer]}") for layer in LAYERS]
-figure = draw_maps(saved, rows, cmap=cmap, opacity=opacity, how=upsampling)
+figure = draw_maps(saved, rows, how=upsampling, **shown)
 files = save_figure(figure, figures / "fig3")
 write_sidecar(files[0], notebook="09_fig3_grad_cam_layers", parameters=shown, inputs=(source,))
-figure
+display(figure, caption("Figure 3", chosen))
+
+# %% [markdown]
+# ## The same maps by rank
+#
+# One cell of very high value leaves little colour for the rest of its panel. So the same maps are also shown by the
+# rank of their absolute value among the voxels of the body; masking goes by this rank. Zeros share the lowest rank and
+# are transparent.
+
+# %%
+rows = [map_row("grad_cam", layer, f"Grad-CAM, {LAYER_TITLES[layer]}", "magnitude rank") for layer in LAYERS]
+figure = draw_maps(saved, rows, how=upsampling, **shown)
+files = save_figure(figure, figures / "fig3_ranks")
+write_sidecar(files[0], notebook="09_fig3_grad_cam_layers", parameters=shown, inputs=(source,))
+display(figure, caption("Figure 3 by rank", chosen))
 
 # %% [markdown]
 # ## In numbers
 #
-# `outside_body` is the share of the map's hottest tenth that lies outside the body; chance is `image_outside_body`.
-# `half_mass` is the share of the cells that hold half of the map, the smaller the more concentrated; `zeros` the
-# share that is exactly 0.
+# `outside_body` is the share of the map's highest tenth that lies outside the body, and `image_outside_body` the share
+# of all voxels, which is what chance would give. `half_mass` is the smallest share of the cells that holds half of the
+# map: the smaller it is, the more the map is concentrated. `zeros` is the share of the map that is exactly 0.
 
 # %%
 measured = describe_maps(saved).query("method == 'grad_cam'")
@@ -82,11 +112,16 @@ display(by_layer.round(3))
 # %% [markdown]
 # ## Against the paper
 #
-# The paper sees anatomy at 5b and little at 2b and 3b, where the worst maps mark the background (C55). Of 4b it says
-# two things: in the text it follows anatomy in part, in the caption of Figure 3 it is one of the layers that select
-# nothing. So 4b is shown above and not judged. The share of the hottest tenth that lies outside the body is the part
-# of this that needs no truth.
+# The paper sees anatomy at 5b and little of it at 2b and 3b, where the worst maps mark the background (C55). Of 4b it
+# says two things: in the text the map follows anatomy in part, in the caption of Figure 3 it is one of the layers that
+# select nothing. So 4b is shown above and not judged. The share of the highest tenth outside the body is the part of
+# this claim that needs no knowledge of the organs.
 
 # %%
-found = pd.DataFrame(map_claims(saved), columns=Finding._fields).set_index("id")
-display(found.loc[found.index.isin(["C55"]), ["measured", "verdict"]])
+display(findings_table(map_claims(saved), "C55")[["measured", "verdict"]])
+
+# %% [markdown]
+# ## What we saw
+#
+# At shallow layers the highest tenth of Grad-CAM lies partly in air or along edges, and at deep layers it gathers in
+# the body. One slice per phase shows this; 13_anatomy_of_maps counts it over many slices.

@@ -9,8 +9,9 @@
 # %% [markdown]
 # # 11 · Figure 5: SAM against Grad-CAM
 #
-# Makes **Figure 5**: what is left of the probability of the right phase when the tenth of the voxels is overwritten
-# that SAM, or Grad-CAM, ranks highest at the same layer.
+# Which of the two maps marks more of what the network needs, at the same layer? This notebook makes **Figure 5**: what
+# is left of the probability of the right phase when the tenth of the voxels that SAM, or Grad-CAM, ranks highest is
+# overwritten with noise.
 #
 # | | |
 # |---|---|
@@ -20,68 +21,81 @@
 #
 # **Low bars are good**: the map found voxels that the network needs.
 
+# %% [markdown]
+# ![Figure 5: SAM against Grad-CAM by layer and phase](../figures/fig5.png)
+#
+# **Figure 5, as published by this project.** Relative probability of the right phase (100 %: the untouched slice) after
+# masking the tenth of the voxels that SAM (green) or Grad-CAM (white) ranks highest at a layer, one panel per phase. An
+# **asterisk** above a layer says that SAM and Grad-CAM differ there (p < .05, paired t test on slices, Bonferroni over
+# the 25 comparisons). **Bars** are means over slices. **Whiskers** are one standard deviation (SD) over slices; where
+# that would pass the lowest or highest slice the whisker ends there, without a cap. **Light points** are single slices:
+# many of these distributions have two peaks, near 0 and near 100 %, where a mean and its SD say little. A bar below 3 %
+# has its **value printed**. **Red marks** are means of controls, which mask as many voxels without such a map of this
+# slice: any voxels of the image; any voxels of the body; a disc about the body's centroid (these three stand beside the
+# bars, with their slices); blocks, random cells of the body as large as the layer's; what the same map marks on another
+# patient's slice of the same phase; and what it marks for the same network before training (these stand at the bar that
+# they belong to). The numbers of slices and patients stand above each panel. Noncon = unenhanced, CM =
+# corticomedullary, CM-neph = corticomedullary to early nephrographic, Neph = nephrographic, Pyelo = pyelographic.
+
 # %%
 from IPython.display import display
-import numpy as np
 import pandas as pd
 
 from lib.figures.bars import draw_layer_comparison
+from lib.figures.captions import caption
+from lib.figures.controls import is_control
 from lib.claims.maps import masking_claims
 from lib.figures.style import save_figure
-from lib.patient_statistics import Finding
+from lib.claims.findings import findings_table
 from lib.paper import LAYERS
 from lib.provenance import write_sidecar
 from lib.files import atomic_path, require, resolve
-from lib.masking_tests import paired_tests, read_masking, slice_means, summarise
+from lib.masking_tests import paired_tests, read_masking, read_reading, slice_means, summarise
 
 # %% tags=["parameters"]
-masking: str = "runs/quick/masking"  # made by 06_mask_voxels
+masking: str = "runs/quick/masking/top"  # made by 06_mask_voxels
 figures: str = "runs/quick/figures"  # where the figure goes
 tables: str = "runs/quick/tables"  # where the tables go
-within: str = "image"  # which voxels were ranked, as in 06_mask_voxels
-score: str = "logit"  # what was differentiated, as in 06_mask_voxels
-fill: str = "normal"  # what was written over them, as in 06_mask_voxels
-fraction: float = 0.1  # of the voxels, as in 06_mask_voxels
-resamples: int = 2000  # of the bootstrap over patients
-seed: int = 8  # of the bootstrap
 
 # %% [markdown]
 # ## Load
 #
-# The unit of the paper's tests is the slice: draws of noise are averaged first. Slices of a patient resemble each
-# other, so that every test stands twice: on slices, as in the paper, and with patients as units (`low`, `high`: 95 %
-# interval by resampling whole patients; `patient_p`: t test of the patients' means).
+# The paper's tests take slices as units: the draws of noise are averaged first. But slices of one patient resemble each
+# other and are not independent. So every test stands here twice. `p_bonferroni` is the test on slices, as in the paper;
+# its p value is multiplied by the number of tests in the figure (*Bonferroni*), so that many tests do not make a chance
+# finding likely. `low` and `high` are a 95 % interval that resamples whole patients, and `patient_p` is the t test of
+# the patients' means.
 
 # %%
-reading = {"within": within, "score": score, "fill": fill, "fraction": fraction}
 figures, tables = resolve(figures), resolve(tables)
 masking = require(masking, "06_mask_voxels")
-means = slice_means(read_masking(masking, **reading))
-rng = np.random.default_rng(seed)
+reading, means = read_reading(masking), slice_means(read_masking(masking))
 print(f"{means.drop_duplicates(['series', 'slice']).shape[0]} slices of {means.patient.nunique()} patients, "
       f"{means.draws.max()} draws each")  # fmt: skip
 # %% [markdown]
 # ## SAM against Grad-CAM, layer by layer
 #
-# 5 layers x 5 phases on the same slices: paired t tests, Bonferroni over 25. A negative mean says that SAM is the
-# more specific one.
+# Five layers in five phases give 25 paired t tests, on the same slices. A negative mean says that SAM is the more
+# specific one.
 
 # %%
 shown = means[means["method"].isin(["sam", "grad_cam"]) & (means["region"] == "top")]
 levels = summarise(shown)
+control = summarise(means[is_control(means)])
 same_layer = [(("sam", layer), ("grad_cam", layer)) for layer in LAYERS]
-pairs = paired_tests(means, same_layer, rng=rng, resamples=resamples)
+pairs = paired_tests(means, same_layer)
 columns = ["mean", "sd", "n_slices", "n_patients", "low", "high", "p_bonferroni", "patient_p", "effect_size"]
 display(pairs.set_index(["layer", "phase"])[columns].round(3))
 
 # %% [markdown]
 # ## Figure 5
 #
-# Bars are means over slices, whiskers one SD. \* SAM differs from Grad-CAM (p < .05 after Bonferroni).
+# Below is the figure of this run, with its own numbers of slices and patients.
 
 # %%
-figure = draw_layer_comparison(levels, pairs, LAYERS, fraction=fraction)
-figure
+options = {"control": control, "slices": means, "fraction": reading["fraction"]}
+figure = draw_layer_comparison(levels, pairs, LAYERS, **options)
+display(figure, caption("Figure 5", shown, "Bars, whiskers, points and marks as explained at the top."))
 
 # %% [markdown]
 # ## Save
@@ -89,22 +103,28 @@ figure
 # %%
 files = save_figure(figure, figures / "fig5")
 inputs = tuple(sorted(masking.glob("*.parquet")))
-parameters = reading | {"resamples": resamples}
-write_sidecar(files[0], notebook="11_fig5_sam_against_grad_cam", parameters=parameters, seed=seed, inputs=inputs)
+write_sidecar(files[0], notebook="11_fig5_sam_against_grad_cam", parameters=reading, inputs=inputs)
 with atomic_path(tables / "fig5.csv") as file:
-    levels.to_csv(file, index=False)
+    pd.concat([levels, control]).to_csv(file, index=False)
 with atomic_path(tables / "fig5_pairs.csv") as file:
     pairs.to_csv(file, index=False)
 
 # %% [markdown]
 # ## Against the paper
 #
-# The paper: SAM is more specific at 2b, 3b and 4b, in all phases but the unenhanced one (an exception that is read
-# here as meant of 4b alone; C57); no difference at 5b, unenhanced slices excepted, and none at layer 6 (C58). The last
-# is algebra as long as the maps differentiate the logit: at layer 6 SAM is CAM plus a constant and Grad-CAM the
-# positive part of CAM. A claim of no difference needs intervals within 5 points; with few slices it stays undecided.
+# The paper says that SAM is more specific at 2b, 3b and 4b, in all phases but the unenhanced one (C57); we take this
+# exception to apply to layer 4b only. At 5b there is no difference except in the unenhanced phase, and at layer 6 none
+# (C58). The last is algebra as long as the maps differentiate the logit: at layer 6 SAM is CAM plus a constant, and
+# Grad-CAM is the positive part of CAM.
+#
+# A claim of no difference needs intervals within 5 points. With few slices it stays undecided.
 
 # %%
-found = pd.DataFrame(masking_claims(means), columns=Finding._fields).set_index("id")
 with pd.option_context("display.max_colwidth", None):
-    display(found.loc[["C57", "C58", "C60"], ["measured", "verdict"]])
+    display(findings_table(masking_claims(means), "C57", "C58", "C60")[["measured", "verdict"]])
+
+# %% [markdown]
+# ## What we saw
+#
+# At shallow layers SAM and Grad-CAM differ; at the last layer they cannot. Compare the bars with the red marks before
+# you call either of them specific: in some phases random blocks cost as much.

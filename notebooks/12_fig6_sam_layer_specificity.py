@@ -9,8 +9,8 @@
 # %% [markdown]
 # # 12 · Figure 6: SAM by layer
 #
-# Makes **Figure 6**: what is left of the probability of the right phase when the tenth of the voxels is overwritten
-# that SAM ranks highest, for each layer.
+# At which layer does SAM mark most of what the network needs? This notebook makes **Figure 6**: what is left of the
+# probability of the right phase when the tenth of the voxels that SAM ranks highest is overwritten, for each layer.
 #
 # | | |
 # |---|---|
@@ -20,58 +20,72 @@
 #
 # **Low bars are good**: the map found voxels that the network needs.
 
+# %% [markdown]
+# ![Figure 6: SAM by layer and phase](../figures/fig6.png)
+#
+# **Figure 6, as published by this project.** Relative probability of the right phase (100 %: the untouched slice) after
+# masking the tenth of the voxels that SAM ranks highest, from the shallowest layer (dark) to the deepest (light).
+# **Letters** above a bar name the layers from which it differs: a, 2b; b, 3b; c, 4b; d, 5b (p < .05, paired t tests on
+# slices, Bonferroni over the 50 comparisons). **Bars** are means over slices. **Whiskers** are one standard deviation
+# (SD) over slices; where that would pass the lowest or highest slice the whisker ends there, without a cap. **Light
+# points** are single slices: many of these distributions have two peaks, near 0 and near 100 %, where a mean and its SD
+# say little. A bar below 3 % has its **value printed**. A phase whose bars all lie near 0 is not empty: hardly any
+# probability is left there, whichever layer is masked. **Red marks** are means of controls, which mask as many voxels
+# without such a map of this slice: any voxels of the image; any voxels of the body; a disc about the body's centroid
+# (these three stand beside the bars, with their slices); blocks, random cells of the body as large as the layer's; what
+# the same map marks on another patient's slice of the same phase; and what it marks for the same network before
+# training (these stand at the bar that they belong to). The numbers of slices and patients stand at each phase. Noncon
+# = unenhanced, CM = corticomedullary, CM-neph = corticomedullary to early nephrographic, Neph = nephrographic, Pyelo =
+# pyelographic.
+
 # %%
 from IPython.display import display
 from itertools import combinations
 
-import numpy as np
 import pandas as pd
 
 from lib.figures.bars import draw_layers
+from lib.figures.captions import caption
+from lib.figures.controls import is_control
 from lib.claims.maps import masking_claims
 from lib.figures.style import save_figure
-from lib.patient_statistics import Finding
+from lib.claims.findings import findings_table
 from lib.paper import LAYERS
 from lib.provenance import write_sidecar
 from lib.files import atomic_path, require, resolve
-from lib.masking_tests import letters, paired_tests, read_masking, slice_means, summarise
+from lib.masking_tests import letters, paired_tests, read_masking, read_reading, slice_means, summarise
 
 # %% tags=["parameters"]
-masking: str = "runs/quick/masking"  # made by 06_mask_voxels
+masking: str = "runs/quick/masking/top"  # made by 06_mask_voxels
 figures: str = "runs/quick/figures"  # where the figure goes
 tables: str = "runs/quick/tables"  # where the tables go
-within: str = "image"  # which voxels were ranked, as in 06_mask_voxels
-score: str = "logit"  # what was differentiated, as in 06_mask_voxels
-fill: str = "normal"  # what was written over them, as in 06_mask_voxels
-fraction: float = 0.1  # of the voxels, as in 06_mask_voxels
-resamples: int = 2000  # of the bootstrap over patients
-seed: int = 8  # of the bootstrap
 
 # %% [markdown]
 # ## Load
 #
-# The unit of the paper's tests is the slice: draws of noise are averaged first. Slices of a patient resemble each
-# other, so that every test stands twice: on slices, as in the paper, and with patients as units (`low`, `high`: 95 %
-# interval by resampling whole patients; `patient_p`: t test of the patients' means).
+# The paper's tests take slices as units: the draws of noise are averaged first. But slices of one patient resemble each
+# other and are not independent. So every test stands here twice. `p_bonferroni` is the test on slices, as in the paper;
+# its p value is multiplied by the number of tests in the figure (*Bonferroni*), so that many tests do not make a chance
+# finding likely. `low` and `high` are a 95 % interval that resamples whole patients, and `patient_p` is the t test of
+# the patients' means.
 
 # %%
-reading = {"within": within, "score": score, "fill": fill, "fraction": fraction}
 figures, tables = resolve(figures), resolve(tables)
 masking = require(masking, "06_mask_voxels")
-means = slice_means(read_masking(masking, **reading))
-rng = np.random.default_rng(seed)
+reading, means = read_reading(masking), slice_means(read_masking(masking))
 print(f"{means.drop_duplicates(['series', 'slice']).shape[0]} slices of {means.patient.nunique()} patients, "
       f"{means.draws.max()} draws each")  # fmt: skip
 # %% [markdown]
 # ## The layers against each other
 #
-# 10 pairs of layers x 5 phases on the same slices: paired t tests, Bonferroni over 50. A negative mean says that the
-# shallower layer is the more specific one.
+# Ten pairs of layers in five phases give 50 paired t tests, on the same slices. A negative mean says that the shallower
+# layer is the more specific one.
 
 # %%
 sams = [("sam", layer) for layer in LAYERS]
 levels = summarise(means.query("method == 'sam' and region == 'top'"))
-pairs = paired_tests(means, list(combinations(sams, 2)), rng=rng, resamples=resamples)
+control = summarise(means[is_control(means)])
+pairs = paired_tests(means, list(combinations(sams, 2)))
 marks = letters(pairs, sams)
 columns = ["mean", "sd", "n_slices", "n_patients", "low", "high", "p_bonferroni", "patient_p", "effect_size"]
 display(pairs.set_index(["layer", "other_layer", "phase"])[columns].round(3))
@@ -79,12 +93,11 @@ display(pairs.set_index(["layer", "other_layer", "phase"])[columns].round(3))
 # %% [markdown]
 # ## Figure 6
 #
-# Bars are means over slices, whiskers one SD. a, b, c, d: differs from layer 2b, 3b, 4b, 5b (p < .05 after
-# Bonferroni).
+# Below is the figure of this run, with its own numbers of slices and patients.
 
 # %%
-figure = draw_layers(levels, marks, LAYERS, fraction=fraction)
-figure
+figure = draw_layers(levels, marks, LAYERS, control=control, slices=means, fraction=reading["fraction"])
+display(figure, caption("Figure 6", means.query("method == 'sam'"), "Everything else as explained at the top."))
 
 # %% [markdown]
 # ## Save
@@ -92,20 +105,24 @@ figure
 # %%
 files = save_figure(figure, figures / "fig6")
 inputs = tuple(sorted(masking.glob("*.parquet")))
-parameters = reading | {"resamples": resamples}
-write_sidecar(files[0], notebook="12_fig6_sam_layer_specificity", parameters=parameters, seed=seed, inputs=inputs)
+write_sidecar(files[0], notebook="12_fig6_sam_layer_specificity", parameters=reading, inputs=inputs)
 with atomic_path(tables / "fig6.csv") as file:
-    levels.merge(marks.assign(region="top"), how="left").to_csv(file, index=False)
+    pd.concat([levels.merge(marks.assign(region="top"), how="left"), control]).to_csv(file, index=False)
 with atomic_path(tables / "fig6_pairs.csv") as file:
     pairs.to_csv(file, index=False)
 
 # %% [markdown]
 # ## Against the paper
 #
-# The paper: SAM is more specific at 2b, 3b and 4b than at 5b and 6, in every phase (C59). All six pairs have to hold
-# for a phase to count.
+# The paper says that SAM is more specific at 2b, 3b and 4b than at 5b and 6, in every phase (C59). All six pairs of
+# layers have to hold for a phase to count.
 
 # %%
-found = pd.DataFrame(masking_claims(means), columns=Finding._fields).set_index("id")
 with pd.option_context("display.max_colwidth", None):
-    display(found.loc[["C59"], ["measured", "verdict"]])
+    display(findings_table(masking_claims(means), "C59")[["measured", "verdict"]])
+
+# %% [markdown]
+# ## What we saw
+#
+# A fine map can choose single voxels, a coarse one only whole cells, so that part of the difference between layers is
+# one of shape. The control of blocks at each layer shows how large that part is.

@@ -9,18 +9,37 @@
 # %% [markdown]
 # # 13 · The anatomy of the maps
 #
-# The paper says by eye which organs its maps highlight (text on **Figures 1, 3, 4 and S7**). Where the tissue of every
-# voxel is known that can be counted: on which tissues does the tenth of the voxels lie that a map ranks highest?
+# Which organs do the maps mark? The paper says so by eye (text on **Figures 1, 3, 4 and S7**). Where the tissue of
+# every voxel is known, as in the phantom, it can be counted: on which tissues does the tenth of the voxels lie that a
+# map ranks highest?
 #
 # | | |
 # |---|---|
-# | **reads** | `cohort/` with `tissues.zarr`, the truth; the network and its predictions of 02_train_network |
+# | **reads** | `cohort/` with `tissues.zarr`, the truth; `masking/`; the network and its predictions |
 # | **writes** | tables `anatomy.csv`, `anatomy_{focus,sign,tissues,contrasts}.csv`; figures `anatomy`, `anatomy_sign` |
-# | **takes** | 35 ms a slice at 256 x 256 on two cores, ranking included, batch by batch |
+# | **takes** | 35 ms per slice at 256 x 256 on two cores, ranking included |
 #
-# A share means little by itself: half of an image is air, and liver, muscle and fat fill most of the body. So each
-# share stands beside the tissue's share of the image; their ratio, the *enrichment*, is 1 for a map that is blind to
-# the tissue.
+# A share alone means little: half of an image is air, and liver, muscle and fat fill most of the body. So each share
+# stands beside the tissue's share of the image. Their ratio is the *enrichment*; it is 1 for a map that is blind to the
+# tissue.
+
+# %% [markdown]
+# ![The anatomy of the maps: kidneys and vessels by phase, and all tissues](../figures/anatomy.png)
+#
+# **The anatomy of the maps, as published by this project.** **A**, how many times as densely the highest tenth of a
+# map's voxels covers kidneys and vessels as the rest of the body, by phase: 1 (grey line) for a map that is blind to
+# them. Lines are 95 % intervals that resample patients; red rows, where there are any, are maps without content, such
+# as a disc about the body's centroid. **B**, the share of that tenth that lies on each tissue (per cent, mean of the
+# phases), below the tissue's share of the image; the colour is the ratio of the two. **Bold**: in at least four phases
+# the 95 % interval of the share lies on one side of the tissue's share of the image. The numbers of slices and patients
+# stand above A.
+#
+# ![What the network expects: the sign of the saliency by tissue and phase](../figures/anatomy_sign.png)
+#
+# **Signs of the saliency, as published by this project.** By how much the score (logit) of the right phase would
+# change, to first order, if the whole tissue were 10 HU brighter: above 0 the phase expects the tissue bright, below 0
+# dark. Points are means over slices with 95 % intervals that resample patients; all panels share one scale, so that
+# tissues can be compared. Triangles are the four signs that the paper names.
 
 # %%
 from IPython.display import display
@@ -31,16 +50,18 @@ from tqdm import tqdm
 
 from lib.tissue_shares import group_codes, measure_anatomy, summarise_shares, summarise_signs, with_truth
 from lib.tissue_contrasts import contrast_maps, contrast_tissues
+from lib.figures.captions import caption
 from lib.figures.tissues import draw_anatomy, draw_signs
 from lib.attribution import Attributor
 from lib.claims.tissues import contrast_claims, sign_claims, tissue_claims
 from lib.cohort import Cohort, Standardisation
 from lib.figures.style import save_figure
-from lib.patient_statistics import Finding, verdict
+from lib.claims.findings import findings_table, verdict
 from lib.paper import LAYERS, PHASES
 from lib.provenance import write_sidecar
 from lib.files import atomic_path, require, resolve
-from lib.slice_choice import slices_to_mask
+from lib.masking_tests import read_masking, read_reading
+from lib.slice_choice import eligible_slices
 
 # %% tags=["parameters"]
 cohort: str = "runs/quick/cohort"  # made by 01_prepare_cohort
@@ -48,40 +69,40 @@ network: str = "runs/quick/networks/top"  # made by 02_train_network
 predictions: str = "runs/quick/networks/top/predictions.parquet"  # of 02_train_network, or 04 for your own CT
 tables: str = "runs/quick/tables"  # where the tables go
 figures: str = "runs/quick/figures"  # where the figures go
-per_phase: int = 30  # correctly classified test slices a phase, spread over patients; 0 takes all
-score: str = "logit"  # what the maps differentiate: "logit", or the softmax "probability"
-fraction: float = 0.1  # of the image's voxels that count as highest
+masking: str = "runs/quick/masking/top"  # made by 06_mask_voxels: the same slices, score and fraction are taken
 batch_size: int = 8  # slices whose maps are computed at once
 resamples: int = 2000  # of the bootstrap over patients
-seed: int = 3  # of the sample of slices and the bootstrap
+seed: int = 3  # of the bootstrap
 
 # %% [markdown]
 # ## The slices and their tissues
 #
-# The same sample as in 06_mask_voxels: test slices that the network classifies correctly. A cohort without a truth of
-# the tissues stops here.
+# The slices are those that 06_mask_voxels masked: test slices that the network classifies correctly. If the tissues of
+# a cohort are not known, the notebook stops here.
 
 # %%
 slices = Cohort.open(require(cohort, "01_prepare_cohort"))
 group_codes(slices.tissues)
 model_file = require(resolve(network) / "model.keras", "02_train_network")
 predictions = require(predictions, "02_train_network, or 04_vote_slices for your own CT,")
-chosen = slices_to_mask(with_truth(slices, pd.read_parquet(predictions)), per_phase, seed)
+masking = require(masking, "06_mask_voxels")
+reading, masked = read_reading(masking), read_masking(masking)[["series", "slice"]].drop_duplicates()
+chosen = eligible_slices(with_truth(slices, pd.read_parquet(predictions))).merge(masked, on=["series", "slice"])
 display(", ".join(slices.tissues))
 chosen.groupby("phase").agg(slices=("slice", "size"), patients=("patient", "nunique")).reindex(PHASES)
 
 # %% [markdown]
 # ## Measure
 #
-# Each map is brought to the image's size without interpolation and ranked by absolute value, air included, as in the
-# masking experiment. Ties at the boundary count by the fraction of them that fits.
+# Each map is enlarged to the image's size without interpolation and ranked by absolute value, air included, as in the
+# masking experiment. Of equal values at the boundary, the fraction counts that fits.
 
 # %%
-attributor = Attributor(keras.models.load_model(model_file), LAYERS, score=score)
+attributor = Attributor(keras.models.load_model(model_file), LAYERS, score=reading["score"])
 standardisation = Standardisation.load(resolve(network) / "standardisation.json")
 methods = ("saliency", "guided_backprop", "cam", "grad_cam", "sam")
-batches = measure_anatomy(attributor, slices, chosen, standardisation, methods=methods, fraction=fraction,
-                          batch_size=batch_size)  # fmt: skip
+batches = measure_anatomy(attributor, slices, chosen, standardisation, methods=methods,
+                          fraction=reading["fraction"], batch_size=batch_size)  # fmt: skip
 measured = list(tqdm(batches, total=-(-len(chosen) // batch_size), unit="batch"))
 shares, signs = (pd.concat(parts, ignore_index=True) for parts in zip(*measured, strict=True))
 rng = np.random.default_rng(seed)
@@ -89,9 +110,10 @@ anatomy, focus = summarise_shares(shares, rng=rng, resamples=resamples)
 signs = summarise_signs(signs, rng=rng, resamples=resamples)
 
 # %% [markdown]
-# ## Which tissues a map highlights (C46, C47, C49, C56)
+# ## Which tissues a map marks (C46, C47, C49, C56)
 #
-# Mean over the phases, in per cent of the map's highest voxels; the first row is the image itself.
+# The share of a map's highest voxels that lies on each tissue, in per cent, as the mean over the phases. The first row
+# is the image itself.
 
 # %%
 maps = pd.MultiIndex.from_frame(anatomy[["method", "layer"]].drop_duplicates())
@@ -100,19 +122,22 @@ wide.loc[("image", "-"), :] = anatomy.drop_duplicates(["phase", "tissue"]).group
 display((100 * wide.iloc[[-1, *range(len(wide) - 1)]]).round(1))
 
 # %%
-figure = draw_anatomy(anatomy)
-figure
+tissues = contrast_tissues(shares, rng=rng, resamples=resamples)
+contrasts = contrast_maps(shares, rng=rng, resamples=resamples)
+figure = draw_anatomy(anatomy, tissues)
+display(figure, caption("The anatomy of the maps", chosen))
 
 # %% [markdown]
-# Two things to bear in mind. A cell of layer 6 is 32 pixels wide, an 8th of an image of 256 and a 16th of one of 512:
-# whatever it ranks high, vertebra, aorta and muscle share it, so that the enrichment of small vessels in coarse maps
-# is neighbourhood, not vision. And a rectified map that is zero nearly everywhere has no highest tenth: the rest of it
-# falls on the image at random.
+# Two things to bear in mind. A cell of layer 6 is 32 pixels wide, an eighth of an image of 256 pixels and a sixteenth
+# of one of 512. Whatever it ranks high, vertebra, aorta and muscle share it, so that the enrichment of small vessels in
+# a coarse map reflects the coarse cell size, not detection of the vessel. And a map that is zero nearly everywhere, as
+# Grad-CAM may be, has no highest tenth: the rest of it falls on the image at random.
 #
 # ## Air, and concentration (C47, C55)
 #
-# Share of the highest tenth outside the body, beside the share of the image that is outside; and the smallest share of
-# a map's voxels that holds half of its absolute sum (1/2 for a flat map).
+# `outside` is the share of the highest tenth that lies outside the body, and is compared with the share of the image
+# that is outside. `half_mass` is the smallest share of a map's voxels that holds half of its absolute sum; it is 50 %
+# for a flat map.
 
 # %%
 by_phase = focus.pivot_table(index=["method", "layer"], columns="phase", values=["outside", "half_mass"], sort=False)
@@ -122,26 +147,26 @@ print(f"outside the body: {100 * focus.outside_area.mean():.0f} % of the image")
 # %% [markdown]
 # ## What the network wants: the sign of the saliency (C48)
 #
-# Positive where the score of the phase would rise if the tissue were brighter. The paper reads off its signed maps that
-# the unenhanced phase wants aorta and vena cava dark, and the corticomedullary phase cortex bright and medulla dark.
-# `score_per_10_hu` is what 10 HU more of the whole tissue would do to the score, to first order.
+# The saliency is positive where the score of the phase would rise if the tissue were brighter. The paper reads from its
+# signed maps that the unenhanced phase wants aorta and vena cava dark, and the corticomedullary phase the cortex bright
+# and the medulla dark. `score_per_10_hu` is the change of the score, to first order, if the whole tissue were 10 HU
+# brighter.
 
 # %%
 display(signs.set_index(["tissue", "phase"]).sort_index(level=0, sort_remaining=False).round(4))
 figure_of_signs = draw_signs(signs)
-figure_of_signs
+display(figure_of_signs, caption("Signs of the saliency", chosen))
 
 # %% [markdown]
 # ## Tissues against tissues, and maps against maps
 #
 # By shares alone large tissues always win: muscle and fat have so many voxels that half a per cent of them outnumbers
-# the aorta. So enrichment is set against enrichment: how many times as likely is a voxel of the kidney or its vessels
-# to be highlighted as one of muscle or liver, or of the rest of the body? That is what an eye sees. And maps are
-# compared on the same slices. Intervals take patients as units.
+# the aorta. So one enrichment is divided by another: how many times as likely is a voxel of the kidney or its vessels
+# to be marked as one of muscle or liver, or of the rest of the body? That is what an eye sees.
+#
+# Maps are compared with each other on the same slices. Intervals resample patients.
 
 # %%
-tissues = contrast_tissues(shares, rng=rng, resamples=resamples)
-contrasts = contrast_maps(shares, rng=rng, resamples=resamples)
 times = tissues.pivot_table(index=["tissue", "against", "method", "layer"], columns="phase", values="times", sort=False)
 display(times.reindex(columns=PHASES).xs("kidney and vessels").round(2))
 contrasts.set_index(["measure", "method", "layer", "other_method", "other_layer", "phase"]).round(3)
@@ -155,7 +180,7 @@ written = {"anatomy": anatomy, "anatomy_focus": focus, "anatomy_sign": signs,
 for name, table in written.items():
     with atomic_path(resolve(tables) / f"{name}.csv") as file:
         table.to_csv(file, index=False)
-parameters = {"per_phase": per_phase, "score": score, "fraction": fraction, "resamples": resamples}
+parameters = reading | {"resamples": resamples}
 for name, drawn in {"anatomy": figure, "anatomy_sign": figure_of_signs}.items():
     files = save_figure(drawn, resolve(figures) / name)
     write_sidecar(files[0], notebook="13_anatomy_of_maps", parameters=parameters, seed=seed,
@@ -164,32 +189,40 @@ for name, drawn in {"anatomy": figure, "anatomy_sign": figure_of_signs}.items():
 # %% [markdown]
 # ## Against the paper
 #
-# - **C46** saliency marks kidney, renal vessels, aorta and vena cava, less muscle and liver: enrichment of kidney and
-#   vessels over the rest of the body, and over muscle and liver; that it marks the bowel in the pyelographic phase is
-#   told and not judged;
-# - **C47** guided backpropagation marks fewer voxels, the cortex more clearly: its half mass and its cortex against
-#   those of saliency;
-# - **C48** unenhanced wants aorta and vena cava dark, CM the cortex bright and the medulla dark: these four signs;
-# - **C49** CAM and Grad-CAM mark kidney, vessels, bone and spinal muscle: kidney and vessels, and bone and muscle (all
-#   of it, not the spinal alone), each over the other tissues;
-# - **C55** Grad-CAM fits anatomy at 5b, hardly at 2b and 3b: its share of kidney and vessels there. Of 4b the paper
-#   says both (in the text, in part; in the caption, no), so that it is left out;
-# - **C56** SAM shows kidney and vessels at 2b, 3b and 4b: enrichment over the rest of the body.
+# - **C46** Saliency marks kidney, renal vessels, aorta and vena cava, less muscle and liver. Measured: enrichment of
+#   kidney and vessels over the rest of the body, and over muscle and liver. That saliency marks the bowel in the
+#   pyelographic phase is reported and not judged.
+# - **C47** Guided backpropagation marks fewer voxels, and the cortex more clearly. Measured: its half mass and its
+#   share of cortex, against those of saliency.
+# - **C48** The unenhanced phase wants aorta and vena cava dark, CM the cortex bright and the medulla dark. Measured:
+#   these four signs.
+# - **C49** CAM and Grad-CAM mark kidney, vessels, bone and spinal muscle. Measured: kidney and vessels, and bone and
+#   muscle (all of it, not the spinal muscle alone), each over the other tissues.
+# - **C55** Grad-CAM fits anatomy at 5b, hardly at 2b and 3b. Measured: its share of kidney and vessels there. Of 4b the
+#   paper says both, so that it is left out.
+# - **C56** SAM shows kidney and vessels at 2b, 3b and 4b. Measured: enrichment over the rest of the body.
 #
-# Reproduced where the interval excludes no difference in four phases of five (C48: all four signs); of several parts
-# the weakest counts. That kidney, its cortex, vessels and liver are enriched is partly put in
-# where the phantom's reader labels, who goes by them.
+# A claim is reproduced where the interval excludes no difference in four phases of five (C48: all four signs). Where a
+# claim has several parts, the weakest counts. That kidney, its cortex, vessels and liver are enriched holds in part by
+# construction, since the phantom's simulated reader labels the phases by these organs.
 
 # %%
 findings = [*tissue_claims(tissues), *contrast_claims(contrasts), *sign_claims(signs)]
 with pd.option_context("display.max_colwidth", None):
-    display(pd.DataFrame(findings, columns=Finding._fields).set_index("id")[["measured", "verdict"]])
+    display(findings_table(findings)[["measured", "verdict"]])
 
 # %% [markdown]
-# The signs that the paper names, one by one: an interval that resamples patients, and the sign test.
+# The four signs that the paper names, one by one, with an interval that resamples patients and a sign test.
 
 # %%
 named = signs[signs.expected != 0].copy()
 rows = named.rename(columns={"mean_signed": "mean"})
 named["verdict"] = [verdict(rows.iloc[[n]], "superiority", direction=rows.expected.iloc[n]) for n in range(len(rows))]
 named.drop(columns=["n_slices", "score_per_10_hu"]).set_index(["phase", "tissue"]).round(5)
+
+# %% [markdown]
+# ## What we saw
+#
+# Maps of this network do mark kidneys and vessels more densely than the rest of the body. That alone is a weak test: a
+# disc about the body's centre would do so too, because these organs lie near it. A fair claim needs to exceed maps that
+# know nothing.

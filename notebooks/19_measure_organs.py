@@ -7,19 +7,27 @@
 # ---
 
 # %% [markdown]
-# # 19 · Measure organs: what a ruler sees
+# # 19 · Measure organs: a baseline without a network
 #
-# How well would a reader do who knows every organ and only measures it? Seven mean HUs a slice, a decision tree, and
-# the network's single-slice predictions on the same test slices beside it.
+# How well would a reader do who knows where every organ is, and only measures it? This notebook gives seven mean
+# attenuations per slice to a decision tree, and sets the network's predictions on the same test slices beside it.
 #
 # | | |
 # |---|---|
-# | **reads** | `cohort/` with a truth of the tissues (`tissues.zarr`), and the predictions of 02_train_network |
+# | **reads** | `cohort/` with the tissues (`tissues.zarr`), and the predictions of 02_train_network |
 # | **writes** | `tables/organ_baseline.csv`, `figures/organ_baseline` (png, pdf) |
-# | **takes** | 2 ms a slice at 256 x 256, and seconds for the trees |
+# | **takes** | 2 ms per slice at 256 x 256, and seconds for the trees |
 #
-# This is a baseline that the network should approach, not a bound: it measures noisy, blurred images like the network,
-# but is told where the organs are; and it sees seven numbers, where the network may use all that is in the image.
+# This is a baseline that the network should approach, and no upper bound. The tree measures the same noisy, blurred
+# images, but it is given the place of every organ. It sees seven numbers, where the network may use all of the image.
+
+# %% [markdown]
+# ![F1 of the network and of two trees on organ measurements](../figures/organ_baseline.png)
+#
+# **The network beside two trees, as published by this project.** Left: F1, the harmonic mean of precision and recall,
+# of single test slices by phase and in the mean of the phases. Right: how much higher the F1 of each tree is than that
+# of the network on the same slices. Lines are 95 % intervals that resample patients; one that does not cross 0 says
+# that the two differ. The numbers of slices and patients stand at each phase.
 
 # %%
 from IPython.display import display
@@ -29,7 +37,8 @@ from sklearn.tree import export_text
 
 from lib.tissue_shares import with_truth
 from lib.cohort import Cohort
-from lib.figures.prediction import draw_confusions
+from lib.figures.captions import caption
+from lib.figures.prediction import draw_f1_differences
 from lib.figures.style import save_figure
 from lib.metrics import adjacent_errors, confusion
 from lib.organ_baseline import compare_rulers, fit_rulers, measure_organs
@@ -49,9 +58,9 @@ seed: int = 19  # of the trees and the bootstrap
 # %% [markdown]
 # ## Measure
 #
-# Mean HU in the image of every organ on every slice of the training and test split, where its segmentation says it is;
-# an organ that is not on a slice is missing, and a branch of its own in the trees. Two differences come along, because
-# a tree cannot subtract and a reader does.
+# The mean attenuation (HU) of every organ is measured on every slice of the training and the test split, where the
+# organ's segmentation lies. An organ that is not on a slice is recorded as missing, which the trees treat as a separate
+# branch. Two differences between organs are added, because a tree cannot subtract and a reader does.
 
 # %%
 prepared = Cohort.open(require(cohort, "01_prepare_cohort"))
@@ -69,8 +78,8 @@ display((100 * organs_test.isna().mean()).round(1).rename("missing (%)").to_fram
 # %% [markdown]
 # ## The tree
 #
-# Its size is chosen by cross-validation over patients of the training split. In words it is what a radiology text
-# would say, with numbers.
+# The size of the tree is chosen by cross-validation over patients of the training split. In words it says what a
+# radiology text would say, with numbers.
 
 # %%
 rulers = fit_rulers(organs, train, seed=seed)
@@ -80,7 +89,7 @@ print(export_text(tree, feature_names=list(organs), decimals=0, class_names=list
 # %% [markdown]
 # ## Beside the network
 #
-# F1 by phase on single slices, and its difference from the network's with an interval that resamples patients.
+# F1 on single slices by phase, and how much it differs from the network's, with an interval that resamples patients.
 
 # %%
 answers = {"network": test["predicted"].to_numpy()} | {name: r.predict(organs_test) for name, r in rulers.items()}
@@ -89,9 +98,8 @@ display(table.pivot_table(index="classifier", columns="phase", values="f1", sort
 table.query("classifier != 'network'").drop(columns=["precision", "recall"]).round(3)
 
 # %%
-matrices = {name: confusion(test["phase"], answer) for name, answer in answers.items()}
-figure = draw_confusions({name.capitalize(): matrix for name, matrix in matrices.items()})
-figure
+figure = draw_f1_differences(table, "network")
+display(figure, caption("The network beside two trees", test))
 
 # %% [markdown]
 # ## Save
@@ -106,9 +114,9 @@ with atomic_path(resolve(tables) / "organ_baseline.csv") as file:
 # %% [markdown]
 # ## The gap
 #
-# Where does the network fall behind the ruler? If the slices that it misses are ones that the ruler gets right, the
-# phase was there to be seen, and more training, data or resolution may close the gap. What both miss may be in dispute:
-# labels of the continuum between two phases, on which readers may differ too.
+# Where does the network fall behind the tree? If the tree is right on slices that the network misses, the phase was
+# there to be seen, and more training, data or resolution may close the gap. Slices that both miss may be in dispute:
+# labels in the continuum between two phases, on which readers differ too.
 
 # %%
 network_right, tree_right = (answers[name] == test["phase"].to_numpy() for name in ("network", "decision tree"))
@@ -116,13 +124,19 @@ gap = pd.crosstab(test["phase"], [network_right, tree_right], normalize="index")
 gap = gap.reindex(columns=[(True, True), (False, True), (True, False), (False, False)], fill_value=0.0)
 gap.columns = ["both right", "only the tree", "only the network", "neither"]
 display((100 * gap).round(1))
-for name, matrix in matrices.items():
+for name, matrix in {name: confusion(test["phase"], answer) for name, answer in answers.items()}.items():
     f1 = table.query("classifier == @name and phase == 'mean'")["f1"].item()
     print(f"{name}: macro F1 {f1:.3f}, {100 * adjacent_errors(matrix):.0f} % of the errors in a neighbouring phase")
 
 # %% [markdown]
-# A warning on the size of the gap. The phantom's labels are given by a reader that looks at just these organs, free of
-# noise, so that a tree on organ HUs is nearly the labelling rule itself: its score says how much blur, noise and the
-# reader's errors leave of it. In patients labels come from scan protocols and eyes, and no ruler is that close to
-# them. The paper's network reached a macro F1 of .862 on single slices (plain like those above, from its Table 1; the
-# .860 that it prints is class-balanced).
+# A warning on the size of the gap. The phantom's labels come from a simulated reader who looks at just these organs,
+# free of noise, so that a tree on organ attenuations is nearly the labelling rule itself. Its score says how much blur,
+# noise and the reader's errors leave of that rule. In patients, labels come from scan protocols and eyes, and no
+# measurement is that close to them. The paper's network reached a macro F1 of .862 on single slices (the plain mean
+# from its Table 1; the .860 that it prints gives every phase the same weight).
+
+# %% [markdown]
+# ## What we saw
+#
+# Seven numbers per slice carry most of what is needed to name the phase. A network that scores lower than the tree has
+# not yet found these organs, or measures them less exactly; one that scores higher uses more than them.

@@ -26,12 +26,12 @@
 import platform
 
 import keras
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
 from lib import speed
-from lib.figures.style import axes_mm, save_figure
+from lib.figures.speed import draw_speed
+from lib.figures.style import save_figure
 from lib.provenance import write_sidecar
 from lib.files import atomic_path, resolve
 
@@ -48,7 +48,6 @@ device: str = ""  # what the machine is called in the table; empty for the proce
 peak_tflops: float = 0.0  # of the device in float32, for the share of it that is reached; 0 leaves that out
 
 # %%
-plt.style.use("lib.paper")
 sizes, batches, layers = ([int(word) for word in words.split()] for words in (sizes, batches, layers))
 device = device or f"{platform.processor() or platform.machine()}, {keras.backend.backend()}"
 largest, five = max(sizes), max(layers)
@@ -121,26 +120,14 @@ table.dropna(subset="peak_mib")[["library", "maps", "peak_mib"]].round(0) if mem
 
 # %% [markdown]
 # ## Draw
+#
+# **A**: time per image by image size, in batches of 8, maps of all layers. **B**: time relative to a plain gradient
+# (one forward and one backward pass, the dashed line at 1) by the number of layers with maps; the dotted line is the
+# limit that this project sets for all maps together. Each point is a median over the rounds.
 
 # %%
-sheet, (left, right) = axes_mm(178, 75, columns=2)
-for (library, maps), rows in against.groupby(["library", "maps"], sort=False):
-    name = library if library != speed.OURS else f"{'all maps' if 'sam' in maps else maps}, {library}"
-    (line,) = left.plot(
-        rows.image_size, 1e3 * rows.seconds / rows.batch, "o-", markersize=3, label=name.replace("_", " ")
-    )
-    if library == speed.OURS:
-        depth = ours[(ours.batch == 8) & (ours.maps == maps)].sort_values("layers")
-        right.plot(depth.layers, depth.ratio, "o-", markersize=3, color=line.get_color())
-left.set(xscale="log", yscale="log", xlabel="image size [pixels]", ylabel="time an image, batch 8 [ms]")
-left.set_xticks(sizes, sizes)
-left.minorticks_off()
-right.axhline(2, color="0.6", linewidth=0.8, linestyle="--")
-right.set(
-    xlabel=f"layers with maps, {largest} pixels, batch 8", ylabel="time / plain gradient", xticks=layers, ylim=(0, 2.2)
-)
-sheet.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2)
-plt.show()
+sheet = draw_speed(table.assign(ms_an_image=1e3 / table.images_per_s))
+sheet
 
 # %% [markdown]
 # ## Save

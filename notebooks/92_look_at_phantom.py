@@ -30,14 +30,14 @@ from lib.cohort import Cohort
 from lib.dicom import find_series, read_volume
 from lib.figures.style import save_figure
 from lib.labels import hashed_id, read_labels
-from lib.paper import PHASES
+from lib.paper import PHASES, published
 from lib.titles import PHASE_TITLES
 from lib.phantom.study import Examination
 from lib.phantom.kinetics import Enhancement, Injection, Subject
 from lib.phantom.labelling_reader import TURNS, label_ceiling, phase_by_time
 from lib.figures.phantom import draw_curves, draw_geometry, draw_hu, draw_images, draw_spectra
 from lib.phantom.measures import (
-    compare_hu, kidney_geometry, kidney_masks, literature, mean_frequency, measure_tissues, noise_power, scan_liver
+    compare_hu, kidney_geometry, kidney_masks, mean_frequency, measure_tissues, noise_power, scan_liver
 )  # fmt: skip
 from lib.provenance import write_sidecar
 from lib.files import atomic_path, require, resolve
@@ -101,11 +101,11 @@ drawn["phantom_phases"]
 #
 # The median adult of the cohort (81 kg, 38 g of iodine in 30 s), against what Goshima et al. (Eur J Radiol 2007;63:420)
 # measured in 128 patients. They counted from a trigger at +50 HU in the aorta, the figure counts from the injection:
-# their times stand at the trigger's time, printed below, plus their own. Symbols: renal artery 240 to 288 HU (red, to
-# be held against the aorta), cortex 195 to 217 HU (dark red), cortex less medulla 110 to 140 HU, then less than 30 HU
-# from 45 s after the trigger on (grey), medulla 145 HU 55 s after it (pink square). In B lower output means a later and
-# higher peak; a flow phantom with a 20-s injection (Kidoh 2017) peaked at 291, 365 and 420 HU for 5.6, 4.2 and 2.8
-# L/min.
+# their times stand at the trigger's time, printed below, plus their own. In A the curves are the phantom's and the
+# marks Goshima's: renal artery 240 to 288 HU (to be compared with the aorta's curve), cortex 195 to 217 HU, cortex less
+# medulla 110 to 140 HU, then less than 30 HU from 45 s after the trigger on (triangle), medulla 145 HU 55 s after it
+# (square); bars are the published ranges of HU and of times. In B lower cardiac output means a later and higher peak; a
+# flow phantom with a 20-s injection (Kidoh 2017) peaked at 291, 365 and 420 HU for 5.6, 4.2 and 2.8 L/min.
 
 # %%
 times = np.arange(0, 240, 0.5)
@@ -158,9 +158,9 @@ pd.DataFrame(after, index=pd.Index(measure, name="after the trigger")).map(
 first = prepared.slices[prepared.slices["reconstruction"] == 1]
 series = first["series"].drop_duplicates().sort_values()  # hashes: a random choice that stays
 used = first[first["series"].isin(series.iloc[: series_measured or None])]
-published = literature("renal_ct_hu")
-measured = measure_tissues(prepared, used, list(published["tissue"].unique()))
-hu = compare_hu(measured, published)
+in_patients = published("renal_ct_hu")
+measured = measure_tissues(prepared, used, list(in_patients["tissue"].unique()))
+hu = compare_hu(measured, in_patients)
 drawn["phantom_hu"] = draw_hu(hu)
 drawn["phantom_hu"]
 
@@ -173,13 +173,15 @@ display(off.round(1))
 # ## Noise
 #
 # Patients scanned again at 512 x 512 in the nephrographic phase; squares of 32 x 32 pixels inside the liver, a plane
-# taken off each. Grey: where the spectra of public scans peak; dotted: their mean frequency; dots: the one spectrum
-# that was measured bin by bin (GE, 2.5 mm).
+# taken off each. Upper row: noise power spectra of the phantom by slice thickness (lines, colours); of patients on the
+# same kernel, the range in which the spectra of public scans peak (grey), their mean frequency (dotted line) and the
+# one spectrum that was measured bin by bin (crosses; GE, 2.5 mm). Lower row: the standard deviation of the noise,
+# phantom (dots) and patients (crosses; dotted line where their slice thickness is not known).
 
 # %%
 spectra, scan = [], ["manufacturer", "kernel", "thickness_mm"]
 for row in people.head(noise_patients).itertuples():
-    patches, pixel = scan_liver(Examination(row.patient, row.seed, row.slices, bool(row.contiguous), 512))
+    patches, pixel = scan_liver(Examination(row.patient, row.seed, row.slices, row.placing, 512))
     if len(patches) > 5:
         one = noise_power(patches, pixel)
         sd = np.sqrt((one["power"] * one["area"]).sum())
@@ -192,7 +194,7 @@ mean_spectra = mean_spectra.merge(sds["mean"].rename("sd_hu").reset_index(), on=
 # %%
 matches = {"Br38f": ["Siemens mCT"], "STANDARD": ["GE LightSpeed VCT", "GE LightSpeed thin"],
            "FC17": ["Toshiba Aquilion ONE"], "B": ["Pancreas-CT"]}  # fmt: skip
-public = literature("renal_ct_noise").set_index("scanner")
+public = published("renal_ct_noise").set_index("scanner")
 noise = []
 for (make, kernel, thickness), one in mean_spectra.groupby(scan):
     real = public.loc[matches.get(kernel, [])].sort_values("thickness_mm", key=lambda mm: (mm - thickness).abs())
@@ -207,27 +209,28 @@ for (make, kernel, thickness), one in mean_spectra.groupby(scan):
     })  # fmt: skip
 noise = pd.DataFrame(noise)
 display(noise.round(2))
-drawn["phantom_noise"] = draw_spectra(mean_spectra, literature("renal_ct_noise"), matches)
+drawn["phantom_noise"] = draw_spectra(mean_spectra, published("renal_ct_noise"), matches)
 drawn["phantom_noise"]
 
 # %% [markdown]
 # ## Kidneys
 #
-# Both kidneys of each patient, painted every 3 mm without cysts and tumours, and measured as masks. Grey: mean ± SD of
-# the 317 lesion-free kidneys of KiTS23; dotted: their 5th and 95th percentile.
+# Both kidneys of each patient, painted every 3 mm without cysts and tumours, and measured as masks. Blue: histogram of
+# the phantom's patients; black line and grey band: mean and SD of the 317 lesion-free kidneys of KiTS23; dotted lines:
+# their 5th and 95th percentile, where published. Above each panel: mean ± SD of the phantom, then of the patients.
 
 # %%
 spacing = (3.0, 1.5, 1.5)
 measures = []
 for row in people.head(kidney_patients).itertuples():
-    anatomy = Examination(row.patient, row.seed, row.slices, bool(row.contiguous), 512).anatomy
+    anatomy = Examination(row.patient, row.seed, row.slices, row.placing, 512).anatomy
     measures.append(kidney_geometry(*kidney_masks(anatomy, spacing[1], spacing[0]), spacing))
 kidneys = pd.DataFrame(measures)
-geometry = literature("kidney_geometry").set_index("quantity")
+geometry = published("kidney_geometry").set_index("quantity")
 statistics = kidneys.describe(percentiles=[0.05, 0.95]).T[["mean", "std", "5%", "95%"]]
 geometry = geometry.join(statistics.rename(columns=lambda name: f"phantom_{name}"), how="left")
 display(geometry.drop(columns=["p5", "p95"]).round(1))
-drawn["phantom_kidneys"] = draw_geometry(kidneys, literature("kidney_geometry"))
+drawn["phantom_kidneys"] = draw_geometry(kidneys, published("kidney_geometry"))
 drawn["phantom_kidneys"]
 
 # %% [markdown]

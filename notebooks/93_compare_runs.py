@@ -7,27 +7,29 @@
 # ---
 
 # %% [markdown]
-# # 93 · Compare runs
+# # 93 · Compare two runs
 #
-# Puts the verdicts of two runs on the paper's claims side by side. By default it answers one question: **which
-# claims survive when the labels do not come from the kidney?** This project's own; nothing of it is in the paper.
+# Which verdicts on the paper's claims survive a change of the study? This notebook lays two runs side by side. By
+# default it answers one question: **which claims hold if the labels do not come from the kidney?** The paper has no
+# such comparison.
 #
 # | | |
 # |---|---|
-# | **reads** | `claims.csv` and `tables/table1_*.csv` of each run |
+# | **reads** | `claims.csv` and `tables/table1_*.csv` of both runs |
 # | **writes** | `tables/claims_beside_<control>.csv` of the first |
 # | **takes** | seconds, once the runs are there |
 #
-# The phantom's labels come from a simulated reader, who looks at cortex, medulla, vessels, liver and urine. That maps
-# show these organs is then put in, at least in part. The control labels the same patients by the clock:
+# The labels of the phantom come from a simulated reader, who looks at cortex, medulla, vessels, liver and urine. If
+# maps mark these organs, that holds at least in part by construction. The control labels the same patients by the time
+# of the scan alone:
 #
 # ```sh
 # make figures PROFILE=clock
 # .venv/bin/python -m lib.run_notebook notebooks/93_compare_runs.py
 # ```
 #
-# No organ is named by that rule: whatever the network looks at, it found. Any other two runs can be compared as well:
-# another seed, another reading of the masking, another size.
+# This rule names no organ: whatever the network looks at, it has found by itself. Any other two runs can be compared
+# in the same way, with another seed, another way of masking, or another image size.
 
 # %%
 from IPython.display import display
@@ -39,13 +41,13 @@ from lib.files import atomic_path, require, resolve
 
 # %% tags=["parameters"]
 run: str = "runs/quick"  # folder of a finished run
-control: str = "runs/clock"  # folder of the run that it is held against
-tables: str = ""  # where the table goes; empty: the run's tables
+control: str = "runs/clock"  # folder of the run that it is compared with
+tables: str = ""  # where the table goes; if empty, into the tables of the first run
 
 # %% [markdown]
-# ## How well the phases are told
+# ## How well the phases are distinguished
 #
-# F1 of single slices and after voting.
+# F1 score of single slices and after voting, by phase and as the mean over the phases.
 
 # %%
 folders = {resolve(folder).name: require(folder, "17_compare_with_paper") for folder in (run, control)}
@@ -62,7 +64,7 @@ f1.assign(mean=f1.mean(axis=1)).round(3)
 # %% [markdown]
 # ## Verdicts
 #
-# Claims that were tested in one run at least, and differ.
+# The claims that at least one of the runs has tested, where the verdicts differ.
 
 # %%
 claims = {
@@ -79,16 +81,18 @@ with pd.option_context("display.max_colwidth", None):
     display(side_by_side[differs].drop(columns="by_construction"))
 
 # %% [markdown]
-# ## Claims that the phantom's reader puts in
+# ## Claims that hold in part by construction
 #
-# Where the control keeps a verdict, the claim says something about the network and not about the reader.
+# Where the control keeps a verdict, the claim says something about the network and not about the simulated reader.
 
 # %%
-put_in = side_by_side["by_construction"].str.contains("put in where the phantom's reader labels")
+built_in = side_by_side["by_construction"].str.contains("where the phantom's simulated reader labels")
 with pd.option_context("display.max_colwidth", None):
-    display(side_by_side[put_in].drop(columns="by_construction"))
+    display(side_by_side[built_in].drop(columns="by_construction"))
     for name, table in claims.items():
-        display(table.loc[side_by_side.index[put_in], ["measured"]].rename(columns={"measured": f"measured in {name}"}))
+        display(
+            table.loc[side_by_side.index[built_in], ["measured"]].rename(columns={"measured": f"measured in {name}"})
+        )
 
 # %% [markdown]
 # ## Save
@@ -100,3 +104,10 @@ with atomic_path(table) as file:
 inputs = tuple(folder / "claims.csv" for folder in folders.values())
 parameters = {"run": run, "control": control}
 write_sidecar(table, notebook="93_compare_runs", parameters=parameters, inputs=inputs)
+
+# %% [markdown]
+# ## What we saw
+#
+# A verdict that differs between the runs depends on what was changed, and is no property of the maps. One run is one
+# network, so that a difference may also be chance; the study of many networks in 17_compare_with_paper shows how large
+# that chance is.

@@ -10,7 +10,8 @@ from scipy import ndimage
 
 from lib import masking, voxels
 from lib.attribution import Attributor
-from lib.masking import mask_cohort, overwrite_voxels, select_voxels, upsample
+from lib.masking import Reading, mask_cohort, overwrite_voxels, select_voxels, upsample
+from lib.masking_controls import CONTROLS
 from lib.paper import PHASES
 
 
@@ -145,28 +146,41 @@ def cohort(network):
     return rows, images, body
 
 
-def run(network, cohort, size=6, **choices):
+def batches(cohort, size=6):
     rows, images, body = cohort
-    batches = [(rows[i : i + size], images[i : i + size], body[i : i + size]) for i in range(0, len(rows), size)]
-    return pd.concat(mask_cohort(network, batches, layers=["conv1", "conv2"], **choices), ignore_index=True)
+    return [(rows[i : i + size], images[i : i + size], body[i : i + size]) for i in range(0, len(rows), size)]
+
+
+def run(network, cohort, size=6, batch_size=16, untrained=None, others=None, **reading):
+    attributor = Attributor(network, ["conv1", "conv2"], score=reading.get("score", "logit"))
+    choices = {"untrained": untrained, "others": others, "batch_size": batch_size}
+    tables = mask_cohort(network, batches(cohort, size), attributor, Reading(**reading), **choices)
+    return pd.concat(tables, ignore_index=True)
+
+
+def one_row(table, slice_, method, region, draw):
+    chosen = (table.slice == slice_) & (table.method == method) & (table.region == region) & (table.draw == draw)
+    return table[chosen].iloc[0]
 
 
 def test_cohort_rows_agree_with_masking_one_by_one(network, cohort):
     rows, images, _ = cohort
     table = run(network, cohort, draws=2, seed=5)
     attributor = Attributor(network, ["conv1", "conv2"])
-    assert tuple(table.columns) == masking.COLUMNS
-    assert len(table) == 6 * 2 * (2 * 7 + 2)
+    controls = {"random": 1, "random_body": 1, "disc": 1, "blocks": 1}  # the maps of conv2 are smaller than the image
+    assert len(table) == 6 * 2 * (2 * 7 + sum(controls.values()))
     labels = [PHASES.index(phase) for phase in rows["phase"]]
-    row = table[(table.slice == 3) & (table.method == "saliency") & (table.region == "top") & (table.draw == 1)].iloc[0]
+    row = one_row(table, 3, "saliency", "top", 1)
     rng = np.random.default_rng([5, int("0abd", 16), 3, 1])
     noise = rng.standard_normal((16, 16, 1), dtype="float32")
     saliency = attributor(images[3:4], labels[3], "saliency")["saliency", "input"]
     voxels = select_voxels(saliency, 0.1, rng=rng)
     masked = np.where(voxels[..., None], noise, images[3:4])
-    before, after = network.predict(np.concatenate([images[3:4], masked]), verbose=0)[:, labels[3]]
-    np.testing.assert_allclose([row.p_original, row.p_masked], [before, after], rtol=1e-5)
-    np.testing.assert_allclose(row.relative_probability, 100 * after / before, rtol=1e-5)
+    before, after = network.predict(np.concatenate([images[3:4], masked]), verbose=0)
+    np.testing.assert_allclose([row.p_original, row.p_masked], [before[labels[3]], after[labels[3]]], rtol=1e-5)
+    np.testing.assert_allclose(row.relative_probability, 100 * after[labels[3]] / before[labels[3]], rtol=1e-5)
+    np.testing.assert_allclose([row[f"original_{phase}"] for phase in PHASES], before, rtol=1e-5)
+    np.testing.assert_allclose([row[f"masked_{phase}"] for phase in PHASES], after, rtol=1e-5)
 
 
 def test_results_do_not_depend_on_how_the_work_is_cut(network, cohort):
@@ -174,29 +188,85 @@ def test_results_do_not_depend_on_how_the_work_is_cut(network, cohort):
     pd.testing.assert_frame_equal(whole, cut, rtol=1e-5)
 
 
-def test_random_controls_are_one_row_a_slice_and_draw(network, cohort):
-    for within, methods in (("image", {"random", "random_body"}), ("body", {"random"})):
-        control = run(network, cohort, within=within).query("region == 'random'")
-        assert set(control.layer) == {"-"} and set(control.method) == methods
+def test_every_control_has_a_row_per_slice_and_draw(network, cohort):
+    for within, methods in (
+        ("image", {"random", "random_body", "disc", "blocks"}),
+        ("body", {"random", "disc", "blocks"}),
+    ):
+        control = run(network, cohort, within=within)
+        control = control[control.method.isin(CONTROLS)]
+        assert set(control.method) == methods
+        assert set(control.loc[control.method == "blocks", "layer"]) == {"conv2"}
         assert control.groupby(["method", "series", "slice"]).size().eq(3).all()
 
 
-def test_random_controls_choose_a_tenth_of_the_image_anywhere_or_in_the_body(cohort, rng):
+def chosen_by(body, method, draws=200):
+    """How often each voxel (16, 16) is masked by a control, by slice."""
+    reading = Reading(draws=draws)
+    rng = np.random.default_rng(0)
+    rows = pd.DataFrame({"series": "ff", "slice": range(len(body))})
+    keys = np.stack([[rng.permutation(256) for _ in range(draws)] for _ in body])
+    maps = {"": {("sam", "deep"): np.zeros((len(body), 4, 4), "float32")}}
+    ranked = (which for which in masking._ranked(maps, rows, body, (16, 16), reading) if which[1] == method)
+    found = np.zeros((len(body), draws, 16, 16), bool)
+    for version in masking._versions(ranked, keys, (16, 16), None, reading):
+        found[version.image, version.draw] = version.voxels
+    assert (found.sum(axis=(2, 3)) == 26).all()
+    return found
+
+
+def test_random_voxels_lie_anywhere_or_in_the_body(cohort):
     body = cohort[2]
-    keys = np.stack([[rng.permutation(256) for _ in range(200)] for _ in body])
-    versions = masking._versions(masking._controls(body, None, 6), keys, (16, 16), None, (0.1,), ("random",), "nearest")
-    chosen = {"random": np.zeros((16, 16)), "random_body": np.zeros((16, 16))}
-    for (_, method, *_), mask in versions:
-        assert mask.sum() == 26
-        chosen[method] += mask
-    assert chosen["random_body"][~body[0]].sum() == 0
-    np.testing.assert_allclose(chosen["random_body"][body[0]] / 1200, 26 / 120, atol=0.06)
-    np.testing.assert_allclose(chosen["random"] / 1200, 0.1, atol=0.05)
+    anywhere, inside = (chosen_by(body, method).mean(axis=(0, 1)) for method in ("random", "random_body"))
+    np.testing.assert_allclose(anywhere, 0.1, atol=0.05)
+    assert inside[~body[0]].sum() == 0
+    np.testing.assert_allclose(inside[body[0]], 26 / 120, atol=0.06)
+
+
+def test_blocks_are_whole_cells_of_the_layer_in_the_body_and_differ_from_draw_to_draw(cohort):
+    body = cohort[2]
+    found = chosen_by(body, "blocks")
+    cells = found.reshape(6, 200, 4, 4, 4, 4).sum(axis=(3, 5))  # voxels per cell of 4 x 4
+    assert ((cells == 16).sum(axis=(2, 3)) == 1).all() and ((cells > 0).sum(axis=(2, 3)) == 2).all()  # 26 = 16 + 10
+    mostly = body[0].reshape(4, 4, 4, 4).mean(axis=(1, 3)) > 0.5
+    often = (cells == 16).mean(axis=(0, 1))
+    assert often[~mostly].sum() == 0
+    np.testing.assert_allclose(often[mostly], 1 / mostly.sum(), atol=0.05)
+
+
+def test_the_disc_lies_about_the_bodys_centroid(cohort):
+    body = np.zeros((1, 16, 16), bool)
+    body[0, 2:11, 4:13] = True  # centroid at 6, 8
+    found = chosen_by(body, "disc", draws=20).mean(axis=(0, 1))
+    rows, columns = np.indices((16, 16))
+    distance = np.hypot(rows - 6, columns - 8)
+    assert (found[distance < 2.8] == 1).all() and (found[distance > 3.1] == 0).all()
+
+
+def test_another_patients_map_and_the_untrained_networks_map_are_masked_here(network, cohort):
+    rows, images, _ = cohort
+    labels = np.array([PHASES.index(phase) for phase in rows["phase"]])
+    keras.utils.set_random_seed(9)
+    fresh = Attributor(keras.models.clone_model(network), ["conv1", "conv2"])
+    swapped = images[::-1]
+    table = run(network, cohort, untrained=fresh, others=lambda rows: swapped[rows["slice"].to_numpy()], seed=5)
+    maps = {
+        "other_patient": Attributor(network, ["conv1", "conv2"])(swapped, labels, "saliency"),
+        "untrained": fresh(images, labels, "saliency"),
+    }
+    for region, computed in maps.items():
+        rng = np.random.default_rng([5, int("0abd", 16), 3, 1])
+        noise = rng.standard_normal((16, 16, 1), dtype="float32")
+        voxels = select_voxels(computed["saliency", "input"][3:4], 0.1, rng=rng)
+        masked = np.where(voxels[..., None], noise, images[3:4])
+        after = network.predict(masked, verbose=0)[0, labels[3]]
+        np.testing.assert_allclose(one_row(table, 3, "saliency", region, 1).p_masked, after, rtol=1e-5)
+    assert set(table.loc[~table.method.isin(CONTROLS), "region"]) == {"top", "bottom", "other_patient", "untrained"}
 
 
 def test_overwriting_everything_makes_all_maps_equal(network, cohort):
     """One noise field for all maps of a slice and draw: with every voxel overwritten only the noise is left."""
-    table = run(network, cohort, fractions=(1.0,))
+    table = run(network, cohort, fraction=1.0)
     spread = table.groupby(["slice", "draw"]).p_masked.agg(lambda p: p.max() - p.min())
     assert spread.max() < 1e-6 and table.p_masked.nunique() > 6
 
@@ -210,19 +280,40 @@ def test_masking_the_body_leaves_the_rest(network, cohort, monkeypatch):
         return lambda voxels, *rest: seen.append(voxels) or predict(voxels, *rest)
 
     monkeypatch.setattr(masking, "masked_predictor", spy)
-    run(network, cohort, within="body", fractions=(0.2,))
+    run(network, cohort, within="body", fraction=0.2)
     masks = np.concatenate(seen[1:])
     assert (masks.sum(axis=(1, 2)) == round(0.2 * 120)).all()
     assert not masks[:, ~cohort[2][0]].any()
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ({"within": "lung"}, "within='lung' is not known: choose among image, body"),
+        ({"fill": "air"}, "fill='air' is not known"),
+        ({"score": "loss"}, "score='loss' is not known"),
+        ({"interpolation": "cubic"}, "interpolation='cubic' is not known"),
+        ({"fraction": 0.0}, "fraction is 0.0, expected more than 0"),
+        ({"draws": 0}, "draws is 0: at least one"),
+    ],
+)
+def test_a_reading_that_cannot_be_is_refused(choice, message):
+    with pytest.raises(ValueError, match=message):
+        Reading(**choice)
+
+
+def test_maps_of_another_score_than_the_readings_are_refused(network, cohort):
+    with pytest.raises(ValueError, match="differentiates the logit, the reading says 'probability'"):
+        list(mask_cohort(network, batches(cohort), Attributor(network, ["conv1"]), Reading(score="probability")))
 
 
 def test_wrong_predictions_raise(network, cohort):
     rows, images, body = cohort
     wrong = rows.assign(phase=[PHASES[(PHASES.index(phase) + 1) % 5] for phase in rows["phase"]])
     with pytest.raises(ValueError, match=r"Slice 0 of series 0abc is labelled .* predicted"):
-        list(mask_cohort(network, [(wrong, images, body)]))
+        list(mask_cohort(network, [(wrong, images, body)], Attributor(network)))
 
 
 def test_body_masking_without_a_mask_raises(network, cohort):
     with pytest.raises(ValueError, match="needs a body mask"):
-        list(mask_cohort(network, [(*cohort[:2], None)], within="body"))
+        list(mask_cohort(network, [(*cohort[:2], None)], Attributor(network), Reading(within="body")))

@@ -1,13 +1,25 @@
 """Tables of tests against scipy, hand counts and simulations."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
-from lib.masking_tests import letters, level_tests, paired_tests, read_masking, slice_means, summarise
+from lib.claims.findings import verdict
+from lib.masking_tests import (
+    letters,
+    level_tests,
+    log_odds_change,
+    paired_tests,
+    read_masking,
+    read_reading,
+    slice_means,
+    summarise,
+)
 from lib.paper import PHASES
-from lib.patient_statistics import cluster_interval, compare, verdict
+from lib.patient_statistics import cluster_interval, compare
 
 SALIENCY, CAM, SAM = ("saliency", "input"), ("cam", "conv6"), ("sam", "conv2b")
 
@@ -27,7 +39,12 @@ def masking_table(maps=(SALIENCY, CAM), draws=3, patients=6, slices=4, phases=("
                             key = ("net", f"p{patient}", f"s{patient}{phase}", number, phase, method, layer, region)
                             rows.append((*key, "image", "logit", "normal", 0.1, draw, 0.9, 0.009 * value, value))
     names = "network patient series slice phase method layer region within score fill fraction draw p_original p_masked"
-    return pd.DataFrame(rows, columns=[*names.split(), "relative_probability"])
+    table = pd.DataFrame(rows, columns=[*names.split(), "relative_probability"])
+    for when in ("original", "masked"):
+        own = table[f"p_{when}"].clip(0, 1)
+        for phase in PHASES:
+            table[f"{when}_{phase}"] = np.where(table["phase"] == phase, own, (1 - own) / 4)
+    return table
 
 
 def rng():
@@ -61,7 +78,7 @@ def test_phases_come_in_the_order_of_enhancement():
 
 def test_level_tests_are_scipys_with_bonferroni():
     means = slice_means(masking_table())
-    tests = level_tests(means, 100, rng=rng())
+    tests = level_tests(means, 100)
     assert len(tests) == 8
     for row in tests.itertuples():
         same = np.logical_and.reduce([means[k] == getattr(row, k) for k in ("method", "region", "phase")])
@@ -73,13 +90,13 @@ def test_level_tests_are_scipys_with_bonferroni():
         interval = stats.ttest_1samp(by_patient, 100).confidence_interval()
         assert (row.patient_low, row.patient_high) == pytest.approx(interval)
         assert row.patient_p == pytest.approx(stats.ttest_1samp(by_patient, 100).pvalue)
-    assert level_tests(means, 100, rng=rng(), comparisons=40)["p_bonferroni"].max() == 1
+    assert level_tests(means, 100, comparisons=40)["p_bonferroni"].max() == 1
 
 
 def test_paired_tests_are_scipys_on_common_slices():
     means = slice_means(masking_table())
     lacking = means[~((means["method"] == "cam") & (means["patient"] == "p3"))]
-    tests = paired_tests(lacking, [(SALIENCY, CAM)], rng=rng())
+    tests = paired_tests(lacking, [(SALIENCY, CAM)])
     assert tests["phase"].tolist() == ["cm", "neph"]
     keys = ["patient", "series", "slice"]
     for row in tests.itertuples():
@@ -97,7 +114,7 @@ def test_paired_tests_are_scipys_on_common_slices():
 def test_identical_maps_have_no_difference_and_no_warning():
     means = slice_means(masking_table(maps=(CAM,)))
     twins = pd.concat([means, means.assign(method="grad_cam")])
-    row = paired_tests(twins, [(CAM, ("grad_cam", "conv6"))], rng=rng()).iloc[0]
+    row = paired_tests(twins, [(CAM, ("grad_cam", "conv6"))]).iloc[0]
     assert (row["t"], row["p"], row["wilcoxon_p"], row["effect_size"]) == (0, 1, 1, 0)
     assert (row["low"], row["high"]) == (0, 0)
 
@@ -141,7 +158,17 @@ def test_cluster_interval_covers_with_few_patients():
 
 def test_same_seed_same_table():
     means = slice_means(masking_table())
-    pd.testing.assert_frame_equal(level_tests(means, rng=rng()), level_tests(means, rng=rng()))
+    pd.testing.assert_frame_equal(level_tests(means), level_tests(means))
+
+
+def test_the_change_in_log_odds_by_hand():
+    table = masking_table(draws=1, patients=2)[:2]
+    for phase, before, after in (("cm", 0.9, 0.5), ("neph", 0.04, 0.2), ("noncon", 0.02, 0.1), ("pyelo", 0.02, 0.1)):
+        table[f"original_{phase}"], table[f"masked_{phase}"] = before, after
+    table["original_cm-neph"], table["masked_cm-neph"] = 0.02, 0.1
+    np.testing.assert_allclose(log_odds_change(table), np.log(0.5 / 0.5) - np.log(0.9 / 0.1))
+    sure = table.assign(original_cm=np.float32(1), **{f"original_{p}": 1e-12 for p in PHASES if p != "cm"})
+    np.testing.assert_allclose(log_odds_change(sure), -np.log(1 / 4e-12))
 
 
 def test_letters_name_the_earlier_bars_that_differ():
@@ -192,19 +219,38 @@ def test_verdict_against_a_level_and_a_direction():
         verdict(phases(BELOW), "better")
 
 
-def test_shards_are_read_by_reading(tmp_path):
+READING = {"within": "image", "score": "logit", "fill": "normal", "fraction": 0.1}
+
+
+def finish(folder, reading=READING):
+    (folder / "done.json").write_text(json.dumps({"parameters": reading}))
+
+
+def test_a_run_knows_its_reading(tmp_path):
     table = masking_table(draws=1, patients=2)
     table.to_parquet(tmp_path / "a.parquet")
-    table.assign(within="body", patient="other").to_parquet(tmp_path / "b.parquet")
-    assert len(read_masking(tmp_path)) == len(table)
-    assert set(read_masking(tmp_path, within="body")["patient"]) == {"other"}
-    with pytest.raises(ValueError, match=r"has no rows for .*'fill': 'uniform'.*; it has \[.*'fill': 'normal'"):
-        read_masking(tmp_path, fill="uniform")
-    table.assign(network="second").to_parquet(tmp_path / "c.parquet")
+    with pytest.raises(FileNotFoundError, match=r"done\.json is missing: run 06_mask_voxels first"):
+        read_masking(tmp_path)
+    finish(tmp_path)
+    assert len(read_masking(tmp_path)) == len(table) and read_reading(tmp_path) == READING
+    table.assign(fill="uniform", patient="other").to_parquet(tmp_path / "b.parquet")
+    with pytest.raises(ValueError, match=r"says fill='normal', the shards \['normal', 'uniform'\]"):
+        read_masking(tmp_path)
+    table.assign(network="second").to_parquet(tmp_path / "b.parquet")
     with pytest.raises(ValueError, match=r"mixes the networks \['net', 'second'\]"):
         read_masking(tmp_path)
-    with pytest.raises(FileNotFoundError, match="run 06_mask_voxels first"):
-        read_masking(tmp_path / "nowhere")
+
+
+def test_one_interval_for_one_number_whatever_else_is_asked_for():
+    means = slice_means(masking_table(maps=(SALIENCY, CAM, SAM)))
+    alone = level_tests(means[means["method"] == "cam"])
+    among = level_tests(means).query("method == 'cam'").reset_index(drop=True)
+    pd.testing.assert_frame_equal(alone.drop(columns="p_bonferroni"), among.drop(columns="p_bonferroni"))
+    pair = (SALIENCY, CAM)
+    both = paired_tests(means, [(SAM, CAM), pair]).query("method == 'saliency'").reset_index(drop=True)
+    pd.testing.assert_frame_equal(
+        paired_tests(means, [pair]).drop(columns="p_bonferroni"), both.drop(columns="p_bonferroni")
+    )
 
 
 def test_bad_tables():
@@ -216,7 +262,7 @@ def test_bad_tables():
         slice_means(table.iloc[:0])
     means = slice_means(masking_table(draws=1))
     with pytest.raises(ValueError, match=r"no map \('sam', 'conv2b'\).*it holds \[\('cam', 'conv6'\)"):
-        paired_tests(means, [(SAM, CAM)], rng=rng())
+        paired_tests(means, [(SAM, CAM)])
     apart = pd.concat([means[means["method"] == "cam"], means[means["method"] == "saliency"].assign(slice=99)])
     with pytest.raises(ValueError, match="no slice was masked with both"):
-        paired_tests(apart, [(SALIENCY, CAM)], rng=rng())
+        paired_tests(apart, [(SALIENCY, CAM)])

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from lib.overlays import overlay
+from lib.voxels import upsample
 
 IMAGES = np.arange(16.0).reshape(1, 4, 4)
 MAPS = np.float32([[[0, -2], [1, 0]]])
@@ -35,3 +36,13 @@ def test_a_map_of_zeros_and_an_image_of_one_value():
 def test_what_does_not_fit_raises(images, maps, strength):
     with pytest.raises(ValueError, match=r"do not fit|expected 0 to 1"):
         overlay(images, maps, strength=strength)
+
+
+def test_a_volume_is_brought_to_its_size_axis_by_axis():
+    """Trilinear is bilinear in each slice, then linear between slices."""
+    maps = np.random.default_rng(0).standard_normal((2, 3, 4, 2))
+    found = upsample(maps, (6, 8, 6), "bilinear")
+    flat = upsample(maps, (8, 6), "bilinear")
+    between = upsample(np.moveaxis(flat, 1, -1).reshape(2, 1, 48, 3), (48, 6), "bilinear")
+    np.testing.assert_allclose(found, np.moveaxis(between.reshape(2, 8, 6, 6), -1, 1))
+    np.testing.assert_array_equal(upsample(maps, (6, 4, 2)), maps.repeat(2, axis=1))

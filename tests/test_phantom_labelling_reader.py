@@ -7,6 +7,7 @@ import pytest
 from lib.paper import PHASES
 from lib.phantom.labelling_reader import (
     INDEX_AT_TURN,
+    READER_ERROR,
     TURNS,
     draw_phases,
     draw_scan_time,
@@ -14,6 +15,7 @@ from lib.phantom.labelling_reader import (
     maturity,
     phase_by_time,
     read_phase,
+    reader_agreement,
 )
 from lib.phantom.physiology import Physiology
 
@@ -29,9 +31,9 @@ def cohort(patients, error, seed=0):
     for patient in patients:
         for phase in PHASES:
             time = draw_scan_time(rng, phase)
-            label = read_phase(patient, time, rng, error)
-            rows.append((phase, read_phase(patient, time), label, phase_by_time(time)))
-    return pd.DataFrame(rows, columns=["intended", "true_phase", "label", "timed"])
+            label, second = (read_phase(patient, time, rng, error) for _ in range(2))
+            rows.append((phase, read_phase(patient, time), label, second, phase_by_time(time)))
+    return pd.DataFrame(rows, columns=["intended", "true_phase", "label", "second_reader", "timed"])
 
 
 def test_thresholds_are_the_index_of_the_median_patient_at_the_published_times(patients):
@@ -90,3 +92,15 @@ def test_ceiling_of_a_small_table_by_hand():
     assert table.loc["cm", "precision"] == 1.0 and table.loc["cm", "recall"] == 0.5
     assert table.loc["cm", "f1"] == pytest.approx(2 / 3)
     assert table.loc["neph", "f1"] == 1.0 and table.loc["cm", "n"] == 2
+
+
+def test_two_readers_agree_as_radiologists_do(patients):
+    agreement = {error: reader_agreement(cohort(patients, error)) for error in (0.0, 0.035, READER_ERROR, 0.15)}
+    assert agreement[0.0] == 1 and 0.93 < agreement[0.035] < 0.98
+    assert agreement[READER_ERROR] == pytest.approx(0.86, abs=0.025)
+    assert agreement[0.15] < 0.8
+
+
+def test_the_agreement_of_a_small_table_by_hand():
+    truth = pd.DataFrame({"label": ["cm", "cm", "neph", "neph"], "second_reader": ["cm", "neph", "neph", "neph"]})
+    assert reader_agreement(truth) == pytest.approx((3 / 4 - 1 / 2) / (1 - 1 / 2))

@@ -5,13 +5,12 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
-from lib.paper import PHASES
+from lib.paper import PHASES, published
 from lib.phantom.measures import (
     compare_hu,
     find_patches,
     kidney_geometry,
     kidney_masks,
-    literature,
     mean_frequency,
     measure_mask,
     measure_tissues,
@@ -88,7 +87,7 @@ def test_a_pair_of_ellipsoids_lies_where_it_was_put():
     assert pair["distance of the centroids"] == pytest.approx(70, abs=0.1)
     assert pair["difference in depth"] == pytest.approx(5, abs=0.1)
     assert pair["extent of both kidneys"] == pytest.approx(92, abs=2)
-    assert set(pair) == set(literature("kidney_geometry")["quantity"])
+    assert set(pair) == set(published("kidney_geometry")["quantity"])
     with pytest.raises(ValueError, match="mask is empty"):
         kidney_geometry(right, np.zeros_like(left), (2.0, 1.0, 1.0))
 
@@ -180,4 +179,4 @@ def test_what_is_off_is_marked():
     table = compare_hu(measured, target).set_index("tissue")
     assert table["off"].to_dict() == {"Liver": "", "Spleen": "mean", "Aorta": "spread"}
     assert table.loc["Spleen", "difference"] == pytest.approx(15) and table.loc["Spleen", "in_sd"] == pytest.approx(1.5)
-    assert set(literature("renal_ct_hu")["phase"]) == set(PHASES)
+    assert set(published("renal_ct_hu")["phase"]) == set(PHASES)

@@ -60,7 +60,7 @@ def slices():
 def patient(tmp_path_factory):
     folder = tmp_path_factory.mktemp("patient")
     return folder, write_patient(
-        folder, "P", seed=12, slices=2, contiguous=True, matrix=128, phases=["noncon", "cm", "pyelo"]
+        folder, "P", seed=12, slices=2, placing="middle", matrix=128, phases=["noncon", "cm", "pyelo"]
     )
 
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from lib.paper import published
 from lib.phantom.canvas import Canvas, Grid, Pose, Wave, Wobble, grow, ribbon, smooth_closed, unit_circle
 from lib.phantom.kidneys import Kidney, draw_kidneys
-from lib.phantom.measures import kidney_masks, literature, measure_mask
+from lib.phantom.measures import kidney_masks, measure_mask
 from lib.phantom.patient import TISSUE_OF_PAINT, Anatomy
 from lib.phantom.physiology import draw_subject
 from lib.phantom.tissues import BLANKET, FASCIA, KIDNEY_TISSUES, PAINT_TISSUE, TABLE, URETER, Tissue
@@ -140,7 +141,7 @@ def test_the_drawn_length_and_tilt_are_those_of_the_mask(kidneys):
 
 def test_single_kidneys_measure_as_in_patients(kidneys):
     measured = [measure_mask(mask_of(k), (3.0, 2.0, 2.0)) for pair in kidneys[:150] for k in pair]
-    for row in literature("kidney_geometry").itertuples():
+    for row in published("kidney_geometry").itertuples():
         if row.quantity not in measured[0]:
             continue
         values = np.array([one[row.quantity] for one in measured])

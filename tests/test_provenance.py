@@ -1,10 +1,13 @@
 import json
 import stat
+import time
 
+import keras
 import pytest
 
-from lib.files import ROOT, atomic_path, require, resolve
-from lib.provenance import begin, modules_used, write_sidecar
+from lib.files import ROOT, atomic_path, file_hash, require, resolve
+from lib.networks import phase_net
+from lib.provenance import begin, code_hashes, modules_used, write_sidecar
 
 
 def test_relative_paths_are_taken_against_the_root(monkeypatch, tmp_path):
@@ -53,7 +56,58 @@ def test_a_sidecar_says_what_made_a_file(tmp_path):
 def test_modules_are_followed_through_imports():
     used = {str(path) for path in modules_used(ROOT / "notebooks/02_train_network.py")}
     assert {"lib/training.py", "lib/cohort.py", "lib/paper.py", "lib/provenance.py"} <= used
-    assert "lib/figures/maps.py" not in used
+    assert "lib/figures/maps.py" not in used and "lib/titles.py" not in used
+
+
+def test_a_module_of_a_folder_brings_the_folders_own_code():
+    used = {str(path) for path in modules_used("lib/store.py")}
+    assert {"lib/store.py", "lib/body_mask.py", "lib/dicom/__init__.py", "lib/dicom/series.py"} <= used
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """Two modules of a project of its own, one of which imports the other."""
+    for name in ("files", "provenance"):
+        monkeypatch.setattr(f"lib.{name}.ROOT", tmp_path)
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib/work.py").write_text("from lib.tools import tool\n")
+    (tmp_path / "lib/tools.py").write_text('"""Tools."""\n\n\ndef tool():\n    return 1\n')
+    return tmp_path
+
+
+def test_what_a_module_does_counts_and_what_it_says_about_it_does_not(project):
+    tools, before = project / "lib/tools.py", code_hashes("lib/work.py")
+    assert set(before) == {"lib/work.py", "lib/tools.py"}
+    tools.write_text('"""Better words."""\n\ndef tool():\n    """Return one."""\n    return 1  # one\n')
+    assert code_hashes("lib/work.py") == before
+    tools.write_text("def tool():\n    return 2\n")
+    after = code_hashes("lib/work.py")
+    assert after["lib/tools.py"] != before["lib/tools.py"] and after["lib/work.py"] == before["lib/work.py"]
+
+
+def test_an_edit_of_a_module_that_is_used_begins_the_work_anew(project, capsys):
+    def again():
+        return begin(project / "done", parameters={}, code=("lib/work.py",))
+
+    (again() / "half").write_text("done")
+    assert (again() / "half").exists()
+    (project / "lib/tools.py").write_text("def tool():\n    return 2\n")
+    assert not (again() / "half").exists()
+    assert "code.lib/tools.py changed" in capsys.readouterr().out
+
+
+def test_the_same_network_saved_again_keeps_its_hash(tmp_path):
+    keras.utils.set_random_seed(1)
+    network = phase_net(32)
+    for name in ("one", "two"):
+        network.save(tmp_path / f"{name}.keras")
+        time.sleep(1.1)  # Keras writes the second in which it saved
+    assert (tmp_path / "one.keras").read_bytes() != (tmp_path / "two.keras").read_bytes()
+    assert file_hash(tmp_path / "one.keras") == file_hash(tmp_path / "two.keras")
+    weights = network.get_weights()
+    network.set_weights([weights[0] + 1e-6, *weights[1:]])
+    network.save(tmp_path / "other.keras")
+    assert file_hash(tmp_path / "other.keras") != file_hash(tmp_path / "one.keras")
 
 
 def test_interrupted_work_is_kept_only_if_it_is_the_same(tmp_path, capsys):

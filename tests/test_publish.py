@@ -1,13 +1,19 @@
 import json
+import subprocess
 
 import pytest
 
 from lib.files import file_hash
+from lib.provenance import commit
 from lib.publish import publish
+from lib.results import BEGIN, END, shown
 
 
 @pytest.fixture
-def run(tmp_path):
+def run(tmp_path, monkeypatch):
+    monkeypatch.setattr("lib.publish.commit", lambda *without: {"commit": "abc", "dirty": False})
+    monkeypatch.setattr("lib.results.results", lambda tables: f"from {tables.name}")
+    (tmp_path / "README.md").write_text(f"Title\n{BEGIN}\nold\n{END}\nMore\n")
     for name, text in {"figures/fig1.png": "drawn", "tables/table2.csv": "a,b\n", "claims.csv": "id\nC1\n"}.items():
         (tmp_path / "run" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "run" / name).write_text(text)
@@ -22,6 +28,7 @@ def test_figures_and_tables_are_replaced_and_listed(run, tmp_path):
         "figures/fig1.png", "tables/table2.csv", "tables/claims.csv",
     }  # fmt: skip
     assert not (tmp_path / "figures" / "old.png").exists()
+    assert shown(tmp_path / "README.md") == "from tables" and (tmp_path / "README.md").read_text().endswith("More\n")
     manifest = json.loads((tmp_path / "figures/manifest.json").read_text())
     assert manifest["files"] == {"fig1.png": file_hash(run / "figures/fig1.png")}
 
@@ -44,3 +51,28 @@ def test_no_patient_is_published(run, tmp_path):
     (run / "private/key").write_text("secret")
     with pytest.raises(PermissionError, match="somebody's CT"):
         publish(run, tmp_path)
+
+
+def test_a_tree_that_differs_from_its_commit_publishes_nothing(run, tmp_path, monkeypatch):
+    publish(run, tmp_path)
+    (run / "figures/fig1.png").write_text("drawn anew")
+    monkeypatch.setattr("lib.publish.commit", lambda *without: {"commit": "abc", "dirty": True})
+    with pytest.raises(ValueError, match="differ from the last commit: commit them first"):
+        publish(run, tmp_path)
+    assert (tmp_path / "figures/fig1.png").read_text() == "drawn"
+
+
+def test_differences_count_but_in_the_published_folders(tmp_path, monkeypatch):
+    def git(*arguments):
+        who = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+        subprocess.run(["git", *who, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    monkeypatch.setattr("lib.provenance.ROOT", tmp_path)
+    for name in ("lib/a.py", "figures/fig1.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("as committed")
+    git("init"), git("add", "."), git("commit", "-m", "first")
+    (tmp_path / "figures/fig1.png").write_text("drawn")
+    assert commit("figures")["dirty"] is False and commit()["dirty"] is True
+    (tmp_path / "lib/a.py").write_text("changed")
+    assert commit("figures")["dirty"] is True

@@ -3,6 +3,7 @@ import re
 import pytest
 
 from lib.files import ROOT
+from lib.results import results, shown, update
 
 PAGES = ("README.md", "CONTRIBUTING.md")
 
@@ -20,3 +21,21 @@ def test_every_notebook_is_named_and_every_make_target_exists():
     assert [name for name in notebooks if f"notebooks/{name}" not in readme] == []
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"(?:^|`)make ([a-z-]+)", readme, re.MULTILINE)) <= targets
+
+
+def test_the_results_are_those_of_the_published_tables():
+    assert shown(ROOT / "README.md") == results(ROOT / "tables").strip()
+
+
+def test_no_other_measured_number_stands_in_the_readme():
+    """Results are made from tables; beside them stand numbers of the paper, of the setup, and of times."""
+    text = (ROOT / "README.md").read_text()
+    rest = text.replace(shown(ROOT / "README.md"), "")
+    assert not re.search(r"\b0?\.\d{2,3}\b(?! and \.869)(?<!\.776)(?<!\.869)", rest)
+
+
+def test_a_readme_without_marks_is_left_alone(tmp_path):
+    (tmp_path / "README.md").write_text("no marks")
+    with pytest.raises(ValueError, match="where are the results to go"):
+        update(tmp_path / "README.md", ROOT / "tables")
+    assert (tmp_path / "README.md").read_text() == "no marks"

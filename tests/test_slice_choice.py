@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from lib.paper import PHASES
-from lib.slice_choice import eligible_slices, representative_slices, slices_to_mask
+from lib.slice_choice import eligible_slices, other_patients, representative_slices, slices_to_mask
 
 
 @pytest.fixture
@@ -59,3 +59,20 @@ def test_masked_slices_are_balanced_over_phases_and_spread_over_patients(predict
 def test_no_correct_slice_is_an_error(predictions):
     with pytest.raises(ValueError, match="None of the 3000 predicted slices"):
         eligible_slices(predictions.assign(predicted="none"))
+
+
+def test_every_slice_is_paired_with_another_patients_of_its_phase(predictions):
+    rows = predictions[:400]
+    paired = rows.join(other_patients(rows, 1).add_prefix("other_"))
+    known = rows.set_index(["series", "slice"])
+    others = known.loc[pd.MultiIndex.from_frame(paired[["other_series", "other_slice"]])]
+    assert (others["phase"].to_numpy() == rows["phase"].to_numpy()).all()
+    assert (others["patient"].to_numpy() != rows["patient"].to_numpy()).all()
+    shuffled = rows.sample(frac=1, random_state=3)
+    pd.testing.assert_frame_equal(other_patients(shuffled, 1).sort_index(), other_patients(rows, 1))
+    assert not other_patients(rows, 2).equals(other_patients(rows, 1))
+
+
+def test_a_phase_of_one_patient_has_no_other():
+    rows = pd.DataFrame({"patient": "a", "series": ["1", "2"], "slice": 0, "phase": "cm"})
+    assert other_patients(rows, 1).isna().all(axis=None)

@@ -6,7 +6,7 @@ import pytest
 import zarr
 
 from lib.cohort import Cohort, Standardisation
-from lib.figures.tissues import COLOURS
+from lib.patient_statistics import cluster_interval
 from lib.phantom.tissues import Tissue
 from lib.resampling import OUTSIDE
 from lib.tissue_shares import (
@@ -16,10 +16,9 @@ from lib.tissue_shares import (
     measure_anatomy,
     summarise_shares,
     summarise_signs,
-    top_shares,
     with_truth,
 )
-from lib.voxels import select_voxels
+from lib.voxels import select_voxels, top_shares
 
 CODES = {"Aorta": 1, "Renal_cortex": 2, "Liver": 3}
 SIZE = 10
@@ -75,7 +74,6 @@ def test_every_tissue_of_the_phantom_has_a_group_and_every_group_a_colour():
     assert table[Tissue.RENAL_CORTEX] == at("kidney cortex")
     assert table[Tissue.VISCERAL_FAT] == at("fat")
     assert table[Tissue.OUTSIDE] == table[200] == at("outside")
-    assert set(COLOURS) == set(GROUPS)
     members = [tissue for tissues in GROUPS.values() for tissue in tissues]
     assert len(members) == len(set(members)), "a tissue belongs to one group"
 
@@ -98,7 +96,7 @@ def test_top_shares_counts_voxels_and_splits_ties():
     groups[0], groups[1, :5] = at("aorta"), at("liver")
     values = np.zeros((10, 10))
     values[0, :4] = 9  # four sure voxels, six among 96 equals
-    shares = top_shares(values, groups)
+    shares = top_shares(values, groups, len(NAMES))
     assert shares[at("aorta")] == pytest.approx((4 + 6 * 6 / 96) / 10)
     assert shares[at("liver")] == pytest.approx(6 * 5 / 96 / 10)
     assert shares.sum() == pytest.approx(1)
@@ -109,7 +107,7 @@ def test_top_shares_is_the_mean_of_random_choices():
     values = rng.integers(0, 6, (20, 20)).astype(float)
     groups = rng.integers(0, len(NAMES), (20, 20)).astype(np.uint8)
     drawn = [np.bincount(groups[select_voxels(values[None], rng=rng)[0]], minlength=len(NAMES)) for _ in range(3000)]
-    np.testing.assert_allclose(top_shares(values, groups), np.mean(drawn, axis=0) / 40, atol=0.006)
+    np.testing.assert_allclose(top_shares(values, groups, len(NAMES)), np.mean(drawn, axis=0) / 40, atol=0.006)
 
 
 def test_measured_shares_by_hand(cohort):
@@ -156,11 +154,17 @@ def test_summary_of_shares(cohort):
 
 def test_summary_of_signs():
     table = pd.DataFrame(
-        [("cm", f"p{n}", f"s{n}", 0, "kidney medulla", value, 1.0) for n, value in enumerate([-1, -2, -3, -4, 2.0])],
+        [
+            ("cm", f"p{n}", f"s{n}", 0, "kidney medulla", value, 10 * value)
+            for n, value in enumerate([-1, -2, -3, -4, 2.0])
+        ],
         columns=["phase", "patient", "series", "slice", "tissue", "mean_signed", "score_per_10_hu"],
     )
     row = summarise_signs(table, rng=np.random.default_rng(2)).iloc[0]
     assert row["mean_signed"] == -1.6 and row["low"] < -1.6 < row["high"]
+    assert row["score_per_10_hu"] == -16 and row["score_low"] < -16 < row["score_high"]
+    alone = cluster_interval(table["mean_signed"], table["patient"], rng=np.random.default_rng(2))
+    assert (row["low"], row["high"]) == alone, "the interval of the score draws from a stream of its own"
     assert row["positive"] == 0.2 and row["expected"] == -1
     assert row["sign_p"] == pytest.approx(2 * (1 + 5) / 2**5)
 

@@ -1,6 +1,8 @@
 """The graph of notebooks: what runs again when something changes, and the whole chain on the smoke profile."""
 
+import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +11,8 @@ import time
 import nbformat
 import pandas as pd
 import pytest
+import yaml
+from executed_notebooks import faults_of_figures
 from nbclient import NotebookClient
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
@@ -73,22 +77,41 @@ def test_every_figure_and_table_and_the_claims_are_there(finished):
     assert len(claims) >= 60 and claims.verdict.notna().all()
 
 
+def test_every_figure_of_the_executed_notebooks_is_seen(finished):
+    assert faults_of_figures(finished / "runs/smoke/notebooks") == []
+
+
 def test_nothing_runs_twice(finished):
     assert would_run(finished) == set()
 
 
-def test_editing_the_figures_module_redraws_and_retrains_nothing(finished):
-    module = finished / "lib/figures/maps.py"
-    before = module.stat()
-    text = module.read_text()
+CHAIN = {"prepare_cohort", "train_network", "vote_slices", "compute_maps", "mask_voxels", "anatomy_of_maps"}
+FROM_MASKING = {"mask_voxels", "fig2_masking_specificity", "fig5_sam_against_grad_cam", "anatomy_of_maps"}
+
+
+@pytest.mark.parametrize(
+    ("module", "rerun", "kept"),
+    [
+        ("figures/maps", {"fig1_final_layer_maps", "fig3_grad_cam_layers"}, CHAIN - {"anatomy_of_maps", "vote_slices"}),
+        ("titles", {"fig1_final_layer_maps", "compare_with_paper"}, CHAIN - {"anatomy_of_maps", "vote_slices"}),
+        ("claims/maps", {"compare_with_paper"}, CHAIN - {"anatomy_of_maps"}),
+        ("masking_controls", FROM_MASKING, {"prepare_cohort", "train_network", "compute_maps", "vote_slices"}),
+        ("networks", {"train_network", "mask_voxels"}, {"prepare_cohort"}),
+        ("body_mask", CHAIN, set()),
+        ("resampling", CHAIN, set()),
+        ("phantom/kinetics", CHAIN, set()),
+    ],
+)
+def test_an_edit_of_a_module_reruns_what_depends_on_it_and_nothing_else(finished, module, rerun, kept):
+    path = finished / f"lib/{module}.py"
+    before, text = path.stat(), path.read_text()
     try:
-        module.write_text(text + "# another colour\n")
+        path.write_text(text + "# edited\n")
         rules = would_run(finished)
-        assert {"fig1_final_layer_maps", "fig2_masking_specificity", "vote_slices"} <= rules
-        assert not rules & {"prepare_cohort", "train_network", "compute_maps", "mask_voxels"}
+        assert rerun <= rules and not rules & kept
     finally:
-        module.write_text(text)
-        os.utime(module, ns=(before.st_atime_ns, before.st_mtime_ns))
+        path.write_text(text)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def test_a_changed_parameter_reruns_what_depends_on_it(finished):
@@ -119,24 +142,21 @@ def test_a_profile_takes_nothing_from_another(finished):
     assert "02_train_network.py runs/paper" in told and "he_normal" not in told, told
 
 
-@pytest.mark.parametrize(
-    "profile, changes",
-    [
-        ("large", {'"patients": 900': '"patients": 360'}),
-        ("clock", {'"patients": 440': '"patients": 360', '"labelling": "scan_time", ': ""}),
-    ],
-)
-def test_a_variant_of_quick_changes_what_it_says_and_nothing_else(finished, profile, changes):
-    changes = changes | {'"max_epochs": 18': '"max_epochs": 12', f"runs/{profile}": "runs/quick"}
-    commands = {}
-    for name in ("quick", profile):
-        told = snakemake(finished, "--dry-run", "--printshellcmds", "--quiet", "host", profile=name).stdout
-        commands[name] = sorted(line for line in told.splitlines() if "python -m lib.run_notebook" in line)
-    told = "\n".join(commands[profile])
-    for change, undone in changes.items():
-        assert change in told
-        told = told.replace(change, undone)
-    assert len(commands["quick"]) > 10 and told == "\n".join(commands["quick"])
+def test_the_control_of_the_labels_changes_the_labels_and_nothing_else():
+    study, clock = (
+        yaml.safe_load((ROOT / f"config/{name}.yaml").read_text())["parameters"] for name in ("study", "clock")
+    )
+    assert clock["01_prepare_cohort"].pop("labelling") == "scan_time"
+    assert clock == study
+
+
+def test_the_sixteen_networks_differ_by_their_seed(finished):
+    planned = snakemake(finished, "--dry-run", "--printshellcmds", "--quiet", "host", profile="study").stdout
+    trained = [line for line in planned.splitlines() if "02_train_network.py" in line]
+    without = {re.sub(r'seed\d\d|"seed": \d+', "", line) for line in trained}
+    assert len(trained) == 16 and len(without) == 1
+    assert {int(number) for number in re.findall(r'"seed": (\d+)', "".join(trained))} == set(range(1, 17))
+    assert len([line for line in planned.splitlines() if "06_mask_voxels.py" in line]) == 16
 
 
 @pytest.mark.parametrize("where", [".", "notebooks"])
@@ -150,10 +170,17 @@ def test_run_all_works_from_the_root_and_from_the_notebooks_folder(finished, whe
         NotebookClient(notebook, resources={"metadata": {"path": str(finished / where)}}).execute()
 
 
-def test_defaults_write_the_long_stages_elsewhere_than_the_quick_profile():
-    for name, folder in (("01_prepare_cohort", "cohort"), ("02_train_network", "network")):
-        default = declared_parameters(read_notebook(ROOT / f"notebooks/{name}.py"))[folder][1]
-        assert "runs/mine" in default, "Run All would replace what make figures has made"
+def test_run_all_does_what_make_figures_does():
+    """The notebooks' defaults are the quick profile, so that neither replaces what the other has made."""
+    config = yaml.safe_load((ROOT / "config/quick.yaml").read_text())
+    for name, parameters in config["parameters"].items():
+        declared = declared_parameters(read_notebook(ROOT / f"notebooks/{name}.py"))
+        defaults = {key: ast.literal_eval(default) for key, (_, default, _) in declared.items()}
+        assert parameters.items() <= defaults.items(), name
+    for name in ("01_prepare_cohort", "02_train_network", "06_mask_voxels"):
+        declared = declared_parameters(read_notebook(ROOT / f"notebooks/{name}.py"))
+        written = [default for key, (_, default, _) in declared.items() if key in ("cohort", "network", "masking")]
+        assert all(default.startswith('"runs/quick/') for default in written)
 
 
 def test_own_ct_without_labels_gets_predictions_maps_and_masking(finished, tmp_path):

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lib.claims.findings import Finding
 from lib.paper import PHASES
-from lib.patient_statistics import Finding
 from lib.titles import PHASE_TITLES
 
 PAPER_SIZE = 512  # pixels, to which the paper's shift of 5 refers
@@ -76,9 +76,8 @@ def network_claims(network: Path, standardisation: dict, recipe: dict) -> list[F
     blocks = f"{pools} blocks, {len(convolutions)} convolutions, {size} x {size} in, {output} out"
     changed = {name: recipe.get(name) for name, value in RECIPE.items() if recipe.get(name) != value}
     rotation, translation = (recipe.get(name, np.nan) for name in ("rotation", "translation"))
-    shift = translation * PAPER_SIZE / size
-    turned = f"± {rotation:g} degrees, ± {translation:g} pixels of {size}, that is {shift:g} of {PAPER_SIZE}"
-    same = (rotation, shift) == (5.0, 5.0)
+    turned = f"± {rotation:g} degrees, ± {translation:g} pixels of {PAPER_SIZE}"
+    same = (rotation, translation) == (5.0, 5.0)
     fields = ", ".join(f"{name} {field}" for name, field in receptive_fields(layers).items())
     expected = {1: 132_181, 3: 132_469}.get(channels)
     return [

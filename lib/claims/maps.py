@@ -1,20 +1,21 @@
 """The paper's claims about maps, tested on a run's masking table and saved maps."""
 
 from itertools import product
-from zlib import crc32
 
 import numpy as np
 import pandas as pd
 
+from lib.claims.findings import Finding, verdict, words_by_phase, words_of_interval
+from lib.masking_controls import RANDOM, RANDOM_BODY
 from lib.masking_tests import ALPHA, level_tests, paired_tests
 from lib.paper import FINAL_MAPS, LAYERS, PHASES
-from lib.patient_statistics import Finding, compare, verdict
+from lib.patient_statistics import compare
 from lib.saved_maps import describe_maps, signed_extremes
 from lib.titles import LAYER_TITLES, METHOD_TITLES, PHASE_TITLES
+from lib.voxels import centre_channel
 
 SALIENCY, GUIDED, CAM, GRAD_CAM = FINAL_MAPS
 SHALLOW, DEEP = LAYERS[:3], LAYERS[3:]
-RANDOM, RANDOM_BODY = ("random", "-"), ("random_body", "-")  # as many voxels: any, or of the body only
 TECHNIQUES = (*FINAL_MAPS, *(("sam", layer) for layer in LAYERS))
 
 
@@ -29,15 +30,11 @@ def masking_claims(means: pd.DataFrame) -> list[Finding]:
     Returns
     -------
     list of Finding
-
-    Notes
-    -----
-    Each interval has a generator of its own, so that a claim gets the same verdict wherever it is asked for.
     """
     final = means[pd.MultiIndex.from_frame(means[["method", "layer"]]).isin(FINAL_MAPS)]
-    levels = level_tests(final, 100.0, rng=_generator("levels"))
+    levels = level_tests(final, 100.0)
     top, bottom = levels[levels["region"] == "top"], levels[levels["region"] == "bottom"]
-    control = means[means["region"] == "random"]
+    control = means[means["method"].isin([RANDOM[0], RANDOM_BODY[0]])]
     tests = _Pairs(pd.concat([means[means["region"] == "top"], control.assign(region="top")]))
     sams = {layer: ("sam", layer) for layer in LAYERS}
     shallow_sams, deep_sams, others = [sams[x] for x in SHALLOW], [sams[x] for x in DEEP], (GUIDED, CAM, GRAD_CAM)
@@ -82,7 +79,7 @@ def map_claims(maps) -> list[Finding]:
     positive = np.maximum(cam, 0)
     scale = (grad_cam * positive).sum() / (positive**2).sum()
     deviation = np.abs(grad_cam - scale * positive).max() / grad_cam.max()
-    extremes = np.mean([signed_extremes(_centre(maps.maps[(name, *SALIENCY)])) for name in names])
+    extremes = np.mean([signed_extremes(centre_channel(maps.maps[(name, *SALIENCY)])) for name in names])
     mass = {which: table.loc[which, "half_mass"][names] for which in (SALIENCY, GUIDED)}
     outside = {layer: table.loc[("grad_cam", layer), "outside_body"][names] for layer in LAYERS}
     shallow = (outside["conv2b"] + outside["conv3b"]) / 2
@@ -117,17 +114,12 @@ class _Pairs:
         chosen = []
         for pair in pairs:
             if pair not in self.known:
-                self.known[pair] = paired_tests(self.means, [pair], rng=_generator(*map("/".join, pair)))
+                self.known[pair] = paired_tests(self.means, [pair])
             chosen.append(self.known[pair])
         tests = pd.concat(chosen, ignore_index=True)
         if without:
             tests = tests[~((tests["layer"] == without[0]) & (tests["phase"] == without[1]))]
         return tests
-
-
-def _generator(*names: str) -> np.random.Generator:
-    """Return the generator of what has these names, whatever else was drawn before."""
-    return np.random.default_rng(crc32(" ".join(names).encode()))
 
 
 def _worst(tests: pd.DataFrame) -> pd.DataFrame:
@@ -142,12 +134,12 @@ def _superiority(id_: str, tests: pd.DataFrame, what: str, *, reference: float =
     worst = _worst(tests)
     closest = tests.loc[tests["high"].fillna(tests["mean"]).groupby(tests["phase"]).idxmax()]
     judged = verdict(worst, "superiority", reference=reference)
-    return _finding(id_, tests, f"{what}: {_by_phase(closest)}{after}", judged)
+    return _finding(id_, tests, f"{what}: {words_by_phase(closest)}{after}", judged)
 
 
 def _null(id_: str, tests: pd.DataFrame, what: str, *, reference: float = 0.0, after: str = "") -> Finding:
     worst = _worst(tests)
-    text = "; ".join(f"{PHASE_TITLES[phase]} {_interval(row)}" for phase, row in worst.iterrows())
+    text = "; ".join(f"{PHASE_TITLES[phase]} {words_of_interval(row)}" for phase, row in worst.iterrows())
     return _finding(id_, tests, f"{what}, widest interval: {text}{after}", verdict(worst, "null", reference=reference))
 
 
@@ -162,7 +154,7 @@ def _some_phases(id_: str, tests: pd.DataFrame) -> Finding:
         judged = "direction only"
     else:
         judged = "undecided" if slight else "not reproduced"
-    return _finding(id_, tests, f"CAM minus Grad-CAM: {_by_phase(tests)}", judged)
+    return _finding(id_, tests, f"CAM minus Grad-CAM: {words_by_phase(tests)}", judged)
 
 
 def _against_chance(id_: str, tests: _Pairs, control: pd.DataFrame) -> Finding:
@@ -182,7 +174,7 @@ def _against_chance(id_: str, tests: _Pairs, control: pd.DataFrame) -> Finding:
 
 
 def _chance(control: pd.DataFrame) -> str:
-    """Tell what masking as many random voxels leaves."""
+    """Report what masking as many random voxels leaves."""
     text = ""
     for which, what in ((RANDOM, "random 10 %"), (RANDOM_BODY, "all in the body")):
         level = control[control["method"] == which[0]].groupby("phase")["relative_probability"].mean()
@@ -193,8 +185,8 @@ def _chance(control: pd.DataFrame) -> str:
 
 
 def _exception(tests: pd.DataFrame) -> str:
-    """Tell the difference at 5b in the unenhanced phase, which the paper excepts; it is not judged."""
-    return f"; where the paper has a difference, at 5b, {_by_phase(tests)}" if len(tests) else ""
+    """Report the difference at 5b in the unenhanced phase, which the paper excepts; it is not judged."""
+    return f"; where the paper has a difference, at 5b, {words_by_phase(tests)}" if len(tests) else ""
 
 
 def _masked(means: pd.DataFrame) -> Finding:
@@ -208,18 +200,6 @@ def _masked(means: pd.DataFrame) -> Finding:
         n_slices=int(counted.sum()),
         n_patients=patients,
     )
-
-
-def _by_phase(tests: pd.DataFrame) -> str:
-    rows = tests.set_index("phase")
-    rows = rows.loc[[phase for phase in PHASES if phase in rows.index]]
-    return "; ".join(
-        f"{PHASE_TITLES[p]} {row['mean']:.1f} [{row['low']:.1f}, {row['high']:.1f}]" for p, row in rows.iterrows()
-    )
-
-
-def _interval(row) -> str:
-    return f"[{row.low:.1f}, {row.high:.1f}]" if np.isfinite(row.low) else "[one patient]"
 
 
 def _by_layer(tests: pd.DataFrame) -> str:
@@ -242,7 +222,3 @@ def _few(id_: str, differences: pd.Series, measured: str) -> Finding:
     low, high = found["patient_low"], found["patient_high"]
     judged = "direction only" if high < 0 else "not reproduced" if low > 0 else "undecided"
     return Finding(id_, measured, judged, found["mean"], low, high, len(differences), len(differences))
-
-
-def _centre(values: np.ndarray) -> np.ndarray:
-    return values[..., values.shape[-1] // 2] if values.ndim == 3 else values

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from lib.metrics import adjacent_errors, auc_table, confusion, headline, phase_table
+from lib.claims.findings import Finding, verdict
+from lib.metrics import adjacent_errors, auc_table, confusion, f1_scores, headline, matrices_of, phase_table
 from lib.paper import PHASES, published
-from lib.patient_statistics import Finding, bootstrap_interval, resample_clusters, verdict
+from lib.patient_statistics import bootstrap_interval, resample_clusters
 from lib.titles import PHASE_TITLES
 from lib.voting import vote_volumes
 
@@ -56,9 +57,7 @@ class _Scheme:
         self.patients, names = pd.factorize(table["patient"])
         self.n, self.what = len(names), "slices" if scores == list(PHASES) else "volumes"
         self.weights = resample_clusters(self.n, rng=rng)
-        counts = np.zeros((self.n, 5, 5))
-        cells = (table[name].map(PHASES.index).to_numpy() for name in ("predicted", "phase"))
-        np.add.at(counts, (self.patients, *cells), 1)
+        counts = matrices_of(table["phase"], table["predicted"], self.patients, self.n)
         self.matrix = confusion(table["phase"], table["predicted"])
         self.values = _figures(counts.sum(axis=0))
         self.resampled = _figures((self.weights @ counts.reshape(self.n, 25)).reshape(-1, 5, 5))
@@ -208,11 +207,11 @@ def _figures(counts: np.ndarray) -> dict[str, np.ndarray]:
     exact = np.diagonal(counts, axis1=-2, axis2=-1)
     steps = (np.arange(5)[:, None] - np.arange(5)) % 5
     near, wrong = (counts[..., np.isin(steps, kind)].sum(axis=-1) for kind in ((1, 4), (1, 2, 3, 4)))
-    plain = _divide(2 * exact, counts.sum(axis=-1) + labelled)
+    plain = f1_scores(counts)
     return {
         "precision": _mean(precision * recall + (1 - recall) * prevalence),
         "recall": _mean(recall),
-        "f1": _mean(_divide(2 * recall, predicted + 1)),
+        "f1": _mean(f1_scores(np.nan_to_num(balanced))),
         "accuracy": exact.sum(axis=-1) / counts.sum(axis=(-2, -1)),
         "adjacent": _divide(near, wrong),
         "middle": np.fmax.reduce(recall[..., 2:4], axis=-1) - np.fmin.reduce(recall[..., [0, 1, 4]], axis=-1),

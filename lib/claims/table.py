@@ -8,13 +8,13 @@ import pandas as pd
 import zarr
 
 from lib.claims.cohort import cohort_claims, network_claims
+from lib.claims.findings import Finding
 from lib.claims.maps import map_claims, masking_claims
 from lib.claims.prediction import prediction_claims
 from lib.claims.tissues import contrast_claims, sign_claims, tissue_claims
 from lib.files import resolve
 from lib.masking_tests import read_masking, slice_means
 from lib.paper import published
-from lib.patient_statistics import Finding
 from lib.saved_maps import read_maps
 
 VERDICTS = (
@@ -35,7 +35,7 @@ SOURCES = {  # what each stage leaves behind, and which notebook makes it
     "network": ("networks/{network}/provenance.json", "02_train_network"),
     "predictions": ("networks/{network}/predictions.parquet", "02_train_network"),
     "maps": ("maps/maps.npz", "05_compute_maps"),
-    "masking": ("masking/done.json", "06_mask_voxels"),
+    "masking": ("masking/{network}/done.json", "06_mask_voxels"),
     "tissues": ("tables/anatomy_tissues.csv", "13_anatomy_of_maps"),
     "contrasts": ("tables/anatomy_contrasts.csv", "13_anatomy_of_maps"),
     "signs": ("tables/anatomy_sign.csv", "13_anatomy_of_maps"),
@@ -59,9 +59,7 @@ def of_phantoms(run: str | Path) -> bool:
     return (run / "dicom/truth.csv").exists() or set(known) >= PHANTOM_ONLY
 
 
-def find(
-    stage: str, path: Path, *, rng: np.random.Generator, reading: dict[str, object] | None = None
-) -> list[Finding]:
+def find(stage: str, path: Path, *, rng: np.random.Generator) -> list[Finding]:
     """Return what one stage of a run says about the claims.
 
     Parameters
@@ -72,8 +70,6 @@ def find(
         The stage's file.
     rng : numpy.random.Generator
         For intervals by resampling patients, on predictions; the others have their own.
-    reading : dict, optional
-        Reading of the masking, see `lib.masking_tests.read_masking`; the paper's by default.
     """
     folder = path.parent
     if stage == "cohort":
@@ -88,7 +84,7 @@ def find(
     if stage == "maps":
         return map_claims(read_maps(folder))
     if stage == "masking":
-        return masking_claims(slice_means(read_masking(folder, **(reading or {}))))
+        return masking_claims(slice_means(read_masking(folder)))
     return ON_ANATOMY[stage](pd.read_csv(path))
 
 
@@ -98,14 +94,15 @@ def compare_with_paper(findings: list[Finding], *, phantom: bool = True) -> pd.D
     Parameters
     ----------
     findings : list of Finding
-        Of any stages; of two on one claim the later one counts, and both are told.
+        Of any stages; of two on one claim the later one counts, and both are reported.
     phantom : bool
-        Whether the cohort is simulated, see :func:`of_phantoms`; if so, what the phantom puts in is said as well.
+        Whether the cohort is simulated, see :func:`of_phantoms`; what then holds by construction of the phantom is
+        said as well.
 
     Returns
     -------
     DataFrame
-        One row a claim, C1 to C63: `id`, `where`, `claim`, `paper` (its word), `measured`, `value`, `low`, `high`,
+        One row per claim, C1 to C63: `id`, `where`, `claim`, `paper` (its word), `measured`, `value`, `low`, `high`,
         `n_slices`, `n_patients`, `verdict` (one of VERDICTS), `by_construction` (why it would hold anyway, or empty).
 
     Raises
@@ -114,10 +111,10 @@ def compare_with_paper(findings: list[Finding], *, phantom: bool = True) -> pd.D
         If a finding is on no claim of the paper.
     """
     table = published("claims").set_index("id")
-    put_in = table.pop("by_phantom")
+    by_phantom = table.pop("by_phantom")
     if phantom:
-        both = (table["by_construction"] != "") & (put_in != "")
-        table["by_construction"] += both.map({True: "; ", False: ""}) + put_in
+        both = (table["by_construction"] != "") & (by_phantom != "")
+        table["by_construction"] += both.map({True: "; ", False: ""}) + by_phantom
     unknown = [finding.id for finding in findings if finding.id not in table.index]
     if unknown:
         raise ValueError(f"findings on {unknown}; lib/published/claims.csv has {table.index[0]} to {table.index[-1]}.")

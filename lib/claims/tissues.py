@@ -7,8 +7,8 @@ by the rule of `lib.patient_statistics.verdict`; of several maps or layers, the 
 import numpy as np
 import pandas as pd
 
+from lib.claims.findings import Finding, verdict, words_by_phase
 from lib.paper import FINAL_MAPS, LAYERS, PHASES
-from lib.patient_statistics import Finding, verdict
 from lib.tissue_contrasts import DEEP
 from lib.tissue_shares import EXPECTED_SIGN
 from lib.titles import LAYER_TITLES, PHASE_TITLES
@@ -33,7 +33,7 @@ def tissue_claims(tissues: pd.DataFrame) -> list[Finding]:
     -----
     Shares of a map say little, for large organs always win. So a voxel of the tissues that the paper names is held
     against one of the others: how many times as likely is it to be among the map's highest tenth? That saliency marks
-    the digestive tract in the pyelographic phase is told with C46, and not judged.
+    the digestive tract in the pyelographic phase is reported with C46, and not judged.
     """
 
     def times(maps, tissue, against):
@@ -45,20 +45,20 @@ def tissue_claims(tissues: pd.DataFrame) -> list[Finding]:
     seen, less = times([SALIENCY], NAMED, REST), times([SALIENCY], NAMED, "muscle and liver")
     if len(seen):
         alone = ", ".join(f"{part} alone {_range(times([SALIENCY], part, REST))}" for part in ("kidney", "vessels"))
-        what = f"enrichment of {NAMED} over the {REST}, saliency: {_by_phase(seen)}"
+        what = f"enrichment of {NAMED} over the {REST}, saliency: {_closest(seen)}"
         text = f"{what}; {alone}; over muscle and liver {_range(less)}{_bowel(times([SALIENCY], *BOWEL))}"
         found.append(_finding("C46", text, seen, [_judge(seen, 1, 1.0), _judge(less, 1, 1.0)]))
     coarse = times([CAM, GRAD_CAM], NAMED, PLAIN_REST)
     frame = times([CAM, GRAD_CAM], "bone and muscle", PLAIN_REST)
     if len(coarse):
         judged = [_judge(rows, 1, 1.0) for rows in (coarse, frame)]
-        what = f"enrichment over the other tissues, the lower of CAM and Grad-CAM, {NAMED}: {_by_phase(coarse)}"
-        text = f"{what} ({judged[0]}); bone and muscle: {_by_phase(frame)} ({judged[1]})"
+        what = f"enrichment over the other tissues, the lower of CAM and Grad-CAM, {NAMED}: {_closest(coarse)}"
+        text = f"{what} ({judged[0]}); bone and muscle: {_closest(frame)} ({judged[1]})"
         found.append(_finding("C49", text, coarse, judged))
     fine = times(SHALLOW_SAMS, NAMED, REST)
     if len(fine):
         by_layer = ", ".join(f"{LAYER_TITLES[layer]} {_range(rows)}" for layer, rows in fine.groupby("layer"))
-        what = f"enrichment of {NAMED} over the {REST}, the lowest of SAM at 2b, 3b, 4b: {_by_phase(fine)}"
+        what = f"enrichment of {NAMED} over the {REST}, the lowest of SAM at 2b, 3b, 4b: {_closest(fine)}"
         text = f"{what}; by layer: {by_layer}"
         found.append(_finding("C56", text, fine, [_judge(fine, 1, 1.0)]))
     return found
@@ -76,7 +76,7 @@ def contrast_claims(contrasts: pd.DataFrame) -> list[Finding]:
     Notes
     -----
     C55: air is no anatomy, so that a map that marks it has less of the organs among its highest tenth. How much lies
-    outside the body is told, and not judged: the paper says that it happens, not that it happens in every phase.
+    outside the body is reported, and not judged: the paper says that it happens, not that it happens in every phase.
     """
     contrasts = contrasts.assign(**{name: 100 * contrasts[name] for name in ("value", "other", "mean", "low", "high")})
 
@@ -88,14 +88,14 @@ def contrast_claims(contrasts: pd.DataFrame) -> list[Finding]:
     mass, cortex = pairs(GUIDED, "half_mass"), pairs(GUIDED, "kidney cortex")
     if len(mass) and len(cortex):
         judged = [_judge(mass, -1, 0.0), _judge(cortex, 1, 0.0)]
-        what = f"voxels that hold half of guided backprop minus those of saliency, points: {_by_phase(mass, -1)}"
-        text = f"{what} ({judged[0]}); cortex in the highest tenth: {_by_phase(cortex)} ({judged[1]})"
+        what = f"voxels that hold half of guided backprop minus those of saliency, points: {_closest(mass, -1)}"
+        text = f"{what} ({judged[0]}); cortex in the highest tenth: {_closest(cortex)} ({judged[1]})"
         found.append(_finding("C47", text, mass, judged))
     organs, outside = pairs(DEEP, NAMED), pairs(DEEP, "outside")
     if len(organs) and len(outside):
         level = outside.groupby("phase")["other"].max()
         air = ", ".join(f"{PHASE_TITLES[phase]} {level[phase]:.0f}" for phase in PHASES if phase in level)
-        what = f"{NAMED} in Grad-CAM's highest tenth, 5b minus the higher of 2b and 3b, points: {_by_phase(organs)}"
+        what = f"{NAMED} in Grad-CAM's highest tenth, 5b minus the higher of 2b and 3b, points: {_closest(organs)}"
         text = f"{what}; outside the body at 2b or 3b, %: {air}, at 5b at most {outside['value'].max():.0f}"
         found.append(_finding("C55", text, organs, [_judge(organs, 1, 0.0)]))
     return found
@@ -126,9 +126,9 @@ def sign_claims(signs: pd.DataFrame) -> list[Finding]:
     ]
     slices = rows["n_slices"].groupby(level="phase").max().sum()
     patients = rows["n_patients"].max()
-    told = f"patients whose score rises where the tissue is brighter: {', '.join(parts)}"
+    measured = f"patients whose score rises where the tissue is brighter: {', '.join(parts)}"
     judged = verdict(as_claimed, "superiority", direction=1)
-    return [Finding("C48", told, judged, n_slices=_count(slices), n_patients=_count(patients))]
+    return [Finding("C48", measured, judged, n_slices=_count(slices), n_patients=_count(patients))]
 
 
 def _finding(id_: str, measured: str, rows: pd.DataFrame, parts: list[str]) -> Finding:
@@ -147,16 +147,10 @@ def _judge(rows: pd.DataFrame, direction: int, reference: float) -> str:
     return verdict(pd.DataFrame(bounds), "superiority", direction=direction, reference=reference)
 
 
-def _by_phase(rows: pd.DataFrame, direction: int = 1) -> str:
-    """Tell the row of each phase that is closest to no difference, or furthest on the other side of it."""
+def _closest(rows: pd.DataFrame, direction: int = 1) -> str:
+    """Report the row of each phase that is closest to no difference, or furthest on the other side of it."""
     known = rows.dropna(subset="mean").groupby("phase")["mean"]
-    closest = rows.loc[known.idxmin() if direction > 0 else known.idxmax()].set_index("phase")
-    parts = []
-    for phase in (phase for phase in PHASES if phase in closest.index):
-        row = closest.loc[phase]
-        interval = f"[{row['low']:.1f}, {row['high']:.1f}]" if np.isfinite(row["low"]) else "[one patient]"
-        parts.append(f"{PHASE_TITLES[phase]} {row['mean']:.1f} {interval}")
-    return "; ".join(parts)
+    return words_by_phase(rows.loc[known.idxmin() if direction > 0 else known.idxmax()])
 
 
 def _range(rows: pd.DataFrame) -> str:
@@ -164,9 +158,9 @@ def _range(rows: pd.DataFrame) -> str:
 
 
 def _bowel(rows: pd.DataFrame) -> str:
-    """Tell of the digestive tract, which the paper sees in the last phase; it is not judged."""
+    """Report the digestive tract, which the paper sees in the last phase; it is not judged."""
     rows = rows[(rows["phase"] == "pyelo") & rows["mean"].notna()]
-    return f"; bowel over the other unnamed tissues: {_by_phase(rows)}" if len(rows) else ""
+    return f"; bowel over the other unnamed tissues: {_closest(rows)}" if len(rows) else ""
 
 
 def _patients(row) -> str:

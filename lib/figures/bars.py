@@ -1,61 +1,45 @@
-"""Bars of relative probability, as in Figs 2, 5 and 6; tables come from lib.masking_tests, nothing is computed here."""
+"""Figs 2, 5 and 6: bars of relative probability; tables come from lib.masking_tests, nothing is computed here."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.collections import LineCollection
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
-from lib.figures.style import TWO_COLUMNS_MM, axes_mm, inches, paper_style
+from lib.figures.bar_groups import draw_bars, draw_mark
+from lib.figures.controls import (
+    beside,
+    controls_key,
+    draw_layer_controls,
+    draw_phase_controls,
+    named_controls,
+    slices_by_phase,
+    slices_of,
+)
+from lib.figures.style import (
+    METHOD_COLOURS,
+    SAM_COLOURS,
+    TWO_COLUMNS_MM,
+    axes_mm,
+    count,
+    figure_mm,
+    letter,
+    paper_style,
+)
 from lib.paper import PHASES
 from lib.titles import LAYER_TITLES, METHOD_TITLES, PHASE_TITLES
 
 LEVEL_LABEL = "Relative probability (%)"
-CONTROLS = {  # method: label, colour, line
-    "random": ("random {}", "#cc3311", "solid"),
-    "random_body": ("random {}, all in the body", "#ee7733", (0, (2, 1))),
-}
-MARK_BOX = {"facecolor": "white", "edgecolor": "none", "pad": 0.3}
-
-
-def draw_bars(panel, means, sds, *, labels, colours, groups, marks=None, width: float = 0.8) -> None:
-    """Draw groups of bars with whiskers of one standard deviation.
-
-    Parameters
-    ----------
-    panel : Axes
-    means, sds : array (n_bars, n_groups)
-        Percent; NaN leaves a gap.
-    labels, colours : sequence of str (n_bars,)
-        Of the bars in a group.
-    groups : sequence of str (n_groups,)
-        Ticks.
-    marks : array of str (n_bars, n_groups), optional
-        Asterisks or letters above the whiskers.
-    width : float
-        Of a group, 1 is the distance between groups.
-    """
-    means, sds = np.asarray(means, dtype=float), np.nan_to_num(np.asarray(sds, dtype=float))
-    step = width / len(means)
-    centres = np.arange(means.shape[1])
-    marks = np.full(means.shape, "") if marks is None else marks
-    for i, (mean, sd) in enumerate(zip(means, sds, strict=True)):
-        x = centres + (i - (len(means) - 1) / 2) * step
-        panel.bar(x, mean, step, color=colours[i], edgecolor="black", linewidth=0.5, label=labels[i])
-        panel.errorbar(x, mean, sd, fmt="none", ecolor="0.5", elinewidth=0.7, capsize=1.2, capthick=0.7)
-        for left, top, mark in zip(x, mean + sd, marks[i], strict=True):
-            if mark and np.isfinite(top):
-                panel.text(left, top + 1, mark, ha="center", va="bottom", fontsize=6, linespacing=0.8, bbox=MARK_BOX)
-    panel.set_xticks(centres, groups)
-    panel.set_xlim(-0.5, means.shape[1] - 0.5)
-    panel.axhline(100, color="0.6", linewidth=0.5, linestyle=":", zorder=0)
 
 
 def draw_specificity(
-    levels: pd.DataFrame, letters: pd.DataFrame, maps: Sequence, *, control: pd.DataFrame, fraction: float = 0.1
-) -> Figure:
-    """Draw Fig 2: masking by map and phase (A), and the maps beside each other (B).
+    levels: pd.DataFrame, letters: pd.DataFrame, maps: Sequence, *, control: pd.DataFrame | None = None,
+    slices: pd.DataFrame | None = None, fraction: float = 0.1,
+) -> Figure:  # fmt: skip
+    """Draw Fig 2: masking by map and phase (A), and the maps beside each other and beside their controls (B).
 
     Parameters
     ----------
@@ -65,42 +49,55 @@ def draw_specificity(
         `phase`, `method`, `layer`, `letters`.
     maps : sequence of (method, layer)
         In the order of the panels.
-    control : DataFrame
-        `phase`, `mean`, `method`: as many voxels masked at random, anywhere in the image ("random") or in the body
-        ("random_body"); may be empty.
+    control : DataFrame, optional
+        `phase`, `method`, `layer`, `region`, `mean`: the rows of `lib.figures.controls.is_control`. Blocks are drawn at
+        the bars of their layer, another patient's mask and the untrained network at the bar of their map, all others
+        beside the bars with their slices.
+    slices : DataFrame, optional
+        As from `lib.masking_tests.slice_means`: the slices behind the bars, drawn as points.
     fraction : float
         Of the voxels that was masked.
     """
-    part = f"{100 * fraction:g} %"
+    part, control = f"{100 * fraction:g} %", named_controls(control)
     with paper_style():
-        figure = Figure(figsize=inches(TWO_COLUMNS_MM, 128))
-        above, below = figure.subfigures(2, 1, height_ratios=(1.05, 1))
+        figure = figure_mm(TWO_COLUMNS_MM, 140)
+        above, below = figure.subfigures(2, 1, height_ratios=(1, 1.12))
         panels = np.atleast_1d(above.subplots(1, len(maps), sharey=True))
         for panel, (method, layer) in zip(panels, maps, strict=True):
             bars = [_bars(levels, method, layer, region) for region in ("top", "bottom")]
-            labels, colours = [f"top {part}", f"bottom {part}"], ["black", "white"]
-            _phase_bars(panel, bars, labels=labels, colours=colours, marks=[_stars(bar) for bar in bars])
-            _draw_controls(panel, control, part)
+            _phase_bars(
+                panel, bars, labels=["", ""], colours=[METHOD_COLOURS[method], "white"], hatches=["", "/////"],
+                marks=[_stars(bar) for bar in bars], width=0.84,
+                values=[slices_by_phase(slices, method, layer, region) for region in ("top", "bottom")],
+            )  # fmt: skip
             panel.set_title(METHOD_TITLES[method])
-            panel.tick_params(axis="x", rotation=50)
-        _fit_height(*panels)
-        panels[0].set_ylabel(LEVEL_LABEL)
-        _legend(above, panels[0], "A")
+            panel.tick_params(axis="x", rotation=40)
+        _fit_height(*panels, lines=1)
+        panels[0].set_ylabel(f"{LEVEL_LABEL}\nafter masking")
+        line = {"edgecolor": "black", "linewidth": 0.5}
+        key = [Patch(facecolor="0.4", label=f"top {part} of the voxels", **line),
+               Patch(facecolor="white", hatch="/////", label=f"bottom {part}", **line)]  # fmt: skip
+        _legend(above, [*key, *_signs(slices, "* differs from 100 %")], letter_of_part="A")
         panel = below.subplots()
         bars = [_bars(levels, method, layer, "top") for method, layer in maps]
         marks = [_letters(letters, method, layer) for method, layer in maps]
-        names = [METHOD_TITLES[method] for method, _ in maps]
-        _phase_bars(panel, bars, labels=names, colours=_shades(len(maps)), marks=marks, counts=True)
-        _fit_height(panel)
+        places = _phase_bars(
+            panel, bars, labels=_lettered([METHOD_TITLES[method] for method, _ in maps]),
+            colours=[METHOD_COLOURS[method] for method, _ in maps], marks=marks, counts=True,
+            values=[slices_by_phase(slices, *name, "top") for name in maps], slots=len(beside(control)),
+        )  # fmt: skip
+        draw_phase_controls(panel, control, maps, places, slices)
+        _fit_height(panel, lines=_lines(marks))
         panel.set_ylabel(f"{LEVEL_LABEL},\ntop {part} masked")
-        _legend(below, panel, "B")
+        _legend(below, panel.get_legend_handles_labels()[0], controls_key(control), letter_of_part="B")
     return figure
 
 
 def draw_layer_comparison(
-    levels: pd.DataFrame, pairs: pd.DataFrame, layers: Sequence[str], *, fraction: float = 0.1
-) -> Figure:
-    """Draw Fig 5: SAM (black) beside Grad-CAM (white) by layer, one panel a phase.
+    levels: pd.DataFrame, pairs: pd.DataFrame, layers: Sequence[str], *, control: pd.DataFrame | None = None,
+    slices: pd.DataFrame | None = None, fraction: float = 0.1,
+) -> Figure:  # fmt: skip
+    """Draw Fig 5: SAM beside Grad-CAM by layer, one panel per phase.
 
     Parameters
     ----------
@@ -110,76 +107,79 @@ def draw_layer_comparison(
         `phase`, `layer`, `p_bonferroni` of SAM against Grad-CAM.
     layers : sequence of str
         From shallow to deep.
-    fraction : float
-        Of the voxels that was masked.
+    control, slices, fraction
+        As for :func:`draw_specificity`. A control of a layer stands at its bars, the others stand right of all layers.
     """
+    control, methods = named_controls(control), ("sam", "grad_cam")
     with paper_style():
-        figure, axes = axes_mm(TWO_COLUMNS_MM, 62, 1, len(PHASES), sharey=True)
-        for panel, phase in zip(axes, PHASES, strict=True):
+        figure, axes = axes_mm(TWO_COLUMNS_MM, 118, 2, 3, sharey=True)
+        for panel, phase in zip(axes.flat, PHASES, strict=False):
             chosen = levels[(levels["phase"] == phase) & (levels["region"] == "top")].set_index(["method", "layer"])
-            bars = [chosen.reindex([(method, layer) for layer in layers]) for method in ("sam", "grad_cam")]
+            bars = [chosen.reindex([(method, layer) for layer in layers]) for method in methods]
             means, sds = (np.stack([bar[name].to_numpy(dtype=float) for bar in bars]) for name in ("mean", "sd"))
-            low = (pairs[pairs["phase"] == phase].set_index("layer")["p_bonferroni"].reindex(layers) < 0.05).to_numpy()
-            highest = np.nan_to_num(means + np.nan_to_num(sds)).argmax(axis=0)
-            marks = [["*" if mark else "" for mark in low & (highest == i)] for i in (0, 1)]
-            ticks = [LAYER_TITLES[layer] for layer in layers]
-            draw_bars(
-                panel, means, sds, labels=["SAM", "Grad-CAM"], colours=["black", "white"], groups=ticks, marks=marks
-            )
-            panel.set_title(f"{PHASE_TITLES[phase]}\n{_count(bars[0].iloc[:1])}")
+            places = draw_bars(
+                panel, means, sds, labels=[METHOD_TITLES[method] for method in methods], width=0.86,
+                values=[[slices_of(slices, method, layer, "top", phase) for layer in layers] for method in methods],
+                colours=[METHOD_COLOURS[method] for method in methods], groups=[LAYER_TITLES[name] for name in layers],
+            )  # fmt: skip
+            low = pairs[pairs["phase"] == phase].set_index("layer")["p_bonferroni"].reindex(layers) < 0.05
+            for at in np.flatnonzero(low):
+                draw_mark(panel, at, "*")
+            draw_layer_controls(panel, control[control["phase"] == phase], methods, layers, places, slices)
+            panel.set_title(f"{PHASE_TITLES[phase]}: {count(*bars[0].iloc[0][['n_slices', 'n_patients']])}")
             panel.set_xlabel("Layer")
-        _fit_height(*axes)
-        axes[0].set_ylabel(f"{LEVEL_LABEL},\ntop {100 * fraction:g} % masked")
-        _legend(figure, axes[0])
+        _fit_height(*axes.flat[: len(PHASES)], lines=1)
+        for panel in axes[:, 0]:
+            panel.set_ylabel(f"{LEVEL_LABEL},\ntop {100 * fraction:g} % masked")
+        key = [*axes[0, 0].get_legend_handles_labels()[0], *controls_key(control), *_signs(slices, "* SAM differs")]
+        axes[-1, -1].set_axis_off()
+        axes[-1, -1].legend(handles=key, loc="center", handlelength=1.6, labelspacing=0.6)
     return figure
 
 
 def draw_layers(
-    levels: pd.DataFrame, letters: pd.DataFrame, layers: Sequence[str], method: str = "sam", *, fraction: float = 0.1
-) -> Figure:
-    """Draw Fig 6: one map by layer and phase, with letters; arguments as for :func:`draw_layer_comparison`."""
+    levels: pd.DataFrame, letters: pd.DataFrame, layers: Sequence[str], method: str = "sam", *,
+    control: pd.DataFrame | None = None, slices: pd.DataFrame | None = None, fraction: float = 0.1,
+) -> Figure:  # fmt: skip
+    """Draw Fig 6: one map by layer and phase, with letters; arguments as for :func:`draw_specificity`."""
+    control, maps = named_controls(control), [(method, layer) for layer in layers]
     with paper_style():
-        figure, panel = axes_mm(TWO_COLUMNS_MM, 66)
-        bars = [_bars(levels, method, layer, "top") for layer in layers]
-        marks = [_letters(letters, method, layer) for layer in layers]
-        names = [f"layer {LAYER_TITLES[layer]}" for layer in layers]
-        _phase_bars(panel, bars, labels=names, colours=_shades(len(layers)), marks=marks, counts=True)
-        _fit_height(panel)
+        figure, panel = axes_mm(TWO_COLUMNS_MM, 78)
+        bars = [_bars(levels, *name, "top") for name in maps]
+        marks = [_letters(letters, *name) for name in maps]
+        places = _phase_bars(
+            panel, bars, labels=_lettered([f"Layer {LAYER_TITLES[layer]}" for layer in layers]),
+            colours=[SAM_COLOURS[layer] for layer in layers], marks=marks, counts=True,
+            values=[slices_by_phase(slices, *name, "top") for name in maps], slots=len(beside(control)),
+        )  # fmt: skip
+        draw_phase_controls(panel, control, maps, places, slices)
+        _fit_height(panel, lines=_lines(marks))
         panel.set_ylabel(f"{LEVEL_LABEL},\ntop {100 * fraction:g} % masked")
-        _legend(figure, panel)
+        _legend(figure, panel.get_legend_handles_labels()[0], [*controls_key(control), *_signs(slices)])
     return figure
 
 
-def _draw_controls(panel, control: pd.DataFrame, part: str) -> None:
-    """Draw what as many random voxels cost as a line over each phase."""
-    at = np.arange(len(PHASES))
-    for method, (label, colour, line) in CONTROLS.items():
-        level = control[control["method"] == method].set_index("phase")["mean"].reindex(PHASES).astype(float)
-        if level.notna().any():
-            panel.hlines(
-                level, at - 0.45, at + 0.45, color=colour, linewidth=1.2, linestyle=line, label=label.format(part)
-            )
+def _signs(slices: pd.DataFrame | None, *words: str) -> list[Line2D]:
+    """Return the keys of points and of marks."""
+    point = Line2D([], [], linestyle="", marker="o", markersize=2, markerfacecolor="white", markeredgecolor="0.5",
+                   markeredgewidth=0.4, label="one slice")  # fmt: skip
+    texts = [Line2D([], [], linestyle="", label=word) for word in words]
+    return [*([] if slices is None else [point]), *texts]
 
 
 def _bars(table: pd.DataFrame, method: str, layer: str, region: str) -> pd.DataFrame:
-    """Return the bars of a map, one row a phase in order."""
+    """Return the bars of a map, one row per phase in order."""
     chosen = (table["method"] == method) & (table["layer"] == layer) & (table["region"] == region)
     return table[chosen].set_index("phase").reindex(PHASES)
 
 
-def _phase_bars(panel, bars: Sequence[pd.DataFrame], *, labels, colours, marks=None, counts: bool = False) -> None:
+def _phase_bars(panel: Axes, bars: Sequence[pd.DataFrame], *, counts: bool = False, **keywords) -> np.ndarray:
     """Draw bars by phase from tables of :func:`_bars`; with counts, say how many slices and patients there are."""
-    groups = [PHASE_TITLES[phase] + (f"\n{_count(bars[0].loc[[phase]])}" if counts else "") for phase in PHASES]
+    facts = [bars[0].loc[phase, ["n_slices", "n_patients"]] for phase in PHASES]
+    groups = [PHASE_TITLES[phase] + (f"\n{count(*fact)}" if counts else "")
+              for phase, fact in zip(PHASES, facts, strict=True)]  # fmt: skip
     means, sds = (np.stack([bar[name].to_numpy(dtype=float) for bar in bars]) for name in ("mean", "sd"))
-    draw_bars(panel, means, sds, labels=labels, colours=colours, groups=groups, marks=marks)
-
-
-def _count(rows: pd.DataFrame) -> str:
-    """Say how many slices of how many patients a bar stands for."""
-    if rows.empty or rows["n_slices"].isna().any():
-        return "no slice"
-    slices, patients = int(rows["n_slices"].iloc[0]), int(rows["n_patients"].iloc[0])
-    return f"{slices} slice{'s' * (slices != 1)}, {patients} patient{'s' * (patients != 1)}"
+    return draw_bars(panel, means, sds, groups=groups, **keywords)
 
 
 def _stars(bars: pd.DataFrame) -> list[str]:
@@ -192,23 +192,30 @@ def _letters(letters: pd.DataFrame, method: str, layer: str) -> list[str]:
     return ["\n".join(text) for text in chosen.reindex(PHASES).fillna("")]
 
 
-def _shades(n: int) -> list[str]:
-    """Return greys from black to white."""
-    return [str(round(i / max(n - 1, 1), 2)) for i in range(n)]
+def _lines(marks: Sequence[Sequence[str]]) -> int:
+    """Return how many lines the longest mark has."""
+    return max((mark.count("\n") + 1 for bar in marks for mark in bar if mark), default=0)
 
 
-def _fit_height(*panels) -> None:
-    """Start at 0 and leave room for marks above the highest whisker."""
-    top = max(panel.dataLim.y1 for panel in panels)
+def _fit_height(*panels: Axes, lines: int) -> None:
+    """Start at 0 and leave room for a row of marks above everything that is drawn."""
+    top = max([100.0, *(panel.dataLim.y1 for panel in panels)])
     for panel in panels:
-        panel.set_ylim(0, 1.15 * top)
-        panel.set_yticks(np.arange(0, 1.15 * top, 25 if top < 160 else 50))
+        panel.set_ylim(0, top * (1.06 + 0.055 * lines))
+        panel.set_yticks(np.arange(0, top * 1.03, 25 if top < 160 else 50))
 
 
-def _legend(figure, panel, letter: str = "") -> None:
-    """Set the legend of a panel above the figure, bars before lines, and the letter of the part beside it."""
-    entries = sorted(
-        zip(*panel.get_legend_handles_labels(), strict=True), key=lambda entry: isinstance(entry[0], LineCollection)
-    )
-    figure.legend(*zip(*entries, strict=True), loc="outside upper center", ncols=len(entries))
-    figure.text(0.005, 0.99, letter, va="top", fontsize=9, fontweight="bold")
+def _lettered(titles: Sequence[str]) -> list[str]:
+    """Return titles with the letters that stand for them, as `lib.masking_tests.letters` gives them."""
+    return [f"{title} ({sign})" for title, sign in zip(titles, "abcdefghij", strict=False)]
+
+
+def _legend(figure, *rows: Sequence, letter_of_part: str = "") -> None:
+    """Set the legend above a figure, row by row, and the letter of the part beside it."""
+    rows = [list(row) for row in rows if len(row)]
+    longest = max(map(len, rows))
+    empty = Line2D([], [], linestyle="", label=" ")
+    padded = [row + [empty] * (longest - len(row)) for row in rows]
+    keys = [row[column] for column in range(longest) for row in padded]  # matplotlib fills columns first
+    figure.legend(handles=keys, loc="outside upper center", ncols=longest, handlelength=1.6, columnspacing=1.2)
+    letter(figure, letter_of_part)

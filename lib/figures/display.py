@@ -1,9 +1,12 @@
 """What is done to an image or a map before it is drawn."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from matplotlib import colormaps
+from scipy import stats
 
-from lib.voxels import rank_order
+from lib.voxels import centre_channel, upsample
 
 HIDDEN = 0.025  # lowest share of a map that is not shown
 
@@ -20,7 +23,13 @@ def to_range(values: np.ndarray) -> np.ndarray:
     return (values - values.min()) / span if span > 0 else np.zeros_like(values)
 
 
-def scaled(values: np.ndarray, display: str) -> np.ndarray:
+def to_rank(values: np.ndarray) -> np.ndarray:
+    """Return each value's rank, from 0 (lowest) to 1 (highest); equal values share the lowest of their ranks."""
+    values = _finite(values)
+    return ((stats.rankdata(values, method="min") - 1) / max(values.size - 1, 1)).reshape(values.shape)
+
+
+def scaled(values: np.ndarray, display: str, within: np.ndarray | None = None) -> np.ndarray:
     """Scale a map to [0, 1] for display.
 
     Parameters
@@ -28,43 +37,122 @@ def scaled(values: np.ndarray, display: str) -> np.ndarray:
     values : array (H, W) or (H, W, C)
         Raw map; of several input channels (neighbouring slices) the centre one is shown.
     display : {"magnitude rank", "rank", "range"}
-        Rank order of the absolute value (the paper's saliency), rank order (guided backprop, signed saliency), or the
+        Rank of the absolute value (the paper's saliency), rank of the value (guided backprop, signed saliency), or the
         value within the map's range (CAM, Grad-CAM, SAM).
+    within : bool array (H, W), optional
+        Voxels that are scaled against each other, such as those of the body. The others are NaN.
+
+    Returns
+    -------
+    array (H, W)
     """
-    values = np.asarray(values, dtype=float)
-    if values.ndim == 3:
-        values = values[..., values.shape[-1] // 2]
-    if display == "magnitude rank":
-        return rank_order(np.abs(values))
-    if display == "rank":
-        return rank_order(values)
-    if display == "range":
-        return to_range(values)
-    raise ValueError(f"display is {display!r}; expected 'magnitude rank', 'rank' or 'range'.")
+    values = centre_channel(np.asarray(values, dtype=float))
+    if display not in SCALES:
+        raise ValueError(f"display is {display!r}; expected {', '.join(map(repr, SCALES))}.")
+    within = np.ones(values.shape, bool) if within is None else within
+    heat = np.full(values.shape, np.nan)
+    heat[within] = SCALES[display](values[within])
+    return heat
 
 
-def overlay(hu: np.ndarray, heat: np.ndarray, *, cmap: str = "rainbow", opacity: float = 0.6) -> np.ndarray:
+def overlay(
+    hu: np.ndarray, heat: np.ndarray, *, cmap: str = "rainbow", opacity: float = 0.6, hidden: float = HIDDEN
+) -> np.ndarray:
     """Lay a map over an image.
 
     Parameters
     ----------
     hu : array (H, W), Hounsfield units
-        NaN outside the body.
+        NaN outside the body, where nothing is laid over: air stays black.
     heat : array (H, W) in [0, 1]
-        Scaled map; values below 0.025 are not shown.
+        Scaled map; NaN is not shown.
     cmap : str
         Colour map of matplotlib; the paper's runs from purple (low) to red (high).
     opacity : float in [0, 1]
         Of the colours over the image.
+    hidden : float in [0, 1]
+        Values below are not shown; the paper hides the lowest 2.5 %.
 
     Returns
     -------
     array (H, W, 3) of uint8
     """
-    grey = np.repeat(window(hu)[..., None], 3, axis=2)
-    weight = np.where(heat < HIDDEN, 0.0, opacity)[..., None]
-    mixed = (1 - weight) * grey + weight * colormaps[cmap](heat)[..., :3]
-    return np.round(255 * mixed).astype(np.uint8)
+    shown = np.isfinite(hu) & (np.nan_to_num(heat, nan=-1.0) >= hidden)
+    return _blend(window(hu), np.where(shown, heat, 0.0), np.where(shown, opacity, 0.0), cmap)
+
+
+def colour_key(cmap: str = "rainbow", opacity: float = 0.6, *, hidden: float = HIDDEN, greys: int = 32) -> np.ndarray:
+    """Return the colours of :func:`overlay` for every value, from 0 (first row) to 1, over black to white tissue.
+
+    Returns
+    -------
+    array (256, greys, 3) of uint8
+    """
+    heat, grey = np.meshgrid(np.linspace(0, 1, 256), np.linspace(0, 1, greys), indexing="ij")
+    return _blend(grey, heat, np.where(heat >= hidden, opacity, 0.0), cmap)
+
+
+def highest(values: np.ndarray, shape: tuple[int, int], fraction: float = 0.1) -> np.ndarray:
+    """Return where the highest part of a map lies, by absolute value, as the masking experiment ranks voxels.
+
+    Parameters
+    ----------
+    values : array (h, w) or (h, w, C)
+        Raw map.
+    shape : (H, W)
+        Of the image.
+    fraction : float
+        Of the image's voxels. Equal values at the boundary, among which masking chooses at random, are all in or all
+        out, whichever comes nearer to the fraction.
+
+    Returns
+    -------
+    bool array (H, W)
+    """
+    values = upsample(np.abs(centre_channel(values)), shape, "nearest")
+    count = round(fraction * values.size)
+    boundary = np.partition(values.ravel(), -count)[-count]
+    return min((values >= boundary, values > boundary), key=lambda chosen: abs(int(chosen.sum()) - count))
+
+
+def body_box(images: Mapping[str, np.ndarray], margin: float = 0.03) -> dict[str, tuple[slice, slice]]:
+    """Return the rows and columns around the body in each image (NaN outside), of one size so that scales stay equal.
+
+    Parameters
+    ----------
+    images : mapping of str to array (H, W)
+    margin : float
+        Around the largest body, a share of its size.
+    """
+    boxes = {name: _bounds(np.isfinite(image)) for name, image in images.items()}
+    sizes = np.array([(bottom - top, right - left) for top, bottom, left, right in boxes.values()])
+    height, width = np.ceil(sizes.max(axis=0) * (1 + 2 * margin)).astype(int)
+    cut = {}
+    for name, (top, bottom, left, right) in boxes.items():
+        rows, columns = images[name].shape
+        ends = (_interval(top, bottom, height, rows), _interval(left, right, width, columns))
+        cut[name] = tuple(slice(start, start + size) for start, size in ends)
+    return cut
+
+
+def _blend(grey: np.ndarray, heat: np.ndarray, weight: np.ndarray, cmap: str) -> np.ndarray:
+    """Mix the colours of a map into grey values with weights, (H, W, 3) of uint8."""
+    weight = weight[..., None]
+    return np.round(255 * ((1 - weight) * grey[..., None] + weight * colormaps[cmap](heat)[..., :3])).astype(np.uint8)
+
+
+def _bounds(body: np.ndarray) -> tuple[int, int, int, int]:
+    """Return the first and past-the-last row and column of a mask, of everything where it is empty."""
+    if not body.any():
+        return 0, body.shape[0], 0, body.shape[1]
+    rows, columns = np.flatnonzero(body.any(axis=1)), np.flatnonzero(body.any(axis=0))
+    return rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+
+
+def _interval(start: int, stop: int, size: int, available: int) -> tuple[int, int]:
+    """Return the start and size of an interval around [start, stop), inside what is available."""
+    size = min(size, available)
+    return int(np.clip((start + stop - size) // 2, 0, available - size)), size
 
 
 def _finite(values: np.ndarray) -> np.ndarray:
@@ -73,3 +161,6 @@ def _finite(values: np.ndarray) -> np.ndarray:
     if not np.isfinite(values).all():
         raise ValueError(f"the map holds {np.count_nonzero(~np.isfinite(values))} values that are NaN or infinite.")
     return values
+
+
+SCALES = {"magnitude rank": lambda values: to_rank(np.abs(values)), "rank": to_rank, "range": to_range}

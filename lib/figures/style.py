@@ -1,5 +1,6 @@
-"""The paper's style: sizes in millimetres of a column, one colour a phase, and files of the same bytes each time."""
+"""The paper's style: sizes in millimetres of a column, one colour for one thing, files of the same bytes each time."""
 
+import io
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -7,13 +8,44 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 
 from lib.files import atomic_path, resolve
-from lib.paper import PHASES
+from lib.paper import LAYERS, PHASES
 
 STYLE = str(Path(__file__).parents[1] / "paper.mplstyle")
 ONE_COLUMN_MM, TWO_COLUMNS_MM = 86.0, 178.0
+PRINT_DPI = 300
+FEWER_COLOURS = (256, 128)
+SCREEN_DPI = 120  # pixels of a page per inch of the figure: two columns are 841 wide, 7 points are 12 pixels high
+SHARPNESS = 2  # pixels of the picture per pixel of the page, so that it is sharp on a fine display
+
+NOTEBOOK_LIMIT = 500_000  # bytes of a picture in a notebook; a larger one is brought down to 256 colours
+
 PHASE_COLOURS = dict(zip(PHASES, ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#aa3377"), strict=True))
+METHOD_COLOURS = {
+    "saliency": "#000000",
+    "guided_backprop": "#5e5e5e",
+    "cam": "#bdbdbd",
+    "grad_cam": "#ffffff",
+    "sam": "#009988",
+}
+SAM_COLOURS = dict(zip(LAYERS, ("#00423b", "#00756a", "#26a899", "#8ed3ca", "#e3f5f2"), strict=True))  # shallow to deep
+CONTROL_COLOUR = "#cc3311"
+PAPER_COLOUR, CHANCE_COLOUR = "#7a7a7a", "#9a9a9a"
+
+
+class PaperFigure(Figure):
+    """A figure that a notebook shows as a sharp picture, without pyplot and whatever runs the notebook."""
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
+        """Return the picture as PNG and its size on the page, as IPython asks for it."""
+        with paper_style():
+            picture = _png(self, SHARPNESS * SCREEN_DPI)
+            if len(picture) > NOTEBOOK_LIMIT:
+                picture = _png(self, SHARPNESS * SCREEN_DPI, colours=256)
+        width, height = (round(float(inch) * SCREEN_DPI) for inch in self.get_size_inches())
+        return {"image/png": picture}, {"image/png": {"width": width, "height": height}}
 
 
 @contextmanager
@@ -32,8 +64,8 @@ def save_figure(figure: Figure, path: str | Path, *, limit: int = 1_000_000) -> 
     path : path
         Of the PNG; the PDF goes beside it.
     limit : int
-        Bytes that the PNG may have. It has 300 dpi, and fewer where it would be larger (noisy maps). The PDF keeps
-        every voxel.
+        Bytes that the PNG may have. It has 300 dpi. A larger one (noisy maps) is brought down to 256 colours, then 128,
+        and only if that is not enough to fewer dots per inch. The PDF keeps every voxel and every colour.
 
     Returns
     -------
@@ -42,12 +74,17 @@ def save_figure(figure: Figure, path: str | Path, *, limit: int = 1_000_000) -> 
     """
     png, pdf = (resolve(path).with_suffix(suffix) for suffix in (".png", ".pdf"))
     with paper_style():
+        dpi, picture = PRINT_DPI, _png(figure, PRINT_DPI)
+        for colours in FEWER_COLOURS:
+            if len(picture) > limit:
+                picture = _png(figure, PRINT_DPI, colours=colours)
+        while len(picture) > limit:
+            dpi = int(dpi * min(0.97, np.sqrt(limit / len(picture))))
+            if dpi < 72:
+                raise ValueError(f"{png.name} has more than {limit} bytes even at 72 dpi: draw fewer panels.")
+            picture = _png(figure, dpi, colours=FEWER_COLOURS[-1])
         with atomic_path(png) as temporary:
-            dpi, size = 300.0, 0
-            while not size or (size > limit and dpi > 72):
-                dpi *= min(1.0, 0.95 * np.sqrt(limit / size)) if size else 1.0
-                figure.savefig(temporary, dpi=int(dpi), metadata={"Software": None})
-                size = temporary.stat().st_size
+            temporary.write_bytes(picture)
         with atomic_path(pdf) as temporary:
             figure.savefig(temporary, metadata={"CreationDate": None, "Producer": None})
     return [png, pdf]
@@ -55,10 +92,37 @@ def save_figure(figure: Figure, path: str | Path, *, limit: int = 1_000_000) -> 
 
 def axes_mm(width: float, height: float, rows: int = 1, columns: int = 1, *, layout: str | None = None, **keywords):
     """Return a figure of a size in millimetres, and its panels; unknown to pyplot, so that nothing shows it twice."""
-    figure = Figure(figsize=inches(width, height), layout=layout)
+    figure = figure_mm(width, height, layout=layout)
     return figure, figure.subplots(rows, columns, **keywords)
 
 
-def inches(*millimetres: float) -> tuple[float, ...]:
-    """Return lengths in inches."""
-    return tuple(length / 25.4 for length in millimetres)
+def figure_mm(width: float, height: float, *, layout: str | None = None) -> PaperFigure:
+    """Return an empty figure of a size in millimetres; with layout "none" panels stay where they are put."""
+    figure = PaperFigure(figsize=(width / 25.4, height / 25.4), layout="constrained" if layout == "none" else layout)
+    if layout == "none":  # a figure that never had a layout takes that of the style when it is saved
+        figure.set_layout_engine("none")
+    return figure
+
+
+def letter(part, text: str) -> None:
+    """Name a part of a figure by a bold letter in its upper left corner."""
+    part.text(0.005, 0.99, text, va="top", fontsize=9, fontweight="bold")
+
+
+def count(slices: float, patients: float, separator: str = ", ") -> str:
+    """Say how many slices of how many patients there are."""
+    if not (np.isfinite(slices) and np.isfinite(patients)):
+        return "no slice"
+    slices, patients = int(slices), int(patients)
+    return f"{slices} slice{'s' * (slices != 1)}{separator}{patients} patient{'s' * (patients != 1)}"
+
+
+def _png(figure: Figure, dpi: int, *, colours: int = 0) -> bytes:
+    """Return a figure as an opaque PNG, at most of so many colours (0: as many as it has)."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=dpi)
+    picture, packed = Image.open(drawn).convert("RGB"), io.BytesIO()
+    if colours:
+        picture = picture.quantize(colours, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    picture.save(packed, "png", optimize=True, dpi=(dpi, dpi))
+    return packed.getvalue()

@@ -3,6 +3,7 @@
 import csv
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -10,9 +11,20 @@ from tqdm import tqdm
 from lib.files import atomic_path, resolve
 from lib.labels import split_of
 from lib.parallel import in_parallel
+from lib.phantom.labelling_reader import READER_ERROR
 from lib.phantom.study import LABELS, Examination
 
 PHANTOM_KEY = "philbrick2018"  # public: everybody's phantom patients have the same ids and the same split
+WHOLE_KIDNEYS = 22  # slices from end to end that a whole series aims at; the paper's test series have 23
+
+
+class PlannedPatient(NamedTuple):
+    """A patient to be written; see `write_patient`."""
+
+    patient_id: str
+    seed: int
+    slices: int
+    placing: str
 
 
 def write_patient(
@@ -21,9 +33,9 @@ def write_patient(
     *,
     seed: int,
     slices: int,
-    contiguous: bool,
+    placing: str,
     labelling: str = "reader",
-    reader_error: float = 0.035,
+    reader_error: float = READER_ERROR,
     matrix: int = 512,
     phases: list[str] | None = None,
 ) -> list[dict]:
@@ -37,9 +49,10 @@ def write_patient(
     seed : int
         All that is random about this patient follows from it.
     slices : int
-        Slices a series.
-    contiguous : bool
-        True for neighbouring slices that cover the middle of the kidneys, False for slices spread over them.
+        Slices per series.
+    placing : {"spread", "middle", "whole"}
+        Which slices: spread over the kidneys, neighbours in their middle, or from end to end
+        (`lib.phantom.study.slice_steps`).
     labelling : {"reader", "scan_time"}
         Whether a series is labelled from what the image shows, or by the time after injection.
     reader_error : float
@@ -52,22 +65,24 @@ def write_patient(
     Returns
     -------
     list of dict
-        One row a series: series_uid, phase, kidney_bottom_mm, kidney_top_mm, and what is true of it.
+        One row per series: series_uid, phase, kidney_bottom_mm, kidney_top_mm, and what is true of it.
 
     Raises
     ------
     ValueError
-        If `labelling` is unknown or `slices` is less than one.
+        If `labelling` or `placing` is unknown, or `slices` is less than one.
     """
     if labelling not in ("reader", "scan_time"):
         raise ValueError(f"labelling is {labelling!r}; expected 'reader' or 'scan_time'.")
+    if placing not in ("spread", "middle", "whole"):
+        raise ValueError(f"placing is {placing!r}; expected 'spread', 'middle' or 'whole'.")
     if slices < 1:
         raise ValueError(f"slices is {slices}; a series needs at least 1.")
     target = resolve(folder) / patient_id
     with atomic_path(target) as temporary:
-        study = Examination(patient_id, seed, slices, contiguous, matrix)
+        study = Examination(patient_id, seed, slices, placing, matrix)
         rows = study.write(temporary, phases, labelling, reader_error)
-        made_from = _settings(seed, slices, contiguous, labelling, reader_error, matrix)
+        made_from = _settings(seed, slices, placing, labelling, reader_error, matrix)
         rows = [row | made_from for row in rows]
         _write_rows(temporary / "truth.csv", rows)
     return rows
@@ -75,14 +90,15 @@ def write_patient(
 
 def plan_cohort(
     patients: int, *, slices: int, test_slices: int, seed: int, test_seed: int, key: str
-) -> list[tuple[str, int, int, bool]]:
+) -> list[PlannedPatient]:
     """Return the patients of a cohort, as `write_cohort` takes them.
 
     Parameters
     ----------
     patients : int
     slices, test_slices : int
-        Slices a series: spread over the kidneys for training and validation, neighbours for test patients.
+        Slices per series: spread over the kidneys for training and validation, neighbours in their middle for test
+        patients. With `test_slices=0` test series run from end to end, 20 to 25 slices in most patients.
     seed, test_seed : int
         Test patients are drawn from a seed of their own.
     key : str
@@ -90,25 +106,27 @@ def plan_cohort(
 
     Returns
     -------
-    list of (patient_id, seed, slices, contiguous)
-        No two patients have the same seed.
+    list of PlannedPatient
+        No two of them have the same seed.
     """
     plan = []
     for number in range(patients):
         patient = f"PHANTOM{number:05d}"
         test = split_of(patient, key) == "test"
         entropy = np.random.SeedSequence([test_seed if test else seed, test, number])
-        plan.append((patient, int(entropy.generate_state(1, np.uint64)[0] >> 1), test_slices if test else slices, test))
+        drawn = int(entropy.generate_state(1, np.uint64)[0] >> 1)
+        which = (slices, "spread") if not test else (test_slices, "middle") if test_slices else (WHOLE_KIDNEYS, "whole")
+        plan.append(PlannedPatient(patient, drawn, *which))
     return plan
 
 
 def write_cohort(
     folder: str | Path,
-    patients: list[tuple[str, int, int, bool]],
+    patients: list[PlannedPatient],
     *,
     processes: int = 2,
     labelling: str = "reader",
-    reader_error: float = 0.035,
+    reader_error: float = READER_ERROR,
     matrix: int = 512,
 ) -> Path:
     """Write a cohort, patients in parallel; what is there already is kept.
@@ -116,7 +134,7 @@ def write_cohort(
     Parameters
     ----------
     folder : path
-    patients : list of (patient_id, seed, slices, contiguous)
+    patients : list of PlannedPatient
     processes : int
         The files do not depend on it.
     labelling, reader_error, matrix
@@ -154,14 +172,14 @@ def write_cohort(
     return folder / "labels.csv"
 
 
-def _write_one(folder: Path, settings: dict, patient: tuple[str, int, int, bool]) -> None:
-    patient_id, seed, slices, contiguous = patient
-    write_patient(folder, patient_id, seed=seed, slices=slices, contiguous=contiguous, **settings)
+def _write_one(folder: Path, settings: dict, patient: PlannedPatient) -> None:
+    patient_id, seed, slices, placing = patient
+    write_patient(folder, patient_id, seed=seed, slices=slices, placing=placing, **settings)
 
 
-def _settings(seed: int, slices: int, contiguous: bool, labelling: str, reader_error: float, matrix: int) -> dict:
+def _settings(seed: int, slices: int, placing: str, labelling: str, reader_error: float, matrix: int) -> dict:
     """Return what a patient's files follow from, as truth.csv records it."""
-    return {"seed": seed, "slices": slices, "contiguous": int(contiguous), "labelling": labelling,
+    return {"seed": seed, "slices": slices, "placing": placing, "labelling": labelling,
             "reader_error": reader_error, "matrix": matrix}  # fmt: skip
 
 

@@ -1,7 +1,6 @@
 """What is measured on the phantom's images and masks to hold it against patients: HU, noise power, kidney geometry."""
 
 from collections.abc import Sequence
-from importlib.resources import files
 
 import numpy as np
 import pandas as pd
@@ -15,23 +14,6 @@ from lib.phantom.scanner import Scanner
 from lib.phantom.study import Examination
 from lib.phantom.texture import Texture
 from lib.phantom.tissues import KIDNEY_TISSUES, Tissue
-
-
-def literature(name: str) -> pd.DataFrame:
-    """Return what was measured in patients.
-
-    Parameters
-    ----------
-    name : {"renal_ct_hu", "renal_ct_noise", "kidney_geometry"}
-
-    Returns
-    -------
-    DataFrame
-        HU of tissues by phase: a synthesis of Kawamoto 2011, Goshima 2007, dynamic CTA and public scans. Noise in the
-        liver: public scans. Kidneys: the lesion-free ones of KiTS23's masks, 317 of them.
-    """
-    with files("lib").joinpath("published", f"{name}.csv").open() as file:
-        return pd.read_csv(file)
 
 
 def measure_tissues(

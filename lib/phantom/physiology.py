@@ -48,7 +48,7 @@ class Physiology:
         self.baseline = {code: rng.normal(mean, sd) for code, (mean, sd) in _BASELINE.items()}
         self.blood = rng.normal(42, 4)
         self.marrow = float(np.clip(226 - 2.5 * max(self.subject.age - 25, 0) + rng.normal(0, 32), 50, 300))
-        # Organs take up a little more or less than their blood tells.
+        # Organs take up a little more or less than their blood would let one expect.
         self.uptake = {
             name: rng.lognormal(0, 0.06) for name in ("kidney", "liver", "spleen", "pancreas", "bowel", "muscle")
         }
@@ -135,7 +135,7 @@ def draw_subject(rng: np.random.Generator) -> Subject:
     age = float(np.clip(rng.normal(60, 13.4), 20, 90))
     height = float(rng.normal(1.76, 0.07) if sex == "M" else rng.normal(1.63, 0.065))
     bmi = float(np.clip(27.5 * np.exp(rng.normal(0, 0.18)), 18, 45))
-    # Output falls with age, and varies for reasons that no header tells.
+    # Output falls with age, and varies for reasons that no header gives.
     output = float(np.clip(rng.normal(1.08 - 0.004 * (age - 40), 0.10), 0.6, 1.4))
     renal = float(np.clip(rng.normal(0.95 - 0.004 * (age - 40), 0.16), 0.35, 1.3))
     blood, space = rng.lognormal(0, 0.08), rng.lognormal(0, 0.12)  # more of either dilutes the iodine

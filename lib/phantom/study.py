@@ -1,7 +1,10 @@
 """One patient's examination: its phases, its series, and what is true of each."""
 
 import zlib
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from pydicom.dataset import Dataset
@@ -35,6 +38,41 @@ MEASURED = {
 PROTOCOL_COLUMNS = ("manufacturer", "kernel", "kvp", "thickness_mm", "spacing_mm", "fov_mm")
 
 
+class Visit(NamedTuple):
+    """What all series of an examination share.
+
+    Attributes
+    ----------
+    folder : Path
+        The study's.
+    header : Dataset
+        Patient, study and frame of reference.
+    table_mm : float
+        Position of the table: what is added to the phantom's heights.
+    start : float
+        Start of the injection, s after midnight.
+    syntax : str
+        Transfer syntax of the images.
+    """
+
+    folder: Path
+    header: Dataset
+    table_mm: float
+    start: float
+    syntax: str
+
+
+class Scan(NamedTuple):
+    """One scan: the phase it is meant to show, s after the start of the injection (None before it), and the breath.
+
+    `breath` is how far the organs lie toward the head against spine and ribs, mm.
+    """
+
+    phase: str
+    time: float | None
+    breath: float
+
+
 class Examination:
     """A patient drawn from a seed; each part has a generator of its own, so that one does not disturb another.
 
@@ -43,16 +81,16 @@ class Examination:
     patient_id : str
     seed : int
     slices : int
-        Slices a series.
-    contiguous : bool
-        Neighbouring slices, or slices spread over the kidneys.
+        Slices per series; with `placing="whole"` about so many.
+    placing : {"spread", "middle", "whole"}
+        Which slices, see :func:`slice_steps`.
     matrix : int
         Rows and columns.
     """
 
-    def __init__(self, patient_id: str, seed: int, slices: int, contiguous: bool, matrix: int):
+    def __init__(self, patient_id: str, seed: int, slices: int, placing: str, matrix: int):
         self.patient_id, self.seed, self.matrix = patient_id, seed, matrix
-        self.slices, self.contiguous = slices, contiguous
+        self.slices, self.placing = slices, placing
         self.physiology = Physiology(self._rng("physiology"))
         self.anatomy = Anatomy(self._rng("anatomy"), self.physiology.subject)
         self.protocol = draw_protocol(self._rng("protocol"), self.anatomy)
@@ -65,28 +103,33 @@ class Examination:
         """Write all series under `folder` and return one row of labels and truth for each (`write_patient`)."""
         rng = self._rng("study")
         phases = draw_phases(rng) if phases is None else phases
-        study = self._study(rng)
-        table_mm = float(np.round(rng.uniform(-250, 250), 1))
-        start = rng.uniform(8, 17) * 3600
-        syntax = draw_syntax(rng)
+        header = self._header(rng)
+        table_mm, start = float(np.round(rng.uniform(-250, 250), 1)), rng.uniform(8, 17) * 3600
+        visit = Visit(folder / "ST0001", header, table_mm, start, draw_syntax(rng))
         rows, number = [], 1
         for k, phase in enumerate(phases):
-            scan = self._rng("scan", phase)
-            time = draw_scan_time(scan, phase)
-            label = read_phase(self.physiology, time, scan, reader_error)
-            label = phase_by_time(time) if labelling == "scan_time" else label
-            again = scan.random() < 0.08
-            for copy_ in range(1 + again):
+            drawn = self._rng("scan", phase)
+            time = draw_scan_time(drawn, phase)
+            labels = self._labels(phase, time, drawn, labelling, reader_error) | {"scan": k}
+            breath = float(np.clip(self._rng("breath", phase).normal(0, 3), -8, 8))
+            for reconstruction in range(1 + (drawn.random() < 0.08)):
                 number += 1
-                protocol = sharper(self.protocol) if copy_ else self.protocol
-                row = self._write_series(folder, study, protocol, phase, time, number, table_mm, start, syntax, copy_)
-                row.update(
-                    phase=label, label=label, intended_phase=phase, true_phase=read_phase(self.physiology, time), scan=k
-                )
+                row = self._write_series(visit, Scan(phase, time, breath), number, reconstruction) | labels
                 rows.append({name: row[name] for name in (*LABELS, *(n for n in row if n not in LABELS))})
         return rows
 
-    def _study(self, rng: np.random.Generator) -> Dataset:
+    def _labels(
+        self, phase: str, time: float | None, rng: np.random.Generator, labelling: str, reader_error: float
+    ) -> dict[str, str]:
+        """Return what the series is labelled, what a second reader calls it, and what is true."""
+        first = read_phase(self.physiology, time, rng, reader_error)
+        second = read_phase(self.physiology, time, self._rng("second reader", phase), reader_error)
+        label = phase_by_time(time) if labelling == "scan_time" else first
+        true = read_phase(self.physiology, time)
+        return {"phase": label, "label": label, "intended_phase": phase, "true_phase": true, "second_reader": second}
+
+    def _header(self, rng: np.random.Generator) -> Dataset:
+        """Return patient, study and frame of reference."""
         subject, study = self.physiology.subject, Dataset()
         day, born = rng.integers(0, 365 * 6), int(subject.age * 365.25)
         date = np.datetime64("2012-01-01") + day
@@ -106,60 +149,69 @@ class Examination:
         study.StudyDescription = "CT ABDOMEN"
         return study
 
-    def _write_series(
-        self,
-        folder: Path,
-        study: Dataset,
-        protocol: Protocol,
-        phase: str,
-        time: float | None,
-        number: int,
-        table_mm: float,
-        start: float,
-        syntax: str,
-        copy_: int,
-    ) -> dict:
-        breath = float(np.clip(self._rng("breath", phase).normal(0, 3), -8, 8))
-        texture = Texture(self._rng("texture"), time)
-        scanner = Scanner(protocol, self.anatomy, self.matrix)
-        series_uid = uid(self.patient_id, self.seed, phase, copy_)
-        grid, spacing = scanner.grid, protocol.spacing_mm
-        position = (grid.left_mm + grid.pixel_mm / 2, grid.top_mm + grid.pixel_mm / 2)
-        clock = start + (time if time is not None else -240.0)
-        target, contrast = (
-            folder / "ST0001" / f"SE{number:04d}",
-            None if time is None else (start, self.physiology.injection),
+    def _write_series(self, visit: Visit, scan: Scan, number: int, reconstruction: int) -> dict:
+        """Write the images and segmentations of one series; return its extent and what is true of it."""
+        protocol = sharper(self.protocol) if reconstruction else self.protocol
+        scanner, texture = Scanner(protocol, self.anatomy, self.matrix), Texture(self._rng("texture"), scan.time)
+        series_uid = uid(self.patient_id, self.seed, scan.phase, reconstruction)
+        bottom, top = (edge + scan.breath for edge in self.anatomy.kidney_extent)
+        steps = slice_steps(
+            self._rng("slices", scan.phase), bottom, top, protocol.spacing_mm, self.slices, self.placing
         )
-        writer = SeriesWriter(
-            target, study, protocol, series_uid, number, self.matrix, position, clock, contrast, syntax
-        )
-        base = self.physiology.hounsfield(time, protocol.kvp)
-
-        def hounsfield(z: float) -> np.ndarray:
-            hu = base.copy()
-            share = self.anatomy.vessels.share_renal(z - breath)
-            hu[Tissue.VENA_CAVA] = self.physiology.vena_cava(time, protocol.kvp, share)
-            return hu
-
-        def noise(index: int) -> np.random.Generator:
-            return self._rng("noise", phase, index)
-
-        bottom, top = (edge + breath for edge in self.anatomy.kidney_extent)
-        steps = slice_steps(self._rng("slices", phase), bottom, top, spacing, self.slices, self.contiguous)
-        first = round((top + 60) / spacing)  # scans run from the head down
+        writer = self._writer(visit, scan, protocol, scanner, series_uid, number)
+        if self.placing == "whole" and len(steps) > 1:
+            writer.template.SpacingBetweenSlices = f"{protocol.spacing_mm * (steps[1] - steps[0]):g}"
+        first = round((top + 60) / protocol.spacing_mm)  # scans run from the head down
         tissues = np.zeros((len(steps), self.matrix, self.matrix), np.uint8)
+        hounsfield, noise = self._hounsfield(scan, protocol.kvp), partial(self._rng, "noise", scan.phase)
         for k, step in enumerate(steps):
-            hu, tissues[k] = scanner.image(int(step), hounsfield, noise, breath, texture)
-            writer.write(hu, step * spacing + table_mm, first - int(step))
-        write_segmentations(folder / "ST0001", writer.datasets, tissues, 1000 + 2 * number)
-        subject = self.physiology.subject
+            hu, tissues[k] = scanner.image(int(step), hounsfield, noise, scan.breath, texture)
+            writer.write(hu, step * protocol.spacing_mm + visit.table_mm, first - int(step))
+        write_segmentations(visit.folder, writer.datasets, tissues, 1000 + 2 * number)
         return {
             "series_uid": series_uid,
-            "kidney_bottom_mm": round(bottom + table_mm, 2),
-            "kidney_top_mm": round(top + table_mm, 2),
+            "kidney_bottom_mm": round(bottom + visit.table_mm, 2),
+            "kidney_top_mm": round(top + visit.table_mm, 2),
             "patient": self.patient_id,
-            "scan_time_s": "" if time is None else round(time, 2),
-            "reconstruction": copy_,
+            "scan_time_s": "" if scan.time is None else round(scan.time, 2),
+            "reconstruction": reconstruction,
+            **self._truth(scan, protocol),
+        }
+
+    def _writer(
+        self, visit: Visit, scan: Scan, protocol: Protocol, scanner: Scanner, series_uid: str, number: int
+    ) -> SeriesWriter:
+        """Return what writes the images of one series."""
+        grid = scanner.grid
+        return SeriesWriter(
+            visit.folder / f"SE{number:04d}",
+            visit.header,
+            protocol,
+            series_uid,
+            number,
+            self.matrix,
+            position=(grid.left_mm + grid.pixel_mm / 2, grid.top_mm + grid.pixel_mm / 2),
+            scan_clock=visit.start + (-240.0 if scan.time is None else scan.time),
+            contrast=None if scan.time is None else (visit.start, self.physiology.injection),
+            syntax=visit.syntax,
+        )
+
+    def _hounsfield(self, scan: Scan, kvp: float) -> Callable[[float], np.ndarray]:
+        """Return the function that gives every paint's HU at a height: renal blood mixes into the vena cava."""
+        base = self.physiology.hounsfield(scan.time, kvp)
+
+        def at_height(z: float) -> np.ndarray:
+            hu = base.copy()
+            share = self.anatomy.vessels.share_renal(z - scan.breath)
+            hu[Tissue.VENA_CAVA] = self.physiology.vena_cava(scan.time, kvp, share)
+            return hu
+
+        return at_height
+
+    def _truth(self, scan: Scan, protocol: Protocol) -> dict[str, object]:
+        """Return noise-free HU, the scanner's settings and the subject, as truth.csv holds them."""
+        base, subject = self.physiology.hounsfield(scan.time, protocol.kvp), self.physiology.subject
+        return {
             **{f"{name}_hu": round(float(base[tissue]), 1) for name, tissue in MEASURED.items()},
             **{name: getattr(protocol, name) for name in PROTOCOL_COLUMNS},
             "noise_hu": round(protocol.noise_hu, 2),
@@ -171,7 +223,7 @@ class Examination:
 
 
 def slice_steps(
-    rng: np.random.Generator, bottom: float, top: float, spacing: float, slices: int, contiguous: bool
+    rng: np.random.Generator, bottom: float, top: float, spacing: float, slices: int, placing: str
 ) -> np.ndarray:
     """Choose the slices of a series on the scan's grid, whose heights are multiples of the spacing.
 
@@ -183,16 +235,21 @@ def slice_steps(
     spacing : float
         Distance of neighbouring slices, mm.
     slices : int
-    contiguous : bool
-        True: neighbours from a random start, the middle of the kidneys among them. False: one in each of `slices` equal
-        parts of the central 80 % of the extent, at random within it.
+    placing : {"spread", "middle", "whole"}
+        "spread": one slice in each of `slices` equal parts of the central 80 % of the extent, at random within it.
+        "middle": neighbours from a random start, the middle of the kidneys among them. "whole": from end to end at
+        equal distances, a multiple of the spacing that gives as nearly `slices` as can be.
 
     Returns
     -------
-    int array (slices,)
+    int array
         Ascending; height = step * spacing.
     """
-    if contiguous:
+    if placing == "whole":
+        first, last = int(np.ceil(bottom / spacing)), int(np.floor(top / spacing))
+        stride = max(1, round((last - first + 1) / slices))
+        return np.arange(first + int(rng.integers(0, stride)), last + 1, stride)
+    if placing == "middle":
         return round((bottom + top) / 2 / spacing) - int(rng.integers(0, slices)) + np.arange(slices)
     share = 0.10 + 0.80 * (np.arange(slices) + rng.random(slices)) / slices
     steps = np.round((bottom + share * (top - bottom)) / spacing).astype(int)

@@ -1,0 +1,207 @@
+"""Claims on masking, judged over networks that differ by their random seed.
+
+One network is one draw: the mean that masking leaves differs more between two networks of the same recipe than between
+most maps. So a claim is made of parts, each a contrast of two masks; each network gives one number per part, and the
+interval is one over networks.
+"""
+
+from collections.abc import Mapping
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from lib.masking_controls import BLOCKS, RANDOM_BODY
+from lib.masking_tests import ALPHA
+from lib.paper import FINAL_MAPS, LAYERS, PHASES
+
+MARGIN = 1.0  # points of relative probability that a difference has to exceed
+NULL_MARGIN = 5.0  # points within which no difference lies
+OUTCOMES = ("contradicted", "inconclusive", "supported")  # weakest first
+
+Mask = tuple[str, str, str]  # method, layer, region
+SALIENCY, GUIDED, CAM, GRAD_CAM = ((*which, "top") for which in FINAL_MAPS)
+SHALLOW, DEEP = LAYERS[:3], LAYERS[3:]
+
+
+class Part(NamedTuple):
+    """One contrast that a claim states.
+
+    Attributes
+    ----------
+    first, second : Mask
+        Masks that are compared; without a second one, the first is compared with 100 %.
+    kind : {"lower", "same"}
+        Whether the paper says that the first leaves less of the probability, or that there is no difference.
+    without : tuple of str
+        Phases that the paper excepts.
+    """
+
+    first: Mask
+    second: Mask | None = None
+    kind: str = "lower"
+    without: tuple[str, ...] = ()
+
+    def __str__(self):
+        words = [" ".join(part for part in mask if part != "top") for mask in (self.first, self.second) if mask]
+        return f"{words[0]} - {words[1]}" if self.second else f"{words[0]} - 100 %"
+
+
+def _sam(layer: str) -> Mask:
+    return "sam", layer, "top"
+
+
+def _grad_cam(layer: str) -> Mask:
+    return "grad_cam", layer, "top"
+
+
+CLAIMS: dict[str, tuple[tuple[Part, ...], int]] = {  # parts, and tests in the paper's figure (Bonferroni)
+    "C50": (tuple(Part(mask) for mask in (SALIENCY, GUIDED, CAM, GRAD_CAM)), 40),
+    "C51": (tuple(Part((*which, "bottom"), kind="same") for which in FINAL_MAPS), 40),
+    "C52": (tuple(Part(SALIENCY, other) for other in (GUIDED, CAM, GRAD_CAM)), 30),
+    "C53": (tuple(Part(*pair) for pair in product((SALIENCY, GUIDED), (CAM, GRAD_CAM))), 30),
+    "C54": ((Part(CAM, GRAD_CAM),), 30),
+    "C57": (
+        tuple(Part(_sam(x), _grad_cam(x), without=("noncon",) * (x == "conv4b")) for x in SHALLOW),
+        25,
+    ),
+    "C58": (
+        tuple(Part(_sam(x), _grad_cam(x), "same", ("noncon",) * (x == "conv5b")) for x in DEEP),
+        25,
+    ),
+    "C59": (tuple(Part(_sam(x), _sam(y)) for x, y in product(SHALLOW, DEEP)), 50),
+    "C60": (tuple(Part(_sam(x), other) for x, other in product(SHALLOW, (GUIDED, CAM, GRAD_CAM))), 45),
+    "C61": (tuple(Part(mask) for mask in (SALIENCY, GUIDED, CAM, GRAD_CAM, *map(_sam, LAYERS))), 45),
+}
+
+
+def contrasts(means: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Measure every part of every claim in every network.
+
+    Parameters
+    ----------
+    means : mapping of str to DataFrame
+        `lib.masking_tests.slice_means` of each network's masking, by the network's name.
+
+    Returns
+    -------
+    DataFrame
+        One row per claim, part, network and phase: `claim`, `part`, `kind`, `network`, `phase`, `value` (points of
+        relative probability: mean over the slices of a patient, then over patients), `log_odds` (the same contrast of
+        the change in log-odds, each mask minus its matched control), `passes` (whether the paper's own t test on
+        slices, Bonferroni over its figure, says what the paper says). Parts with a mask that was not measured are
+        left out.
+
+    Notes
+    -----
+    The matched control of a mask at a layer is `blocks` of the layer's cells, at the input random voxels of the body.
+    """
+    rows = []
+    for network, table in means.items():
+        keys = ["phase", "patient", "series", "slice"]
+        wide = {
+            name: table.pivot_table(index=keys, columns=["method", "layer", "region"], values=name, observed=True)
+            for name in ("relative_probability", "log_odds")
+            if name in table
+        }
+        for claim, (parts, tests) in CLAIMS.items():
+            for part in parts:
+                rows += [(claim, str(part), part.kind, network, *row) for row in _by_phase(part, wide, tests)]
+    columns = ["claim", "part", "kind", "network", "phase", "value", "log_odds", "passes"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _by_phase(part: Part, wide: dict[str, pd.DataFrame], tests: int):
+    """Yield phase, value, contrast in log-odds, and whether the paper's test passes."""
+    shares = wide["relative_probability"]
+    if any(mask not in shares for mask in (part.first, part.second) if mask):
+        return
+    difference = (shares[part.first] - (shares[part.second] if part.second else 100.0)).dropna()
+    odds = _against_controls(part, wide.get("log_odds"))
+    for phase in (phase for phase in PHASES if phase in difference.index.get_level_values("phase")):
+        if phase in part.without:
+            continue
+        values = difference.xs(phase, level="phase")
+        p = stats.ttest_1samp(values, 0.0).pvalue if len(values) > 1 and values.std() > 0 else np.nan
+        significant = p * tests < ALPHA
+        passes = significant and values.mean() < 0 if part.kind == "lower" else not significant
+        yield phase, _patient_mean(values), _patient_mean(odds.xs(phase, level="phase")), bool(passes)
+
+
+def _against_controls(part: Part, odds: pd.DataFrame | None) -> pd.Series:
+    """Return the contrast in log-odds, each mask minus its matched control; NaN where one was not measured."""
+    masks = [mask for mask in (part.first, part.second) if mask]
+    control = {mask: (*RANDOM_BODY, "random") if mask[1] == "input" else (BLOCKS, mask[1], "random") for mask in masks}
+    if odds is None:
+        return pd.Series(np.nan, index=pd.MultiIndex.from_product([PHASES, ["-"]], names=["phase", "patient"]))
+    if any(mask not in odds for mask in (*masks, *control.values())):
+        return pd.Series(np.nan, index=odds.index)
+    first, *second = (odds[mask] - odds[control[mask]] for mask in masks)
+    return first - second[0] if second else first
+
+
+def _patient_mean(values: pd.Series) -> float:
+    """Return the mean over patients of the means of their slices."""
+    return float(values.groupby(level="patient").mean().mean())
+
+
+def judge(table: pd.DataFrame) -> pd.DataFrame:
+    """Judge every part over the networks.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As from :func:`contrasts`.
+
+    Returns
+    -------
+    DataFrame
+        One row per claim and part: `claim`, `part`, `kind`, `networks`, `mean`, `low`, `high` (95 % t interval over
+        networks of the mean over the phases, points), `cells` and `of` (in how many cells of network and phase the
+        sign, or the lack of a difference, is the paper's), `phases_passing` (median over networks of the phases that
+        pass the paper's own test), `log_odds` with `log_odds_low` and `log_odds_high`, `outcome` (one of OUTCOMES;
+        empty with a single network).
+
+    Notes
+    -----
+    A difference is supported where the interval lies below -1 point, contradicted where it lies above 1 point. No
+    difference is supported where it lies within 5 points on either side, contradicted where it lies outside. All else
+    is inconclusive.
+    """
+    rows = []
+    for (claim, part, kind), group in table.groupby(["claim", "part", "kind"], sort=False):
+        by_network = group.groupby("network", sort=False)
+        mean, low, high = _interval(by_network["value"].mean())
+        right = group["value"] < 0 if kind == "lower" else group["value"].abs() <= NULL_MARGIN
+        facts = (int(right.sum()), len(group), float(by_network["passes"].sum().median()))
+        odds = _interval(by_network["log_odds"].mean())
+        rows.append((claim, part, kind, by_network.ngroups, mean, low, high, *facts, *odds, outcome(low, high, kind)))
+    columns = ["claim", "part", "kind", "networks", "mean", "low", "high", "cells", "of", "phases_passing"]
+    return pd.DataFrame(rows, columns=[*columns, "log_odds", "log_odds_low", "log_odds_high", "outcome"])
+
+
+def outcome(low: float, high: float, kind: str) -> str:
+    """Return what an interval says of a part; empty where there is no interval."""
+    if not np.isfinite([low, high]).all():
+        return ""
+    if kind == "lower":
+        return "supported" if high < -MARGIN else "contradicted" if low > MARGIN else "inconclusive"
+    inside, outside = max(abs(low), abs(high)) <= NULL_MARGIN, low > NULL_MARGIN or high < -NULL_MARGIN
+    return "supported" if inside else "contradicted" if outside else "inconclusive"
+
+
+def claim_outcomes(parts: pd.DataFrame) -> pd.Series:
+    """Return the outcome of each claim: that of its weakest part."""
+    judged = parts[parts["outcome"] != ""]
+    return judged.groupby("claim", sort=False)["outcome"].agg(lambda found: min(found, key=OUTCOMES.index))
+
+
+def _interval(values: pd.Series) -> tuple[float, float, float]:
+    """Return mean and 95 % t interval over networks; no interval with a single one."""
+    values = values.dropna()
+    if len(values) < 2:
+        return (float(values.mean()), np.nan, np.nan) if len(values) else (np.nan,) * 3
+    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return float(values.mean()), float(values.mean() - half), float(values.mean() + half)

@@ -1,0 +1,102 @@
+"""The published results in the README: tables in Markdown, made from the published tables and from nothing else."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from lib.files import ROOT
+from lib.paper import LAYERS, PHASES, published
+from lib.titles import LAYER_TITLES, PHASE_TITLES
+
+BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+MASKS = (  # what is masked, as the README names it: method, layer, region
+    ("the highest of saliency", "saliency", "input", "top"),
+    ("the highest of guided backprop", "guided_backprop", "input", "top"),
+    ("the highest of CAM", "cam", "conv6", "top"),
+    ("the highest of Grad-CAM at 6", "grad_cam", "conv6", "top"),
+    *((f"the highest of Grad-CAM at {LAYER_TITLES[x]}", "grad_cam", x, "top") for x in LAYERS[:4]),
+    *((f"the highest of SAM at {LAYER_TITLES[x]}", "sam", x, "top") for x in LAYERS),
+    ("*control:* random voxels of the image", "random", "-", "random"),
+    ("*control:* random voxels of the body", "random_body", "-", "random"),
+    ("*control:* random blocks of the body, as large as cells of 6", "blocks", "conv6", "random"),
+    ("*control:* CAM of the untrained network", "cam", "conv6", "untrained"),
+    ("*control:* CAM of another patient in the same phase", "cam", "conv6", "other_patient"),
+)
+
+
+def results(tables: Path = ROOT / "tables") -> str:
+    """Return the README's tables of results.
+
+    Parameters
+    ----------
+    tables : Path
+        Folder of published tables: headline.csv, table1_slices.csv, fig2.csv, fig5.csv and claims.csv.
+    """
+    return "\n\n".join([_prediction(tables), _masking(tables), _verdicts(tables)])
+
+
+def update(readme: Path, tables: Path) -> None:
+    """Write the results between the two marks of a README.
+
+    Raises
+    ------
+    ValueError
+        If the marks are not there.
+    """
+    text = readme.read_text()
+    if BEGIN not in text or END not in text:
+        raise ValueError(f"{readme} lacks {BEGIN} or {END}: where are the results to go?")
+    block = f"{BEGIN}\n{results(tables)}\n{END}"
+    readme.write_text(re.sub(f"{BEGIN}.*?{END}", lambda _: block, text, flags=re.DOTALL))
+
+
+def shown(readme: Path) -> str:
+    """Return the results that a README shows."""
+    return readme.read_text().partition(BEGIN)[2].partition(END)[0].strip()
+
+
+def _prediction(tables: Path) -> str:
+    ours, theirs = pd.read_csv(tables / "headline.csv").set_index("scheme"), published("headline").set_index("scheme")
+    table2, paper2 = (t.set_index(["scheme", "phase"])["f1"] for t in (_table2(tables), published("table2")))
+    rows = [
+        ("macro F1, every phase weighing the same", [f"{t.f1[s]:.3f}" for s in ours.index for t in (ours, theirs)]),
+        (
+            "F1 by phase: " + ", ".join(PHASE_TITLES.values()),
+            [", ".join(f"{t[s, p]:.2f}" for p in PHASES) for s in ours.index for t in (table2, paper2)],
+        ),
+        ("ROC AUC, mean over the phases", [f"{t.roc_auc[s]:.3f}" for s in ours.index for t in (ours, theirs)]),
+    ]
+    lines = ["| | here, single slices | paper | here, voting | paper |", "|---|---|---|---|---|"]
+    return "\n".join(lines + [f"| {name} | {' | '.join(values)} |" for name, values in rows])
+
+
+def _table2(tables: Path) -> pd.DataFrame:
+    return pd.read_csv(tables / "table2.csv").query("phase != 'mean'")
+
+
+def _masking(tables: Path) -> str:
+    bars = pd.concat([pd.read_csv(tables / f"{name}.csv") for name in ("fig2", "fig5")])
+    means = bars.drop_duplicates(["method", "layer", "region", "phase"]).pivot_table(
+        index=["method", "layer", "region"], columns="phase", values="mean"
+    )
+    phases = [phase for phase in PHASES if phase in means]
+    lines = [f"| a tenth of the voxels is masked: | {' | '.join(PHASE_TITLES[p] for p in phases)} | mean |"]
+    lines.append("|---|" + "---|" * (len(phases) + 1))
+    for name, *which in MASKS:
+        if tuple(which) in means.index:
+            row = means.loc[tuple(which), phases]
+            lines.append(f"| {name} | {' | '.join(_percent(v) for v in [*row, row.mean()])} |")
+    return "\n".join(lines)
+
+
+def _percent(value: float) -> str:
+    return "not measured" if pd.isna(value) else f"{value:.0f} %"
+
+
+def _verdicts(tables: Path) -> str:
+    claims = pd.read_csv(tables / "claims.csv", keep_default_na=False)
+    lines = ["| verdict | claims |", "|---|---|"]
+    for verdict in claims["verdict"].drop_duplicates().sort_values():
+        lines.append(f"| {verdict} | {', '.join(claims.loc[claims['verdict'] == verdict, 'id'])} |")
+    return "\n".join(lines)
