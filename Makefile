@@ -43,9 +43,10 @@ publish: setup  ## copy a run's figures and tables into figures/ and tables/
 test: complete lint  ## all checks: lint, unit tests, notebooks, the whole chain on the smoke profile
 	pytest
 
-test-oracles: complete  ## compare the maps with other libraries (installs torch, captum, tf-keras-vis)
+test-oracles: complete  ## compare the maps with other libraries and with finite differences (installs torch, captum, tf-keras-vis)
 	$(BIN)/pip install --quiet -e ".[oracles]"
 	pytest -m oracles
+	KERAS_BACKEND=torch pytest -m oracles tests/test_oracles.py
 
 test-backends: complete  ## run the engine's tests on JAX and torch
 	$(BIN)/pip install --quiet -e ".[jax,oracles]"

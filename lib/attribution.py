@@ -1,89 +1,349 @@
 """Attribution maps of a Keras classifier: every map of every layer from one forward and two backward passes.
 
-Notation: x the image, A_k (H', W') the activation of kernel k in a layer, y_c the score of class c, G_k = dy_c /
-dA_k, B a 2-D Gaussian blur of each kernel. With `gradients.py` this file can be lifted out: the two need Keras and
-NumPy only.
+Notation: x the image, A_k the activation of kernel k in a layer (its cells H' x W', or as many axes as the image has),
+y_c the score of class c, G_k = dy_c / dA_k, B a Gaussian blur of each kernel. With `gradients.py` this file can be
+lifted out: the two need Keras and NumPy only, and work in a package or side by side in a folder.
+
+>>> import keras, numpy as np
+>>> inputs = keras.Input((8, 8, 1))
+>>> x = keras.layers.Conv2D(4, 3, activation="relu", name="conv")(inputs)
+>>> x = keras.layers.GlobalAveragePooling2D()(x)
+>>> model = keras.Model(inputs, keras.layers.Dense(3, activation="softmax")(x))
+>>> images = np.random.default_rng(0).normal(size=(2, 8, 8, 1))
+>>> maps = Attributor(model)(images)  # of the predicted class
+>>> maps["saliency", "input"].shape, maps["sam", "conv"].shape
+((2, 8, 8), (2, 6, 6))
 """
 
+import difflib
 import math
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from itertools import zip_longest
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache, partial
+from typing import NamedTuple
 
 import keras
 import numpy as np
-from keras import layers as kl
 from keras import ops
 
-from lib.gradients import Step, compiled, gradients, replay, survey
+if __package__:
+    from . import gradients as passes
+    from .gradients import INPUT, Step
+else:  # the two files lie side by side in a folder
+    import gradients as passes
+    from gradients import INPUT, Step
 
 INPUT_METHODS = ("saliency", "guided_backprop")
 LAYER_METHODS = ("grad_cam", "sam", "hires_cam", "layer_cam")
-LAYER_MAPS = {
-    "grad_cam": lambda a, g: ops.relu(ops.einsum("nhwk,nk->nhw", a, ops.mean(g, axis=(1, 2)))),
-    "hires_cam": lambda a, g: ops.sum(g * a, axis=-1),
-    "layer_cam": lambda a, g: ops.relu(ops.sum(ops.relu(g) * a, axis=-1)),
-}
 METHODS = (*INPUT_METHODS, "cam", *LAYER_METHODS)
-LINEAR = keras.activations.linear
 KNOWN = {"score": ("logit", "probability", "log_odds"), "maximum": ("kernel", "layer"), "gradient": ("element", "mean")}
+# Keras's own layers and operations, by the names of their classes.
+POOLINGS = "MaxPooling1D MaxPooling2D MaxPooling3D AveragePooling1D AveragePooling2D AveragePooling3D"
+GLOBAL_POOLINGS = "GlobalAveragePooling1D GlobalAveragePooling2D GlobalAveragePooling3D"
+PADDINGS = "ZeroPadding1D ZeroPadding2D ZeroPadding3D"
+INERT = (
+    "Identity Dropout SpatialDropout1D SpatialDropout2D SpatialDropout3D AlphaDropout GaussianDropout GaussianNoise "
+    "ActivityRegularization"
+)
+OTHER_ACTIVATIONS = (
+    "ReLU Relu Relu6 LeakyReLU LeakyRelu PReLU ELU Elu Selu Celu Gelu Silu HardSigmoid HardSilu HardTanh Tanh "
+    "TanhShrink SoftShrink HardShrink SparsePlus Softplus Softsign Mish Glu Squareplus Threshold LogSoftmax LogSigmoid "
+    "Sparsemax SparseSigmoid"
+)
+TURNS = "Permute Transpose"
+MIXES_AXES = (
+    "Reshape Flatten Matmul Einsum EinsumDense Dot Tensordot Swapaxes Moveaxis Flip Roll Take GetItem Stack "
+    "MultiHeadAttention GroupedQueryAttention Attention AdditiveAttention"
+)
+KEEPS_TOKENS = (
+    "LayerNormalization RMSNormalization BatchNormalization Dense Dropout GaussianNoise Identity Activation ReLU Add "
+    "Multiply Subtract Divide TrueDivide MultiHeadAttention GroupedQueryAttention Concatenate Gelu Relu Silu Cast"
+)
+PREDICTED = -1  # stands for the class that the network predicts
 
 
-def _back(step: Step, *kinds: type) -> Step:
-    """Follow the first parents of a step past what hands its input on, and past layers of some kinds."""
-    kinds += (kl.Dropout, kl.SpatialDropout2D, kl.GaussianNoise, kl.Identity, kl.Activation)
-    while isinstance(step.operation, kinds) and getattr(step.operation, "activation", LINEAR) is LINEAR:
+class Scores(NamedTuple):
+    """What the maps of a batch explain.
+
+    `classes` (n,): the class explained, int32. `explained` (n,): its score y_c, float32 (for the score "probability"
+    the log odds that it is differentiated through). `outputs`: what the model predicts, as `model.predict` gives it,
+    (n, classes); None where a target of one's own is explained.
+    """
+
+    classes: np.ndarray
+    explained: np.ndarray
+    outputs: np.ndarray | None
+
+
+class Head(NamedTuple):
+    """How an output of a model becomes class scores.
+
+    `kind`: "softmax", "sigmoid" or "linear"; `steps`: the step that ends in that activation, if it is one; `dense` and
+    `pooled`: the dense layer of a global-average-pooling head, and the step that is pooled, or None.
+    """
+
+    kind: str
+    steps: tuple[Step, ...]
+    dense: Step | None
+    pooled: Step | None
+
+
+class Place(NamedTuple):
+    """Where in a step's output the map lies: on which axis the kernels are, or which tokens make which grid."""
+
+    step: Step
+    channel_axis: int
+    tokens: tuple[int, int, int] | None  # how many lead the patches, rows, columns
+
+
+# -------------------------------------------------------------------------------------------------- reading a network
+
+
+def _named(operation, names: str) -> bool:
+    """Return whether an operation is one of Keras's own of these names: a subclass of one may do something else."""
+    return type(operation).__name__ in names.split() and type(operation).__module__.startswith("keras.")
+
+
+def _inert(step: Step) -> bool:
+    """Return whether a step hands on its input as it is, in inference mode."""
+    linear = _named(step.operation, "Activation") and step.operation.activation is passes.LINEAR
+    return linear or _named(step.operation, INERT)
+
+
+def _reshapes(step: Step) -> bool:
+    """Return whether a step changes the shape or the type of its input and nothing else."""
+    return _named(step.operation, "Flatten Reshape Cast Squeeze Ravel ExpandDims")
+
+
+def _back(step: Step, *conditions: Callable) -> Step:
+    """Follow the first parents of a step past those that meet a condition, and past inert ones."""
+    while step.parents and any(condition(step) for condition in (_inert, *conditions)):
         step = step.parents[0]
     return step
 
 
-def _head(steps: list[Step]) -> tuple[Step, str]:
-    """Return the step that makes the class scores and its activation: "softmax", "sigmoid" or "linear"."""
-    head = _back(steps[-1])
-    function = getattr(head.operation, "activation", type(head.operation).__name__)
-    for kind in ("softmax", "sigmoid"):
-        if function in (getattr(keras.activations, kind), kind.title()):
-            return head, kind
-    if isinstance(function, str) or function is LINEAR:
-        return head, "linear"
-    fault = f"The last activation ({head.name!r}: {getattr(function, '__name__', function)})"
-    raise ValueError(f"{fault} is neither softmax, sigmoid nor linear: there is no class score before it.")
+def _kind(step: Step) -> str | None:
+    """Return "softmax" or "sigmoid" where a step ends in that, "linear" where in none, None where in another one."""
+    operation = step.operation
+    if _named(operation, "Softmax Sigmoid"):
+        return type(operation).__name__.lower()
+    if _named(operation, OTHER_ACTIVATIONS):
+        return None
+    if not _named(operation, passes.ENDS_IN_ACTIVATION):
+        return "linear"
+    values = np.random.default_rng(0).normal(size=(2, step.shape[-1] or 3)).astype("float32")
+    try:
+        found = ops.convert_to_numpy(operation.activation(ops.convert_to_tensor(values)))
+    except Exception:  # somebody's own function, which bears no such input
+        return None
+    with np.errstate(over="ignore"):
+        softmax = np.exp(values) / np.exp(values).sum(axis=-1, keepdims=True)
+        known = {"linear": values, "softmax": softmax, "sigmoid": 1 / (1 + np.exp(-values))}
+    return next((kind for kind, expected in known.items() if passes.agree(found, expected, 1e-5)), None)
 
 
-def _cam_head(head: Step) -> tuple[Step, Step] | None:
-    """Return the dense layer of a global-average-pooling head and the step whose output is pooled, or None."""
-    dense = head if isinstance(head.operation, kl.Dense) else _back(head.parents[0])
-    pooling = _back(dense.parents[0], kl.Flatten) if isinstance(dense.operation, kl.Dense) else dense
-    linear = dense is head or getattr(dense.operation, "activation", None) is LINEAR
-    return (
-        (dense, _back(pooling.parents[0]))
-        if linear and isinstance(pooling.operation, kl.GlobalAveragePooling2D)
-        else None
-    )
+def _head(output: Step) -> Head:
+    """Find the last activation of an output, and the head of a class activation map where there is one."""
+    last = _back(output, _reshapes)
+    kind = _kind(last)
+    if kind is None:
+        activation = passes.name_of(getattr(last.operation, "activation", last.operation))
+        raise ValueError(
+            f"The last activation ({last.name!r}: {activation}) is neither softmax, sigmoid nor linear: there is no "
+            "class score before it. Give a target of your own."
+        )
+    ends = (last,) if kind != "linear" else ()
+    dense = _back(output) if kind == "linear" else last if _named(last.operation, "Dense") else _back(last.parents[0])
+    if not _named(dense.operation, "Dense") or (dense not in ends and _kind(dense) != "linear"):
+        return Head(kind, ends, None, None)
+    pooling = _back(dense.parents[0], lambda step: _named(step.operation, "Flatten"))
+    pooled = _back(pooling.parents[0]) if _named(pooling.operation, GLOBAL_POOLINGS) else None
+    return Head(kind, ends, dense, pooled)
 
 
-def _default_layers(steps: list[Step], head: Step) -> list[Step]:
-    """Return the activation before each pooling, and the last."""
-    pools = (kl.MaxPooling2D, kl.AveragePooling2D)
-    found = [_back(step.parents[0], kl.ZeroPadding2D) for step in steps if isinstance(step.operation, pools)]
-    last = head
-    while last.parents and len(last.shape) != 4:
-        last = _back(last.parents[0])
-    found += [] if isinstance(last.operation, pools) else [last]
-    return [step for step in dict.fromkeys(found) if step.parents and len(step.shape) == 4]
+def _reached(outputs: Iterable[Step]) -> set[Step]:
+    """Return the steps from which a gradient of these outputs can be had."""
+    found, open_ends = set(), list(outputs)
+    while open_ends:
+        step = open_ends.pop()
+        if step not in found:
+            found.add(step)
+            open_ends += [] if _named(step.operation, "StopGradient") else step.parents
+    return found
+
+
+def _channels(data_format: str, rank: int) -> int:
+    return 1 if data_format == "channels_first" else rank - 1
+
+
+def _places(steps: list[Step]) -> dict[Step, Place]:
+    """Return, for every step whose output still lies on the image's grid or on one of tokens, where the map is.
+
+    The grid is followed from the image on: it is lost where axes are mixed (reshaped, multiplied as matrices), and so
+    it is where height and width are swapped.
+    """
+    rank, places = len(steps[0].shape), {}
+    for step in steps:
+        size, operation = len(step.shape), step.operation
+        known = [places[parent] for parent in step.parents if parent in places]
+        same = [place for place in known if len(place.step.shape) == size]
+        data_format = None if _named(operation, "Flatten") else getattr(operation, "data_format", None)
+        axis, tokens = None, None
+        if operation is None:
+            axis = _channel_axis_of_input(steps)
+        elif _named(operation, TURNS):
+            axis = _permuted(operation, same[0]) if same else None
+        elif size == rank and data_format:
+            axis = _channels(data_format, rank)
+        elif size == rank and same and not _named(operation, MIXES_AXES):
+            axis = same[0].channel_axis
+        elif size == 3 != rank and known and _named(operation, "Reshape"):
+            parent = known[0].step.shape
+            fits = known[0].channel_axis == len(parent) - 1 == 3 and None not in parent[1:]
+            if fits and step.shape[1:] == (parent[1] * parent[2], parent[3]):
+                axis, tokens = 2, (0, *parent[1:3])
+        elif size == 3 != rank and same and _named(operation, KEEPS_TOKENS):
+            axis, tokens = 2, _tokens_of(step, same, places)
+            axis = axis if tokens else None
+        if axis is not None and size > 2:
+            places[step] = Place(step, axis, tokens)
+    return places
+
+
+def _channel_axis_of_input(steps: list[Step]) -> int:
+    """Return the axis that the first layers which name one, straight after the image, take for the channels."""
+    rank, same = len(steps[0].shape), {steps[0]}
+    for step in steps[1:]:
+        if same & set(step.parents) and len(step.shape) == rank and not _named(step.operation, f"{MIXES_AXES} {TURNS}"):
+            data_format = getattr(step.operation, "data_format", None)
+            if data_format and not _named(step.operation, "Flatten"):
+                return _channels(data_format, rank)
+            same.add(step)
+    return rank - 1
+
+
+def _permuted(operation, place: Place) -> int | None:
+    """Return the axis that a permutation moves the channels to, None where it swaps the others."""
+    order = (0, *operation.dims) if _named(operation, "Permute") else getattr(operation, "axes", None)
+    if order is None or place.tokens or len(order) != len(place.step.shape) or order[0] != 0:
+        return None
+    others = [axis for axis in order[1:] if axis != place.channel_axis]
+    axis = list(order).index(place.channel_axis)
+    return axis if others == sorted(others) and axis in (1, len(order) - 1) else None
+
+
+def _tokens_of(step: Step, same: list[Place], places: dict) -> tuple[int, int, int] | None:
+    """Return the tokens' grid behind a step, which may put other tokens before the patches."""
+    lead, rows, columns = same[0].tokens or (0, 0, 0)
+    if _named(step.operation, "Concatenate") and step.operation.axis in (1, -2):
+        if len(same) != 1:
+            return None
+        before = step.parents[: step.parents.index(same[0].step)]
+        lead += sum(parent.shape[1] for parent in before)
+        return lead, rows, columns
+    return same[0].tokens if step.shape[1] == same[0].step.shape[1] else None
+
+
+def _grid(place: Place) -> tuple:
+    """Return the cells of a map along each axis, None where an axis is open."""
+    if place.tokens:
+        return place.tokens[1:]
+    return tuple(n for axis, n in enumerate(place.step.shape) if axis not in (0, place.channel_axis))
+
+
+def _activated(step: Step) -> bool:
+    """Return whether a step ends in an activation, or joins steps that do."""
+    if _named(step.operation, "Concatenate Add Average Maximum"):
+        return all(_activated(_back(parent)) for parent in step.parents)
+    activation = getattr(step.operation, "activation", passes.LINEAR)
+    return step.gate == "relu" or _named(step.operation, OTHER_ACTIVATIONS) or activation is not passes.LINEAR
+
+
+def _default_layers(steps: list[Step], places: dict[Step, Place], reached: set[Step]) -> list[Step]:
+    """Return the last activation before each pooling, and the last one on the grid: those of more than one cell."""
+
+    def activation_before(step: Step) -> Step:
+        start = step = _back(step, lambda inner: _named(inner.operation, PADDINGS))
+        while not _activated(step):
+            following = [p for p in step.parents if p in places and _grid(places[p]) == _grid(places[start])]
+            if not following or len(step.parents) > 1 or following[0].operation is None:
+                return start
+            step = _back(following[0])
+        return step
+
+    many = [s for s in steps[1:] if s in places and s in reached and any(n != 1 for n in _grid(places[s]))]
+    found = [s.parents[0] for s in many if _named(s.operation, POOLINGS)]
+    found += [s for s in reversed(many) if not _named(s.operation, POOLINGS)][:1]
+    found = [activation_before(step) for step in found if step in many]
+    return sorted({s for s in found if s in many}, key=lambda s: s.number)
+
+
+# ----------------------------------------------------------------------------------------------------- maps of layers
 
 
 def blur(tensor, sigma: float):
-    """Blur each kernel of a tensor (n, H', W', K), sigma in pixels, cut at 4 sigma, edges reflected (b a | a b c)."""
-    radius, kernels = int(4 * sigma + 0.5), tensor.shape[-1]
+    """Blur each kernel of a tensor (n, H', ..., K), sigma in cells, cut at 4 sigma, edges reflected (b a | a b c).
+
+    Notes
+    -----
+    B(G)(u) = sum_v w(v) G(u - v) with w(v) proportional to exp(-v^2 / 2 sigma^2) and sum w = 1, one axis after the
+    other: `scipy.ndimage.gaussian_filter` with mode="reflect".
+
+    Examples
+    --------
+    A constant stays what it is, up to the edges:
+
+    >>> tensor = ops.ones((1, 3, 3, 1))
+    >>> bool(np.allclose(ops.convert_to_numpy(blur(tensor, 0.75)), 1))
+    True
+    """
+    radius, kernels, shape = int(4 * sigma + 0.5), tensor.shape[-1], ops.shape(tensor)
     weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
-    for axis, shape in ((1, (-1, 1, 1, 1)), (2, (1, -1, 1, 1))):
-        tensor = ops.take(tensor, np.pad(np.arange(tensor.shape[axis]), radius, mode="symmetric"), axis=axis)
-        filters = np.tile((weights / weights.sum()).reshape(shape), (1, 1, kernels, 1))
-        filters = ops.convert_to_tensor(filters, "float32")
-        tensor = ops.depthwise_conv(tensor, filters, padding="valid", data_format="channels_last")
+    filters = np.tile((weights / weights.sum()).reshape(-1, 1, 1, 1), (1, 1, kernels, 1))
+    filters = ops.convert_to_tensor(filters, "float32")
+    for axis in range(1, len(shape) - 1):
+        cells = shape[axis]
+        flat = (math.prod(shape[:axis]), cells, math.prod(shape[axis + 1 : -1]), kernels)
+        near = ops.mod(ops.arange(-radius, cells + radius, dtype="int32"), 2 * cells)
+        reflected = ops.take(ops.reshape(tensor, flat), ops.minimum(near, 2 * cells - 1 - near), axis=1)
+        tensor = ops.depthwise_conv(reflected, filters, padding="valid", data_format="channels_last")
+        tensor = ops.reshape(tensor, shape)
     return tensor
+
+
+def _inner_axes(tensor) -> tuple[int, ...]:
+    return tuple(range(1, len(tensor.shape) - 1))
+
+
+def _weighted_sum(activation, weights):
+    """Return sum_k w_nk A_nk, activation (n, H', ..., K), weights (n, K)."""
+    cells = "hwd"[: len(activation.shape) - 2]
+    return ops.einsum(f"n{cells}k,nk->n{cells}", activation, weights)
+
+
+def _grad_cam(activation, gradient):
+    return ops.relu(_weighted_sum(activation, ops.mean(gradient, axis=_inner_axes(gradient))))
+
+
+def _hires_cam(activation, gradient):
+    return ops.sum(gradient * activation, axis=-1)
+
+
+def _layer_cam(activation, gradient):
+    return ops.relu(ops.sum(ops.relu(gradient) * activation, axis=-1))
+
+
+def _sam(activation, gradient, sigma, maximum, inversion, reading):
+    if reading == "mean":
+        gradient = ops.mean(gradient, axis=_inner_axes(gradient), keepdims=True)
+    elif sigma is not None:
+        gradient = blur(gradient, sigma)
+    if inversion:
+        axes = _inner_axes(activation) + ((len(activation.shape) - 1,) if maximum == "layer" else ())
+        highest = ops.max(activation, axis=axes, keepdims=True)
+        activation = ops.where(gradient < 0, highest - activation, activation)
+    return ops.sum(ops.abs(gradient) * activation, axis=-1)
 
 
 class Attributor:
@@ -92,16 +352,18 @@ class Attributor:
     Parameters
     ----------
     model : keras.Model
-        Single-input image classifier, Functional or Sequential, models nested at will. It runs in inference mode and
-        in float32, and is left unchanged; weights that are trained or loaded later are seen. Its class scores are
-        what enters its last softmax or sigmoid (activation or layer); without one, its output is taken for logits.
+        A network of one image (or signal, or volume) that gives class scores: Functional, Sequential or subclassed,
+        models nested at will. It runs in inference mode and in float32, and is left unchanged; weights that are trained
+        or loaded later are seen, and where its layers change it is read anew. Its class scores are what enters its last
+        softmax or sigmoid; without one, its output is taken for logits (of a softmax, or of a sigmoid where it is one
+        number), unless its values turn out to be probabilities.
     layers : sequence of str, optional
-        Names, or paths ("resnet50/conv4_block6_out") where a name is not unique. None: the activation before each
-        pooling, and the last.
+        Names, or paths ("resnet50/conv4_block6_out") where a name is not unique. None: the last activation before each
+        pooling, and the last of all.
     score : {"logit", "probability", "log_odds"}
-        y_c: the logit z_c; the softmax probability p_c; or log p_c / (1 - p_c) = z_c - log sum_{j != c} exp z_j.
+        y_c: the logit z_c; the probability p_c; or log p_c / (1 - p_c) = z_c - log sum_{j != c} exp z_j.
     blur_sigma : float or None
-        Standard deviation of B in layer pixels; None leaves G as it is.
+        Standard deviation of B in layer cells; None leaves G as it is.
     maximum : {"kernel", "layer"}
         What SAM inverts an activation against: the maximum of its kernel or of the whole layer.
     inversion : bool
@@ -109,20 +371,57 @@ class Attributor:
     gradient : {"element", "mean"}
         Whether SAM weights element by element or by each kernel's mean gradient, as Grad-CAM does.
     memory : int
-        Bytes that the activations and gradients of a batch may take (estimated); larger ones are split.
+        Bytes that a batch may take (estimated by `bytes_of_an_image`); larger ones are split.
+    output : int or str, optional
+        Which of several outputs holds the classes.
+    target : callable, optional
+        A score of one's own, in place of a class's: `target(outputs, classes) -> (n,)`, written with keras.ops. The
+        outputs come as the model nests them, before their last softmax or sigmoid where `score` is "logit" and after it
+        where it is "probability"; classes (n,) as they were given to the call, -1 where none were.
+    tokens : (int, int, int), optional
+        For layers of tokens (n, T, K): how many tokens stand before those of the patches, and the rows and columns of
+        these. Found in the graph where the tokens are a reshaped grid.
 
     Attributes
     ----------
     methods, layers : tuple of str
         The methods that this network allows, and the layers of the layer maps.
-    head : {"softmax", "sigmoid", "linear"}
-        The last activation, which the class scores enter.
+    head : {"softmax", "sigmoid", "linear", "probabilities", "target"}
+        The last activation, which the class scores enter; "probabilities" where the output holds probabilities and
+        no such activation was found.
+    traces : int
+        How often the passes were traced so far (on torch: run).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the model, a layer or a choice does not fit; the message says what was found and what to do.
 
     Notes
     -----
+    The network is replayed step by step, and nothing is believed of it: at each compilation what the replay gives for
+    the first image is compared with `model(x, training=False)`, and the identity CAM / cells = HiResCAM is tried where
+    CAM is asked for. A difference raises `RuntimeError` and names the layer where the two part.
+
     p_c = s(m) with m the log odds and s the logistic function, so
     dp_c/dx = s(m) s(-m) dm/dx. The passes differentiate m, and the factor comes last: where the softmax saturates
     nothing is lost before it. "probability" and "log_odds" rank voxels alike.
+
+    Examples
+    --------
+    A linear network's saliency is its weights:
+
+    >>> model = keras.Sequential([keras.Input((2, 2, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
+    >>> attributor = Attributor(model)
+    >>> maps = attributor(np.zeros((1, 2, 2, 1)), classes=2)
+    >>> bool(np.allclose(maps["saliency", "input"].ravel(), model.get_weights()[0][:, 2]))
+    True
+
+    A target of one's own, here the difference of two classes:
+
+    >>> difference = Attributor(model, target=lambda outputs, classes: outputs[:, 0] - outputs[:, 1])
+    >>> difference(np.zeros((1, 2, 2, 1)))["saliency", "input"].shape
+    (1, 2, 2)
     """
 
     def __init__(
@@ -136,6 +435,9 @@ class Attributor:
         inversion: bool = True,
         gradient: str = "element",
         memory: int = 2**30,
+        output: int | str | None = None,
+        target: Callable | None = None,
+        tokens: tuple[int, int, int] | None = None,
     ):
         for name, value in {"score": score, "maximum": maximum, "gradient": gradient}.items():
             if value not in KNOWN[name]:
@@ -144,207 +446,752 @@ class Attributor:
             raise ValueError(f"blur_sigma is {blur_sigma}, expected a positive number of pixels, or None for no blur.")
         if not isinstance(model, keras.Model):
             raise TypeError(f"model is a {type(model).__name__}, expected a keras.Model.")
-        shapes = [tuple(tensor.shape) for tensor in getattr(model, "inputs", None) or ()]
-        if len(shapes) != 1 or len(shapes[0]) != 4:
-            raise ValueError(f"Model {model.name!r} has inputs {shapes}, expected one, (n, height, width, channels).")
-        self.model, self.score, self.blur_sigma = model, score, blur_sigma
-        self.maximum, self.inversion, self.gradient, self.memory = maximum, inversion, gradient, memory
-        self.traces = 0  # how often the passes were traced so far (on torch: run)
-        self._compiled = {}
-        self._steps = survey(model)
-        self._head, self.head = _head(self._steps)
-        if len(model.outputs) != 1 or len(model.outputs[0].shape) != 2:
-            shapes = [tuple(tensor.shape) for tensor in model.outputs]
-            raise ValueError(f"Model {model.name!r} gives {shapes}, expected one output of shape (n, classes).")
-        self._classes = model.outputs[0].shape[-1]
-        self._pooled = _cam_head(self._head)
-        self._channels_first = any(getattr(s.operation, "data_format", "") == "channels_first" for s in self._steps)
+        if target is not None and (score == "log_odds" or output is not None):
+            raise ValueError("A target of your own takes the place of output and of score='log_odds': leave these out.")
+        layers = (layers,) if isinstance(layers, str) else layers if layers is None else tuple(layers)
+        self.model, self.score, self.blur_sigma, self.maximum, self.inversion = (
+            model,
+            score,
+            blur_sigma,
+            maximum,
+            inversion,
+        )
+        self.gradient, self.memory, self.output, self.target, self.tokens = gradient, memory, output, target, tokens
+        self._asked, self.traces = layers, 0
+        self._read()
+
+    def __setattr__(self, name: str, value) -> None:
+        if name in SETTINGS and name in self.__dict__:
+            raise AttributeError(
+                f"{name} is fixed once an Attributor is built: build another one with {name}={value!r}."
+            )
+        super().__setattr__(name, value)
+
+    def __reduce__(self):
+        settings = {name: getattr(self, name) for name in SETTINGS if name != "model"}
+        return partial(Attributor, **settings), (self.model, self._asked)
+
+    def _read(self) -> None:
+        """Take the network apart and find its head, its layers and what it allows."""
+        self._compiled, self._verified, self._differentiated = {}, set(), False
+        self._seen, self._survey = passes.snapshot(self.model), passes.survey(self.model)
+        self._steps, name = self._survey.steps, self.model.name
+        quantised = [s.name for s in self._steps if getattr(s.operation, "quantization_mode", None)]
+        if quantised:
+            raise ValueError(
+                f"Layer {quantised[0]!r} of model {name!r} is quantised: its rounding has no gradient. Explain "
+                "the model as it was before quantize()."
+            )
+        self._which = self._choose_output()
+        self._head = None if self.target else _head(self._outputs()[self._which])
+        self._heads = [_head_or_none(step) for step in self._outputs()]
+        self._kind = "target" if self.target else None if self._head.kind == "linear" else self._head.kind
+        reached = _reached(self._outputs() if self.target else [self._outputs()[self._which]])
+        self._places = _places(self._steps)
         last_names = Counter(step.name.rsplit("/")[-1] for step in self._steps)
         self._short = {s: min(s.name, s.name.rsplit("/")[-1], key=lambda n: last_names[n] != 1) for s in self._steps}
-        if layers is None:
-            layers = [self._short[step] for step in _default_layers(self._steps, self._head)]
-        self._taps = {name: self._find(name) for name in ([layers] if isinstance(layers, str) else layers)}
+        asked = self._asked
+        if asked is None:
+            asked = [self._short[step] for step in _default_layers(self._steps, self._places, reached)]
+        self._taps = {layer: self._find(layer, reached) for layer in asked}
         self.layers = tuple(self._taps)
+        if self._steps[INPUT] not in reached:
+            raise ValueError(f"The output of model {name!r} does not depend on its input: no gradient reaches it.")
         self._missing = self._why_not()
         self.methods = tuple(method for method in METHODS if method not in self._missing)
 
-    def _find(self, name: str) -> Step:
-        ending = [step for step in self._steps[1:] if f"/{step.name}".endswith(f"/{name}")]
-        found = [step for step in ending if step.name == name] or ending
-        if len(found) == 1 and len(found[0].shape) == 4:
-            return found[0]
-        fault = f"has output {found[0].shape}, no map" if len(found) == 1 else "is not there"
-        fault = f"may be {' or '.join(step.name for step in found)}" if len(found) > 1 else fault
-        known = ", ".join(self._short[step] for step in self._steps[1:] if len(step.shape) == 4)
-        raise ValueError(f"Layer {name!r} of model {self.model.name!r} {fault}. Layers with spatial output: {known}.")
+    def _outputs(self) -> list[Step]:
+        return [step for step, _ in self._survey.outputs]
+
+    def _choose_output(self) -> int | None:
+        """Return the number of the output that holds the classes, None for a target of one's own."""
+        structure, found = self._survey.structure, self._survey.outputs
+        if self.target:
+            return None
+        names = list(structure) if isinstance(structure, dict) else list(getattr(self.model, "output_names", ()))
+        names = sorted(names) if isinstance(structure, dict) else names
+        if self.output is None and len(found) == 1:
+            number = 0
+        elif self.output in names:
+            number = names.index(self.output)
+        elif isinstance(self.output, int) and 0 <= self.output < len(found):
+            number = self.output
+        else:
+            known = f"output=0 ... {len(found) - 1}" + (f" ({', '.join(names)})" if len(names) == len(found) else "")
+            raise ValueError(
+                f"Model {self.model.name!r} gives {len(found)} outputs, and output={self.output!r} names none: choose "
+                f"{known}, or give a target of your own."
+            )
+        shape = self._shapes_of_outputs()[number]
+        if len(shape) != 2:
+            raise ValueError(
+                f"Model {self.model.name!r} gives {shape}, expected one output of shape (n, classes): give a target of "
+                "your own, such as the mean of a class over a region."
+            )
+        return number
+
+    def _shapes_of_outputs(self) -> list[tuple]:
+        return [tuple(tensor.shape) for tensor in keras.tree.flatten(self._survey.structure)]
+
+    @property
+    def head(self) -> str:
+        """The last activation; where none was found, the values of a prediction decide about probabilities."""
+        if self._kind is None:
+            shape = [n or 32 for n in self._steps[INPUT].shape[1:]]
+            images = np.random.default_rng(0).standard_normal((2, *shape)).astype("float32")
+            try:
+                self._judge(passes.predict(self.model, self._survey, images)[0])
+            except Exception:  # no prediction can be had of an image of this size: a call will tell
+                return "linear"
+        return self._kind
+
+    def _judge(self, predicted: list[np.ndarray]) -> None:
+        """Tell logits from probabilities by the values of the output."""
+        if self._kind is None:
+            values, last = predicted[self._which], _back(self._outputs()[self._which], _reshapes)
+            within = bool(((values >= -1e-6) & (values <= 1 + 1e-6)).all())
+            unity = values.shape[1] > 1 and np.allclose(values.sum(axis=1), 1, atol=1e-3)
+            opaque = last.gate not in ("none", "relu")
+            self._kind = "probabilities" if within and (unity or opaque) else "linear"
+        if self._kind == "probabilities" and self.score == "logit":
+            raise ValueError(
+                f"The output of model {self.model.name!r} are probabilities, and no softmax or sigmoid was found that "
+                "they come from: there is no logit. Take score='probability' or 'log_odds', or a target of your own."
+            )
+
+    def _find(self, name: str, reached: set[Step]) -> Place:
+        """Return the place of a layer that is named."""
+        everything = {step.name: step for step in self._steps[1:]} | self._survey.places
+        ending = {path: step for path, step in everything.items() if f"/{path}".endswith(f"/{name}")}
+        found = {everything[name]} if name in everything else set(ending.values())
+        (step,) = found if len(found) == 1 else (None,)
+        rank, place = len(self._steps[INPUT].shape), self._places.get(step)
+        if step is None:
+            fault = f"may be {' or '.join(sorted(ending))}: give the path" if ending else "is not there"
+        elif step not in reached:
+            raise ValueError(
+                f"The class score does not depend on {name!r}: no gradient reaches it. Choose another layer."
+            )
+        elif len(step.shape) == 3 != rank and (self.tokens or (place and place.tokens)):
+            tokens = self.tokens or place.tokens
+            if step.shape[1] is not None and tokens[0] + tokens[1] * tokens[2] <= step.shape[1]:
+                return Place(step, 2, tuple(tokens))
+            fault = f"has output {step.shape}, in which tokens={tokens} do not fit"
+        elif len(step.shape) == 3 != rank and step.shape[1] not in (None, 1):
+            fault = f"has output {step.shape}: of tokens say where the patches are, tokens=(before, rows, columns)"
+        elif len(step.shape) == rank > 2:
+            return place or Place(step, rank - 1, None)
+        else:
+            fault = f"has output {step.shape}, no map"
+        if ending and step is None:
+            raise ValueError(f"Layer {name!r} of model {self.model.name!r} {fault}.")
+        known = [self._short[s] for s in self._steps[1:] if s in self._places and s in reached]
+        close = difflib.get_close_matches(name, known, 3, 0.5)
+        if close or len(known) <= 12:
+            hint = f"Did you mean {', '.join(close)}?" if close else f"Layers with a map: {', '.join(known)}."
+        else:
+            hint = f"{len(known)} layers have a map, {known[0]} ... {known[-1]}; see model.summary()."
+        raise ValueError(f"Layer {name!r} of model {self.model.name!r} {fault}. {hint}")
 
     def _why_not(self) -> dict[str, str]:
         """Return the methods that this network does not allow, each with the reason."""
         missing = {}
         faults = [f"{step.name!r} is {step.gate}" for step in self._steps if step.gate not in ("relu", "none")]
         if faults:
-            missing["guided_backprop"] = f"guided backprop is defined for plain ReLUs only, and {'; '.join(faults)}"
+            more = f" (and {len(faults) - 3} more)" if len(faults) > 3 else ""
+            missing["guided_backprop"] = (
+                f"guided backprop is defined for plain ReLUs only, and {'; '.join(faults[:3])}{more}"
+            )
         elif all(step.gate == "none" for step in self._steps):
             missing["guided_backprop"] = "no ReLU was found, so guided backprop would be plain saliency"
+        self._pooled = self._pooled_place()
         if self._pooled is None:
-            missing["cam"] = "CAM needs a global average pooling and one dense layer after the last convolution"
+            missing["cam"] = (
+                "CAM needs a global average pooling and one dense layer after the last convolution, and nothing but a "
+                "softmax or sigmoid after that"
+            )
         if not self._taps:
             missing |= dict.fromkeys(LAYER_METHODS, "no layer with a spatial output was found or named")
         return missing
 
+    def _pooled_place(self) -> Place | None:
+        """Return where CAM lies, None where there is no such head."""
+        pooled = self._head.pooled if self._head else None
+        place = self._places.get(pooled)
+        if place is None or _grid(place).count(1) == len(_grid(place)):
+            return None
+        lead, *patches = place.tokens or (0,)
+        return None if lead or (patches and math.prod(patches) != pooled.shape[1]) else place
+
     def keys(self, methods: Iterable[str] | None = None) -> list[tuple[str, str]]:
-        """Return the keys (method, layer) of the maps that a call gives; a method that cannot be had raises."""
+        """Return the keys (method, layer) of the maps that a call gives; a method that cannot be had raises.
+
+        Examples
+        --------
+        >>> model = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
+        >>> Attributor(model).keys()
+        [('saliency', 'input')]
+        """
         methods = self.methods if methods is None else [methods] if isinstance(methods, str) else list(methods)
         for method in methods:
             if method not in self.methods:
-                reason = self._missing.get(method, f"it is not known, choose among {', '.join(self.methods)}")
+                close = difflib.get_close_matches(str(method), self.methods, 1)
+                hint = f" (did you mean {close[0]!r}?)" if close else ""
+                reason = self._missing.get(method, f"it is not known, choose among {', '.join(self.methods)}{hint}")
                 raise ValueError(f"Method {method!r} cannot be had of {self.model.name!r}: {reason}.")
         places = dict.fromkeys(INPUT_METHODS, ("input",))
-        places["cam"] = (self._short[self._pooled[1]],) if self._pooled else ()
+        places["cam"] = (self._short[self._pooled.step],) if self._pooled else ()
         return [(method, layer) for method in dict.fromkeys(methods) for layer in places.get(method, self.layers)]
 
-    def __call__(self, images: np.ndarray, classes, methods: Iterable[str] | None = None) -> dict[tuple, np.ndarray]:
+    def __call__(
+        self,
+        images: np.ndarray,
+        classes=None,
+        methods: Iterable[str] | None = None,
+        *,
+        negative=False,
+        return_scores: bool = False,
+    ) -> dict[tuple[str, str], np.ndarray] | tuple[dict[tuple[str, str], np.ndarray], Scores]:
         """Return the maps of a batch of images.
 
         Parameters
         ----------
-        images : array, (n, H, W, C)
-        classes : int or array of int, (n,)
-            The class whose score is explained, for each image or for all.
+        images : array, (n, H, W, C), or (n, length, C), or (n, D, H, W, C)
+        classes : int or array of int, (n,), optional
+            The class whose score is explained, for each image or for all; None: the one that is predicted. An output of
+            one number has the classes 1 (its logit) and 0 (the logit's negative).
         methods : iterable of str, optional
             None for all in `.methods`.
+        negative : bool or array of bool, (n,)
+            Under a sigmoid: whether to explain that a label is absent, y_c = -z_c.
+        return_scores : bool
+            Whether to return `Scores` as well.
 
         Returns
         -------
         dict of (method, layer) to float32 array
             Raw values at the map's own resolution: (n, H', W'); at the input of several channels (n, H, W, C). The
             layer of "saliency" and "guided_backprop" is "input", that of "cam" is the pooled one.
+        Scores
+            If `return_scores`.
 
         Raises
         ------
         ValueError
-            If shapes, classes or methods do not fit, or an image holds NaN or infinity.
+            If shapes, classes or methods do not fit, an image holds NaN or infinity, or the class score does not depend
+            on a layer.
         FloatingPointError
-            If a class score is not finite.
+            If a class score or a map is not finite.
+        RuntimeError
+            If the replay of the network does not give what the model gives.
         """
-        keys = tuple(self.keys(methods))
-        images, classes = self._checked(images, classes)
-        passes = self._compiled.get((keys, images.shape[1:]))
-        if passes is None:
-            signature = [((None, *images.shape[1:]), images.dtype.name), ((None,), "int32")]
-            passes = compiled(lambda x, c: self._maps(x, c, keys), self.model.variables, signature)
-            self._compiled[keys, images.shape[1:]] = passes
+        if not passes.unchanged(self._seen, self.model):
+            self._read()
+        keys = self.keys(methods)
+        wanted = tuple(sorted(set(keys), key=lambda key: (METHODS.index(key[0]), key[1])))
+        images, classes, signs = self._checked(images, classes, negative)
+        sizes = images.shape[1:] if passes.BACKEND == "jax" else self._steps[INPUT].shape[1:]
+        if (wanted, sizes) not in self._compiled:
+            if self._kind is None or not all(layer.built for layer in self.model._flatten_layers()):
+                self._judge(passes.predict(self.model, self._survey, _pair(images))[0])
+            signature = [((None, *sizes), images.dtype.name), ((None,), "int32"), ((None,), "float32")]
+            self._compiled[wanted, sizes] = passes.compiled(
+                lambda x, c, s: self._maps(x, c, s, wanted), self.model.variables, signature
+            )
         pieces = math.ceil(len(images) / self._images_at_once(images))
-        parts = [passes(*part) for part in zip(*(np.array_split(a, pieces) for a in (images, classes)), strict=True)]
-        score, *maps = (np.concatenate(part) if len(parts) > 1 else part[0] for part in zip(*parts, strict=True))
-        if not np.isfinite(score).all():
-            first = np.isfinite(score).argmin()
-            raise FloatingPointError(f"The class score of image {first} is {score[first]}: look at the weights.")
-        if self.score == "probability" and np.abs(score).max() > 87:
+        cut = [np.array_split(array, pieces) for array in (images, classes, signs)]
+        parts = [self._compiled[wanted, sizes](*part) for part in zip(*cut, strict=True)]
+        firsts = parts[0][: len(self._survey.outputs)]
+        parts = [part[len(self._survey.outputs) :] for part in parts]
+        explained, score, outputs, *maps = (
+            np.concatenate(p) if len(parts) > 1 else p[0] for p in zip(*parts, strict=True)
+        )
+        self._check_finite(score, "class score")
+        if (wanted, images.shape[1:]) not in self._verified:
+            self._verify(images, firsts, "cam" in {method for method, _ in wanted})
+            self._verified.add((wanted, images.shape[1:]))
+        for key, value in zip(wanted, maps, strict=True):
+            self._check_finite(value, f"{key[0]} map of {key[1]!r}")
+        if self.score == "probability" and self._factored and np.abs(score).max() > 87:
             message = "A probability is so near 0 or 1 that its gradient underflows: score='log_odds' ranks alike."
             warnings.warn(message, stacklevel=2)
-        return dict(zip(keys, maps, strict=True))
+        found = dict(zip(wanted, maps, strict=True))
+        found = {key: found[key] for key in keys}
+        return (found, Scores(explained, score, None if self.target else outputs)) if return_scores else found
 
-    def _checked(self, images: np.ndarray, classes) -> tuple[np.ndarray, np.ndarray]:
-        images, classes, shape = np.asarray(images), np.asarray(classes), tuple(self.model.inputs[0].shape)
-        if not len(images) or not all(n in (None, m) for n, m in zip_longest(shape, images.shape, fillvalue=0)):
-            raise ValueError(f"images has shape {images.shape}, expected (n > 0, {', '.join(map(str, shape[1:]))}).")
-        images = np.ascontiguousarray(images, "float64" if self.model.inputs[0].dtype == "float64" else "float32")
-        if not np.isfinite(images).all():
-            first = np.isfinite(images).all(axis=(1, 2, 3)).argmin()
+    def _check_finite(self, values: np.ndarray, what: str) -> None:
+        if not np.isfinite(values.sum(dtype="float64")):
+            bad = ~np.isfinite(values.reshape(len(values), -1).sum(axis=1, dtype="float64"))
+            first = bad.argmax()
+            value = values[first] if values.ndim == 1 else "not finite"
+            raise FloatingPointError(f"The {what} of image {first} is {value}: look at the weights.")
+
+    @property
+    def _binary(self) -> bool:
+        return not self.target and self._shapes_of_outputs()[self._which][-1] == 1
+
+    @property
+    def _factored(self) -> bool:
+        """Whether dp/dx is had from the log odds: everywhere but where p itself is what the network gives."""
+        return self._kind not in ("probabilities", "target")
+
+    def _checked(self, images, classes, negative) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return images, classes (PREDICTED where none are given) and signs, as the compiled passes take them."""
+        try:
+            images, predicted = np.asarray(images), classes is None
+            classes = np.asarray(PREDICTED if predicted else classes)
+        except (NotImplementedError, TypeError, RuntimeError, ValueError) as fault:
+            words = str(fault).splitlines()[0]
+            raise TypeError(
+                f"images and classes must be arrays, outside of tf.function, jit and grad: {words}"
+            ) from None
+        entry, shape = self._survey.steps[INPUT], tuple(self._survey.steps[INPUT].shape)
+        fits = images.ndim == len(shape) and all(n in (None, m) for n, m in zip(shape, images.shape, strict=True))
+        if not fits or not images.size:
+            expected = ", ".join(map(str, entry.shape[1:]))
+            raise ValueError(f"images has shape {images.shape}, expected (n > 0, {expected}).")
+        images = np.ascontiguousarray(images, "float64" if self._dtype == "float64" else "float32")
+        if not np.isfinite(images.sum(dtype="float64")):
+            first = np.isfinite(images).all(axis=tuple(range(1, images.ndim))).argmin()
             raise ValueError(f"images holds NaN or infinity, first in image {first}: replace them first.")
-        if not np.issubdtype(classes.dtype, np.integer) or classes.shape not in ((), (len(images),)):
-            raise ValueError(
-                f"classes is {classes.dtype} {classes.shape}, expected an integer or {len(images)} of them."
-            )
-        if classes.min() < 0 or classes.max() >= self._classes:
-            raise ValueError(f"classes holds {classes.min()}..{classes.max()}, expected 0..{self._classes - 1}.")
-        return images, np.broadcast_to(classes, len(images)).astype("int32")
+        n = len(images)
+        if not np.issubdtype(classes.dtype, np.integer) or classes.shape not in ((), (n,)):
+            raise ValueError(f"classes is {classes.dtype} {classes.shape}, expected an integer or {n} of them.")
+        if not predicted and not self.target:
+            limit = 2 if self._binary else self._shapes_of_outputs()[self._which][-1]
+            if classes.min() < 0 or classes.max() >= limit:
+                raise ValueError(f"classes holds {classes.min()}..{classes.max()}, expected 0..{limit - 1}.")
+        negative = np.asarray(negative)
+        if negative.dtype != bool or negative.shape not in ((), (n,)):
+            raise ValueError(f"negative is {negative.dtype} {negative.shape}, expected a bool or {n} of them.")
+        if negative.any() and not (self._kind == "sigmoid" or (self._binary and self._kind != "probabilities")):
+            raise ValueError("negative=True is for labels under a sigmoid: under a softmax explain another class.")
+        signs = np.where(negative, np.float32(-1), np.float32(1))
+        return images, np.broadcast_to(classes, n).astype("int32"), np.broadcast_to(signs, n).astype("float32")
+
+    @property
+    def _dtype(self) -> str:
+        inputs = getattr(self.model, "inputs", None)
+        return str(inputs[0].dtype) if inputs else "float32"
 
     def _images_at_once(self, images: np.ndarray) -> int:
-        """Return how many images fit in `memory`: every activation, its gradient and one copy, 4 bytes a value."""
-        values = sum(math.prod(n or 1 for n in step.shape) for step in self._steps)
-        unknown = math.prod(m for n, m in zip(self._steps[0].shape[1:], images.shape[1:], strict=True) if n is None)
-        return max(1, self.memory // (3 * 4 * values * unknown))
+        """Return how many images fit in `memory`: see `bytes_of_an_image`."""
+        return max(1, int(min(len(images), self.memory / self.bytes_of_an_image(images.shape[1:]))))
 
-    def _maps(self, images, classes, keys: Sequence[tuple[str, str]]) -> list:
-        """Return the class scores and the maps of `keys`: what is compiled."""
+    def bytes_of_an_image(self, shape: tuple[int, ...] | None = None) -> int:
+        """Return an estimate of the bytes that one image more in a batch takes while its maps are made.
+
+        Parameters
+        ----------
+        shape : tuple of int, optional
+            (H, W, C) of the image, where the network leaves it open.
+
+        Notes
+        -----
+        4 (sum of what the backward passes need again + G of the layers with maps + 3 times the largest output) bytes:
+        of a convolution's output nothing is kept, of an activation's, a maximum pooling's or a product's all is.
+
+        Examples
+        --------
+        >>> model = keras.Sequential([keras.Input((10, 10, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
+        >>> Attributor(model).bytes_of_an_image()
+        1200
+        """
+        entry = self._steps[INPUT].shape[1:]
+        open_cells = math.prod(m for n, m in zip(entry, shape or entry, strict=True) if n is None and m)
+
+        def values(step: Step) -> int:
+            return math.prod(n or 1 for n in step.shape[1:]) * (open_cells if None in step.shape[1:] else 1)
+
+        kept = {step for step in self._steps if _kept_for_later(step)}
+        kept |= {parent for step in self._steps if _named(step.operation, "Multiply") for parent in step.parents}
+        tapped = sum(values(place.step) for place in self._taps.values())
+        return 4 * (sum(map(values, kept)) + tapped + 3 * max(map(values, self._steps)))
+
+    def _verify(self, images: np.ndarray, firsts: list[np.ndarray], cam: bool) -> None:
+        """Compare what the compiled replay gave for the first image with what the model gives."""
+        name, pair = self.model.name, _pair(images)
+        expected, written = passes.predict(self.model, self._survey, pair)
+        expected = [value[:1] for value in expected]
+        if written or not all(map(_alike, firsts, expected)):
+            alone, _ = passes.predict(self.model, self._survey, pair[:1])
+            if not all(map(_alike, alone, expected)):
+                raise RuntimeError(
+                    f"Model {name!r} gives an image another answer when others are in its batch: is training=True or "
+                    "a statistic of the batch fixed in it?"
+                )
+            if written:
+                raise RuntimeError(
+                    f"Model {name!r} writes to {written} of its variables in inference mode: it draws random numbers "
+                    "or keeps statistics, so that no two answers are the same."
+                )
+            where = passes.first_difference(self.model, self._survey, pair)
+            raise RuntimeError(
+                f"The replay of model {name!r} does not give what the model gives ({where}): its maps would be wrong."
+            )
+        if cam:
+            self._verify_cam(images[:1])
+        if not self._differentiated:
+            self._verify_gradient(images[:1])
+            self._differentiated = True
+
+    def _verify_cam(self, image: np.ndarray) -> None:
+        """Try CAM / cells = HiResCAM at the pooled layer, for a random mixture of the class logits."""
+        kernel = ops.convert_to_numpy(self._head.dense.operation.kernel).astype("float32")
+        mixture = np.random.default_rng(0).normal(size=(kernel.shape[1], 1)).astype("float32")
+        place, number = self._pooled, self._pooled.step.number
+
+        def both(x):
+            def forward(x, relu, tap):
+                outputs = passes.replay(
+                    self._survey, x, relu, lambda s, t: tap(number, t) if s is place.step else t, self._head.steps
+                )
+                return ops.matmul(ops.cast(outputs[self._which], "float32"), ops.convert_to_tensor(mixture))[:, 0]
+
+            _, taps, plain, _ = passes.gradients(forward, x, (number,), False)
+            activation = _spread(taps[number], place)
+            weights = ops.convert_to_tensor((kernel @ mixture)[:, 0][None])
+            return [_weighted_sum(activation, weights), _hires_cam(activation, _spread(plain[number], place))]
+
+        (cam, hires), _ = passes.eager(both, image)
+        if not passes.agree(hires * cam[0].size, cam, 1e-3):
+            raise RuntimeError(
+                f"CAM of model {self.model.name!r} is not its HiResCAM times the cells, as it must be before a global "
+                f"average pooling and {self._head.dense.name!r}: leave 'cam' out of methods."
+            )
+
+    def _verify_gradient(self, image: np.ndarray) -> None:
+        """Compare the gradient with finite differences of the score along it: some layers give one of their own.
+
+        The image is moved a little first, so that no ReLU stands exactly at its kink, and the steps are shorter than
+        that; the differences count only where two steps agree on them and rounding is far below.
+        """
+        rng, bare = np.random.default_rng(0), self._bare()
+        noise = rng.standard_normal(image.shape).astype(image.dtype)
+        moved = 0.02 * (float(image.std()) or 1.0)
+        image = image + moved * noise
+        classes, signs = np.full(1, PREDICTED, "int32"), np.ones(1, "float32")
+
+        def score(x, c, s, relu=ops.relu, tap=None):
+            outputs = passes.replay(self._survey, x, relu, lambda _, t: t, bare)
+            return self._score(outputs, c, s)
+
+        def both(x, c, s):
+            y, _, plain, _ = passes.gradients(lambda x, relu, tap: score(x, c, s, relu)[0], x, (INPUT,), False)
+            return [y, plain[INPUT], score(x, c, s)[1]]
+
+        (y, gradient, chosen), _ = passes.eager(both, image, classes, signs)
+        gradient = gradient.astype("float64")
+        slope = np.linalg.norm(gradient)
+        direction = gradient / slope if slope else noise / np.linalg.norm(noise)
+        size, found = max(abs(float(y[0])), 0.1), []
+        longest = 0.2 * moved / np.abs(direction).max()  # no voxel goes back to where it was
+        for share in (1e-2, 2.5e-3):
+            step = min(share * size / slope if slope else longest, longest * 100 * share)
+            ends = [(image + sign * step * direction).astype(image.dtype) for sign in (1, -1)]
+            above, below = (float(passes.eager(score, end, chosen, signs)[0][0][0]) for end in ends)
+            found.append((above - below) / (2 * step))
+        rounding = 1e-6 * size / step
+        largest = max(slope, *map(abs, found))
+        reliable = abs(found[0] - found[1]) < 0.05 * largest and rounding < 0.05 * largest
+        if reliable and abs(found[1] - slope) > 0.3 * largest:
+            raise RuntimeError(
+                f"The gradient of model {self.model.name!r} is not the slope of its output ({slope:.3g} along it, and "
+                f"{found[1]:.3g} by finite differences): a layer has a gradient of its own, or hides one."
+            )
+
+    def _bare(self) -> tuple[Step, ...]:
+        """Return the steps whose last activation is left out."""
+        heads = [self._head] if self._head else self._heads
+        keeps = self._kind == "target" and self.score == "probability"
+        return () if keeps else tuple(step for head in heads if head for step in head.steps)
+
+    def _maps(self, images, classes, signs, keys: Sequence[tuple[str, str]]) -> list:
+        """Return the first image's outputs, classes, scores, all outputs, and the maps of `keys`: what is compiled."""
         self.traces += 1
         methods = {method for method, _ in keys}
-        layers = self.layers if methods & set(LAYER_METHODS) else ()
-        taps = {name: self._taps[name] for name in layers} | ({"pooled": self._pooled[1]} if "cam" in methods else {})
+        places = {layer: self._taps[layer] for method, layer in keys if method in LAYER_METHODS}
+        wanted = {place.step.number for place in places.values()}
+        tapped = wanted | ({self._pooled.step.number} if "cam" in methods else set())
+        bare = self._bare()
 
         def forward(images, relu, tap):
-            def tap_wanted(step, output):
-                for name in (name for name, wanted in taps.items() if wanted is step):
-                    output = tap(name, output)
-                return output
+            outputs = passes.replay(
+                self._survey, images, relu, lambda s, t: tap(s.number, t) if s.number in tapped else t, bare
+            )
+            score, chosen = self._score(outputs, classes, signs)
+            for number, value in enumerate((chosen, *outputs), 1):
+                tap(-number, value)
+            return score
 
-            logits = replay(self._steps, self._head, images, relu, tap_wanted)
-            return self._class_score(ops.cast(logits, "float32"), classes)
-
-        wrt = (("input",) if "saliency" in methods else ()) + layers
-        score, activations, plain, guided = gradients(forward, images, wrt, "guided_backprop" in methods)
-        factor = ops.sigmoid(score) * ops.sigmoid(-score) if self.score == "probability" else ops.ones_like(score)
+        wrt = ((INPUT,) if "saliency" in methods else ()) + tuple(sorted(wanted))
+        score, taps, plain, guided = passes.gradients(forward, images, wrt, "guided_backprop" in methods)
+        chosen, *outputs = (taps[-number] for number in range(1, 2 + len(self._survey.outputs)))
+        outputs = [self._as_predicted(number, output, bare) for number, output in enumerate(outputs)]
+        factor = None
+        if self.score == "probability" and self._factored:
+            factor = ops.sigmoid(score) * ops.sigmoid(-score)
+        spread = {n: (_spread(taps[n], p), _spread(plain[n], p)) for p in places.values() for n in (p.step.number,)}
         maps = []
         for method, layer in keys:
             if method == "cam":
-                maps.append(self._cam(self._last(activations["pooled"]), classes))
-            elif method in INPUT_METHODS:
-                value = self._last(plain["input"] if method == "saliency" else guided) * factor[:, None, None, None]
-                maps.append(value[..., 0] if value.shape[-1] == 1 else value)
+                maps.append(self._cam(_spread(taps[self._pooled.step.number], self._pooled), chosen, signs))
+                continue
+            if method in INPUT_METHODS:
+                value = ops.cast(plain[INPUT] if method == "saliency" else guided, "float32")
+                value = self._at_input(value)
             else:
-                formula = self._sam if method == "sam" else LAYER_MAPS[method]
-                value = formula(self._last(activations[layer]), self._last(plain[layer]))
-                maps.append(value * factor[:, None, None])
-        return [score, *maps]
+                value = self._layer_map(method)(*spread[places[layer].step.number])
+            if factor is not None:
+                value = value * ops.reshape(factor, (-1, *[1] * (len(value.shape) - 1)))
+            maps.append(value)
+        firsts = [output[:1] for output in outputs]
+        return [*firsts, chosen, score, firsts[0] if self.target else outputs[self._which], *maps]
 
-    def _last(self, tensor):
-        tensor = ops.cast(tensor, "float32")
-        return ops.moveaxis(tensor, 1, -1) if self._channels_first else tensor
+    def _layer_map(self, method: str) -> Callable:
+        if method == "sam":
+            return lambda a, g: _sam(a, g, self.blur_sigma, self.maximum, self.inversion, self.gradient)
+        return {"grad_cam": _grad_cam, "hires_cam": _hires_cam, "layer_cam": _layer_cam}[method]
 
-    def _class_score(self, logits, classes):
-        chosen = ops.take_along_axis(logits, classes[:, None], axis=1)[:, 0]
-        if self.score == "logit" or self.head == "sigmoid":
-            return chosen
-        others = ops.where(ops.one_hot(classes, self._classes, dtype="bool"), -1e30, logits)
-        return chosen - ops.logsumexp(others, axis=1)
+    def _at_input(self, value):
+        """Return a gradient of the image with its channels last, or without them where there is one."""
+        axis = self._places[self._steps[INPUT]].channel_axis if self._steps[INPUT] in self._places else -1
+        value = value if axis in (-1, len(value.shape) - 1) else ops.moveaxis(value, axis, -1)
+        return value[..., 0] if value.shape[-1] == 1 else value
 
-    def _cam(self, activation, classes):
-        weights = ops.take(ops.convert_to_tensor(self._pooled[0].operation.kernel), classes, axis=1)
-        return ops.einsum("nhwk,kn->nhw", activation, ops.cast(weights, "float32"))
+    def _as_predicted(self, number: int, output, bare: tuple[Step, ...]):
+        """Return an output as the model gives it: with the activation that was left out."""
+        head = self._heads[number]
+        if head is None or not set(head.steps) & set(bare):
+            return output
+        return ops.softmax(output, axis=-1) if head.kind == "softmax" else ops.sigmoid(output)
 
-    def _sam(self, activation, gradient):
-        if self.gradient == "mean":
-            gradient = ops.mean(gradient, axis=(1, 2), keepdims=True)
-        elif self.blur_sigma is not None:
-            gradient = blur(gradient, self.blur_sigma)
-        if self.inversion:
-            highest = ops.max(activation, axis=(1, 2) if self.maximum == "kernel" else (1, 2, 3), keepdims=True)
-            activation = ops.where(gradient < 0, highest - activation, activation)
-        return ops.sum(ops.abs(gradient) * activation, axis=-1)
+    def _score(self, outputs: list, classes, signs):
+        """Return y_c, (n,), and the class c."""
+        if self.target:
+            score = self.target(keras.tree.pack_sequence_as(self._survey.structure, outputs), classes)
+            if len(score.shape) != 1:
+                raise ValueError(f"The target gives shape {tuple(score.shape)}, expected (n,), one score an image.")
+            return ops.cast(score, "float32"), classes
+        values = ops.cast(outputs[self._which], "float32")
+        if self._binary:
+            positive = values[:, 0] > (0.5 if self._kind == "probabilities" else 0)
+            classes = ops.where(classes < 0, ops.cast(positive, "int32"), classes)
+            signs = signs * ops.cast(2 * classes - 1, "float32")
+            chosen = values[:, 0]
+        else:
+            classes = ops.where(classes < 0, ops.cast(ops.argmax(values, axis=-1), "int32"), classes)
+            chosen = ops.take_along_axis(values, classes[:, None], axis=1)[:, 0]
+        if self._kind == "probabilities":
+            chosen = ops.where(signs < 0, 1 - chosen, chosen)
+            return (ops.log(chosen) - ops.log1p(-chosen) if self.score == "log_odds" else chosen), classes
+        chosen = chosen * signs
+        if self.score == "logit" or self._kind == "sigmoid" or self._binary:
+            return chosen, classes
+        others = ops.where(ops.one_hot(classes, values.shape[-1], dtype="bool"), -1e30, values)
+        return chosen - ops.logsumexp(others, axis=1), classes
+
+    def _cam(self, activation, classes, signs):
+        kernel = ops.cast(ops.convert_to_tensor(self._head.dense.operation.kernel), "float32")
+        if self._binary:
+            weights = kernel[:, 0][None] * (signs * ops.cast(2 * classes - 1, "float32"))[:, None]
+        else:
+            weights = ops.transpose(ops.take(kernel, classes, axis=1)) * signs[:, None]
+        return _weighted_sum(activation, weights)
 
 
-def saliency(model: keras.Model, images, classes, **readings) -> np.ndarray:
-    """Return dy_c / dx, signed, (n, H, W) or (n, H, W, C) (Simonyan et al. 2014, arXiv 1312.6034)."""
-    return Attributor(model, (), **readings)(images, classes, "saliency")["saliency", "input"]
+SETTINGS = ("model", "score", "blur_sigma", "maximum", "inversion", "gradient", "memory", "output", "target", "tokens")
 
 
-def guided_backprop(model: keras.Model, images, classes, **readings) -> np.ndarray:
-    """Return dy_c / dx with (a > 0)(g > 0) g at every ReLU, signed (Springenberg et al. 2015, arXiv 1412.6806)."""
-    return Attributor(model, (), **readings)(images, classes, "guided_backprop")["guided_backprop", "input"]
+def _kept_for_later(step: Step) -> bool:
+    """Return whether a step's output, or one as large, is needed again on the way back."""
+    activation = getattr(step.operation, "activation", passes.LINEAR)
+    pool = _named(step.operation, "MaxPooling1D MaxPooling2D MaxPooling3D Softmax Sigmoid LayerNormalization Multiply")
+    return step.gate != "none" or pool or activation not in (None, passes.LINEAR)
 
 
-def cam(model: keras.Model, images, classes, **readings) -> np.ndarray:
-    """Return sum_k w_kc A_k of the pooled layer, (n, H', W'), signed, no bias (Zhou et al. 2016, arXiv 1512.04150)."""
-    return next(iter(Attributor(model, (), **readings)(images, classes, "cam").values()))
+def _pair(images: np.ndarray) -> np.ndarray:
+    """Return the first image and another one of the same values: what else is in a batch must not matter."""
+    return np.concatenate([images[:1], np.ascontiguousarray(images[:1, ::-1])])
+
+
+def _alike(found: np.ndarray, expected: np.ndarray) -> bool:
+    """Return whether two outputs agree; of numbers in [0, 1] the logarithms too, which a saturated softmax keeps."""
+    if not passes.agree(found, expected):
+        return False
+    if expected.min(initial=0) < 0 or expected.max(initial=0) > 1 + 1e-6:
+        return True
+    return passes.agree(np.log(np.maximum(found, 1e-30)), np.log(np.maximum(expected, 1e-30)), 1e-3)
+
+
+def _head_or_none(output: Step) -> Head | None:
+    try:
+        return _head(output)
+    except ValueError:
+        return None
+
+
+def _spread(tensor, place: Place):
+    """Return a layer's tensor in float32 with the kernels last and the cells of its map before them."""
+    tensor = ops.cast(tensor, "float32")
+    if place.tokens:
+        lead, rows, columns = place.tokens
+        patches = tensor[:, lead : lead + rows * columns]
+        return ops.reshape(patches, (ops.shape(tensor)[0], rows, columns, tensor.shape[-1]))
+    return tensor if place.channel_axis == len(tensor.shape) - 1 else ops.moveaxis(tensor, place.channel_axis, -1)
+
+
+# ------------------------------------------------------------------------------------------------------ thin functions
+
+
+@lru_cache(maxsize=4)
+def _kept(model: keras.Model, layers: tuple, readings: tuple) -> Attributor:
+    """Return an Attributor; the last four are kept, so that a thin function costs no more than a call."""
+    return Attributor(model, layers, **dict(readings))
+
+
+def _one(method: str, model: keras.Model, images, classes, layers: tuple, readings: dict) -> np.ndarray:
+    negative = readings.pop("negative", False)
+    attributor = _kept(model, layers, tuple(sorted(readings.items())))
+    return next(iter(attributor(images, classes, method, negative=negative).values()))
+
+
+def saliency(model: keras.Model, images, classes=None, **readings) -> np.ndarray:
+    """Return the saliency map: (n, H, W) or (n, H, W, C), signed.
+
+    `readings` are the keywords of `Attributor`, and `negative`; the other parameters those of its call.
+
+    Notes
+    -----
+    dy_c / dx (Simonyan et al. 2014, arXiv 1312.6034).
+
+    Examples
+    --------
+    >>> conv = keras.layers.Conv2D(2, 3, activation="relu", name="conv")
+    >>> pool = keras.layers.GlobalAveragePooling2D()
+    >>> model = keras.Sequential([keras.Input((6, 6, 1)), conv, pool, keras.layers.Dense(3)])
+    >>> saliency(model, np.zeros((2, 6, 6, 1)), 0).shape
+    (2, 6, 6)
+    """
+    return _one("saliency", model, images, classes, (), readings)
+
+
+def guided_backprop(model: keras.Model, images, classes=None, **readings) -> np.ndarray:
+    """Return guided backpropagation: (n, H, W) or (n, H, W, C), signed.
+
+    `readings` are the keywords of `Attributor`, and `negative`; the other parameters those of its call.
+
+    Notes
+    -----
+    dy_c / dx in which every ReLU lets g through only where a > 0 and g > 0 (Springenberg et al. 2015, arXiv 1412.6806).
+
+    Examples
+    --------
+    >>> conv = keras.layers.Conv2D(2, 3, activation="relu", name="conv")
+    >>> pool = keras.layers.GlobalAveragePooling2D()
+    >>> model = keras.Sequential([keras.Input((6, 6, 1)), conv, pool, keras.layers.Dense(3)])
+    >>> guided_backprop(model, np.zeros((2, 6, 6, 1)), 0).shape
+    (2, 6, 6)
+    """
+    return _one("guided_backprop", model, images, classes, (), readings)
+
+
+def cam(model: keras.Model, images, classes=None, **readings) -> np.ndarray:
+    """Return the class activation map: (n, H', W'), signed.
+
+    `readings` are the keywords of `Attributor`, and `negative`; the other parameters those of its call.
+
+    Notes
+    -----
+    sum_k w_kc A_k, with w the weights of the dense layer after the global average pooling and A what is pooled; the
+    bias is left out (Zhou et al. 2016, arXiv 1512.04150).
+
+    Examples
+    --------
+    >>> conv = keras.layers.Conv2D(2, 3, activation="relu", name="conv")
+    >>> pool = keras.layers.GlobalAveragePooling2D()
+    >>> model = keras.Sequential([keras.Input((6, 6, 1)), conv, pool, keras.layers.Dense(3)])
+    >>> cam(model, np.zeros((2, 6, 6, 1)), 0).shape
+    (2, 4, 4)
+    """
+    return _one("cam", model, images, classes, (), readings)
 
 
 def grad_cam(model: keras.Model, images, classes, layer: str, **readings) -> np.ndarray:
-    """Return ReLU(sum_k mean_xy(G_k) A_k) of a layer, (n, H', W') (Selvaraju et al. 2017, arXiv 1610.02391)."""
-    return Attributor(model, [layer], **readings)(images, classes, "grad_cam")["grad_cam", layer]
+    """Return Grad-CAM of a layer: (n, H', W'), at least 0.
+
+    `readings` are the keywords of `Attributor`, and `negative`; the other parameters those of its call.
+
+    Notes
+    -----
+    ReLU(sum_k mean_xy(G_k) A_k) (Selvaraju et al. 2017, arXiv 1610.02391).
+
+    Examples
+    --------
+    >>> conv = keras.layers.Conv2D(2, 3, activation="relu", name="conv")
+    >>> pool = keras.layers.GlobalAveragePooling2D()
+    >>> model = keras.Sequential([keras.Input((6, 6, 1)), conv, pool, keras.layers.Dense(3)])
+    >>> grad_cam(model, np.zeros((2, 6, 6, 1)), 0, "conv").shape
+    (2, 4, 4)
+    """
+    return _one("grad_cam", model, images, classes, (layer,), readings)
 
 
 def sam(model: keras.Model, images, classes, layer: str, **readings) -> np.ndarray:
-    """Return sum_k |B(G_k)| A'_k, A'_k = max A_k - A_k where B(G_k) < 0, else A_k (Philbrick et al., AJR 211:1184)."""
-    return Attributor(model, [layer], **readings)(images, classes, "sam")["sam", layer]
+    """Return the saliency activation map of a layer: (n, H', W'), at least 0 where the activations are.
+
+    `readings` are the keywords of `Attributor`, and `negative`; the other parameters those of its call.
+
+    Notes
+    -----
+    sum_k |B(G_k)| A'_k; A'_k = max_xy(A_k) - A_k where B(G_k) < 0, else A_k (Philbrick et al. 2018, AJR 211:1184).
+
+    Examples
+    --------
+    >>> conv = keras.layers.Conv2D(2, 3, activation="relu", name="conv")
+    >>> pool = keras.layers.GlobalAveragePooling2D()
+    >>> model = keras.Sequential([keras.Input((6, 6, 1)), conv, pool, keras.layers.Dense(3)])
+    >>> sam(model, np.zeros((2, 6, 6, 1)), 0, "conv").shape
+    (2, 4, 4)
+    """
+    return _one("sam", model, images, classes, (layer,), readings)
+
+
+def hires_cam(model: keras.Model, images, classes, layer: str, **readings) -> np.ndarray:
+    """Return HiResCAM of a layer: (n, H', W'), signed.
+
+    `readings` are the keywords of `Attributor`, and `negative`; the other parameters those of its call.
+
+    Notes
+    -----
+    sum_k G_k A_k (Draelos and Carin 2020, arXiv 2011.08891).
+
+    Examples
+    --------
+    >>> conv = keras.layers.Conv2D(2, 3, activation="relu", name="conv")
+    >>> pool = keras.layers.GlobalAveragePooling2D()
+    >>> model = keras.Sequential([keras.Input((6, 6, 1)), conv, pool, keras.layers.Dense(3)])
+    >>> hires_cam(model, np.zeros((2, 6, 6, 1)), 0, "conv").shape
+    (2, 4, 4)
+    """
+    return _one("hires_cam", model, images, classes, (layer,), readings)
+
+
+def layer_cam(model: keras.Model, images, classes, layer: str, **readings) -> np.ndarray:
+    """Return LayerCAM of a layer: (n, H', W'), at least 0.
+
+    `readings` are the keywords of `Attributor`, and `negative`; the other parameters those of its call.
+
+    Notes
+    -----
+    ReLU(sum_k ReLU(G_k) A_k) (Jiang et al. 2021, IEEE TIP 30:5875).
+
+    Examples
+    --------
+    >>> conv = keras.layers.Conv2D(2, 3, activation="relu", name="conv")
+    >>> pool = keras.layers.GlobalAveragePooling2D()
+    >>> model = keras.Sequential([keras.Input((6, 6, 1)), conv, pool, keras.layers.Dense(3)])
+    >>> layer_cam(model, np.zeros((2, 6, 6, 1)), 0, "conv").shape
+    (2, 4, 4)
+    """
+    return _one("layer_cam", model, images, classes, (layer,), readings)

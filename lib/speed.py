@@ -1,7 +1,8 @@
 """Time the maps against a plain gradient and against other libraries, interleaved in one process.
 
-`KERAS_BACKEND=torch python -m lib.speed --sizes 512 --batches 8 32 --output speed.csv` measures without a notebook,
-where Keras, pandas and one backend are all there is: a peer that cannot be imported is left out with a word.
+`KERAS_BACKEND=torch python -m lib.speed --sizes 512 --batches 8 32 128 --peak-tflops 67 --output speed.csv` measures
+without a notebook, on a GPU where there is one. It needs Keras, pandas and one backend (`pip install keras pandas
+torch`, or `"jax[cuda12]"`); a peer that cannot be imported is left out with a word.
 """
 
 import argparse
@@ -17,7 +18,6 @@ import numpy as np
 import pandas as pd
 
 from lib.attribution import Attributor
-from lib.masking import mask_cohort
 from lib.networks import phase_net
 from lib.paper import PHASES
 
@@ -223,6 +223,34 @@ def flops_forward(size: int) -> int:
     return sum(2 * int(np.prod(layer.output.shape[1:3])) * int(np.prod(layer.kernel.shape)) for layer in layers)
 
 
+def share_of_peak(table: pd.DataFrame, peak_tflops: float) -> pd.DataFrame:
+    """Return a table of `measure_grid` with `tflops`, the arithmetic done a second, and its share of the device's peak.
+
+    A saliency map takes a forward and a backward pass, guided backprop a second backward pass; what the layer maps add
+    is not counted, and neither are peers, whose passes are more.
+    """
+    passes = np.where(table.maps.str.contains("guided"), 3, 2)
+    done = passes * table.image_size.map({size: flops_forward(size) for size in table.image_size.unique()})
+    tflops = (done * table.images_per_s / 1e12).where(~table.library.isin(list(PEERS)))
+    return table.assign(tflops=tflops, share_of_peak=tflops / peak_tflops if peak_tflops else np.nan)
+
+
+def device_peak() -> float:
+    """Return the peak of the accelerator's own memory in MiB since the process began; NaN on a CPU."""
+    if keras.backend.backend() == "torch":
+        from torch import cuda
+
+        return cuda.max_memory_allocated() / 2**20 if cuda.is_available() else np.nan
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use", np.nan) / 2**20
+    import tensorflow as tf
+
+    found = tf.config.list_physical_devices("GPU")
+    return tf.config.experimental.get_memory_info("GPU:0")["peak"] / 2**20 if found else np.nan
+
+
 def own_peak() -> float:
     """Return this process's peak resident memory in MiB.
 
@@ -251,6 +279,8 @@ def measure_masking(size: int, slices: int = 8, draws: int = 3, repeats: int = 3
         library, maps, seconds, images_per_s (masked versions, or images), ratio (throughput over that of the bare
         prediction, median over the rounds).
     """
+    from lib.masking import mask_cohort  # the rest of this file needs Keras, pandas and one backend only
+
     keras.utils.set_random_seed(0)
     model = phase_net(size, initializer="he_normal")
     images = np.random.default_rng(0).standard_normal((slices, size, size, 1)).astype("float32")
@@ -281,6 +311,10 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="+", default=[8])
     parser.add_argument("--layers", type=int, nargs="+", default=[5])
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--no-peers", action="store_true", help="leave the other libraries out")
+    parser.add_argument(
+        "--peak-tflops", type=float, default=0.0, help="of the device in float32, for the share reached"
+    )
     parser.add_argument("--output", help="a CSV file; without it the table is printed")
     parser.add_argument("--memory", nargs=2, metavar=("LIBRARY", "MAPS"), help="print the peak memory in MiB instead")
     chosen = parser.parse_args()
@@ -289,9 +323,10 @@ def main() -> None:
         functions, _ = contenders(chosen.sizes[0], peers=chosen.memory[0] in PEERS)
         for _ in range(5):
             functions[tuple(chosen.memory)](images, 1)
-        print(own_peak())
+        print(device_peak(), own_peak())
         return
-    table = pd.concat(measure_grid(chosen.sizes, chosen.batches, chosen.layers, chosen.repeats), ignore_index=True)
+    grid = measure_grid(chosen.sizes, chosen.batches, chosen.layers, chosen.repeats, not chosen.no_peers)
+    table = share_of_peak(pd.concat(grid, ignore_index=True), chosen.peak_tflops).assign(device_peak_mib=device_peak())
     print(table.to_string()) if chosen.output is None else table.to_csv(chosen.output, index=False)
 
 

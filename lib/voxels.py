@@ -7,22 +7,22 @@ REGIONS = ("top", "bottom", "random")
 FILLS = ("normal", "uniform", "range", "shuffle")
 
 
-def upsample(maps: np.ndarray, shape: tuple[int, int], interpolation: str = "nearest") -> np.ndarray:
+def upsample(maps: np.ndarray, shape: tuple[int, ...], interpolation: str = "nearest") -> np.ndarray:
     """Resize maps to an image's size.
 
     Parameters
     ----------
-    maps : array, (..., H', W')
+    maps : array, (..., H', W'), or (..., D', H', W') for volumes
         One map or several.
-    shape : (int, int)
-        Height and width in voxels.
+    shape : tuple of int
+        Height and width in voxels; depth, height and width for volumes.
     interpolation : {"nearest", "bilinear"}
         "nearest" shows a layer's cells as blocks of voxels; "bilinear" runs from cell centre to cell centre and is flat
         beyond the last.
 
     Returns
     -------
-    array, (..., H, W)
+    array, (..., H, W), or (..., D, H, W)
 
     Raises
     ------
@@ -31,7 +31,7 @@ def upsample(maps: np.ndarray, shape: tuple[int, int], interpolation: str = "nea
     """
     if interpolation not in ("nearest", "bilinear"):
         raise ValueError(f"interpolation={interpolation!r} is not known: choose nearest or bilinear.")
-    for axis, size in zip((-2, -1), shape, strict=True):
+    for axis, size in zip(range(-len(shape), 0), shape, strict=True):
         cells = maps.shape[axis]
         if cells == size:
             continue

@@ -2,8 +2,9 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 
-from lib.speed import own_peak
+from lib.speed import OURS, PLAIN, flops_forward, own_peak, share_of_peak
 
 
 def test_the_peak_of_a_process_is_its_own_and_not_its_parents():
@@ -15,3 +16,24 @@ def test_the_peak_of_a_process_is_its_own_and_not_its_parents():
     child = float(run.stdout.split()[-1])
     assert 76 < child < before - 200
     assert ballast.sum() == ballast.size
+
+
+def test_the_share_of_the_peak_counts_the_passes():
+    rows = [(OURS, "saliency"), (OURS, "saliency guided_backprop"), ("captum", "saliency")]
+    table = pd.DataFrame(rows, columns=["library", "maps"]).assign(image_size=32, images_per_s=1e6)
+    found = share_of_peak(table, 2.0)
+    forward = flops_forward(32) * 1e6 / 1e12
+    assert found.tflops.tolist()[:2] == [2 * forward, 3 * forward] and np.isnan(found.tflops[2])
+    assert found.share_of_peak[0] == forward
+    assert np.isnan(share_of_peak(table, 0).share_of_peak).all()
+
+
+def test_the_script_measures_on_this_machine(tmp_path):
+    """Nothing but Keras, pandas and a backend is imported: no masking, no plotting, no other library."""
+    output = tmp_path / "speed.csv"
+    job = ["--sizes", "32", "--batches", "2", "--layers", "1", "--repeats", "1", "--no-peers", "--output", str(output)]
+    program = f"import sys; sys.argv = ['speed', *{job!r}]; from lib.speed import main; main(); print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    table = pd.read_csv(output)
+    assert (table.images_per_s > 0).all() and set(table.library) == {PLAIN, OURS} and len(table) == 4
+    assert not {"matplotlib", "lib.masking", "captum", "tf_keras_vis"} & set(run.stdout.split())
