@@ -53,10 +53,10 @@ key: str = "philbrick2018"  # from which the ids of the cohort's series were mad
 tables: str = "runs/quick/tables"  # where the tables go
 figures: str = "runs/quick/figures"  # where the figures go
 real_ct: str = ""  # folder of real CT to show beside the phantom, with labels.csv for the phases; empty: none
-shown: int = 4  # patients (number) who are shown in all their phases
-kidney_patients: int = 100  # patients (number) whose kidneys are measured
-noise_patients: int = 40  # patients (number) who are scanned again to measure the noise
-series_measured: int = 200  # series (number) in which HU are measured; 0 takes all
+shown: int = 4  # number of patients who are shown in all their phases
+kidney_patients: int = 100  # number of patients whose kidneys are measured
+noise_patients: int = 40  # number of patients who are scanned again to measure the noise
+series_measured: int = 200  # number of series in which HU are measured; 0 takes all
 
 # %% [markdown]
 # ## The patients
