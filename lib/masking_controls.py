@@ -71,7 +71,7 @@ def control_generator(seed: int, row, draw: int, layer: str) -> np.random.Genera
 
 
 def _towards_centroid(body: np.ndarray) -> np.ndarray:
-    """Return a map that falls from 1 with the distance from the centroid of the body, or of the image if it has none."""
+    """Return a map that falls from 1 with the distance from the body's centroid, or from the image's without a body."""
     rows, columns = np.indices(body.shape)
     weights = body if body.any() else np.ones(body.shape)
     centre = [np.average(axis, weights=weights) for axis in (rows, columns)]

@@ -109,7 +109,7 @@ def log_odds_change(masking: pd.DataFrame) -> np.ndarray:
 
     .. math:: \Delta = \log \frac{p'}{1 - p'} - \log \frac{p}{1 - p}.
 
-    :math:`1 - p` is computed as the sum of the other four probabilities. These are still exact in float32 where
+    :math:`1 - p` is computed as the sum of the other four probabilities. float32 still holds these where
     :math:`p` itself is rounded to 1.
     """
     odds = {}

@@ -145,11 +145,10 @@ def headline(labels, predictions) -> dict[str, float]:
     Samples are weighted so that every labelled phase has the same total weight. With :math:`K` labelled phases, the
     weighted matrix and the metrics of phase :math:`k` are
 
-    .. math::
-        B_{ij} &= \frac{N_{ij}}{\sum_l N_{lj}}, &
-        R_k &= B_{kk}, \\
-        P_k &= \frac{B_{kk}}{\sum_j B_{kj}}, &
-        F_k &= \frac{2 P_k R_k}{P_k + R_k}.
+    .. math:: B_{ij} = \frac{N_{ij}}{\sum_l N_{lj}}, \quad P_k = \frac{B_{kk}}{\sum_j B_{kj}}, \quad R_k = B_{kk}, \quad
+        F_k = \frac{2 P_k R_k}{P_k + R_k}.
+
+    Here :math:`N_{ij}` is the number of samples that are predicted as :math:`i` and labelled with :math:`j`.
 
     Recall and F1 are the means of :math:`R_k` and :math:`F_k` over the phases. What the paper calls precision is the
     mean of the *average precision* of predictions that are either 0 or 1,
@@ -174,9 +173,9 @@ def headline(labels, predictions) -> dict[str, float]:
 
 
 def macro(labels, predictions) -> dict[str, float]:
-    """Return the usual metrics: `accuracy`, Cohen's `kappa`, and `precision`, `recall` and `f1` as means over the phases.
+    """Return the usual metrics: `accuracy`, Cohen's `kappa`, and the means of `precision`, `recall` and `f1`.
 
-    The means are taken over the labelled phases without weights. A phase that was never predicted has precision 0.
+    The means are taken over the labelled phases, without weights. A phase that was never predicted has precision 0.
     """
     matrix = confusion(labels, predictions)
     table = phase_table(matrix).loc[_present(matrix)].fillna(0.0)
