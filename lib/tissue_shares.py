@@ -230,7 +230,7 @@ def summarise_signs(signs: pd.DataFrame, *, rng: np.random.Generator, resamples:
         `phase`, `tissue`, `mean_signed`, `low`, `high` (95 % interval by resampling patients), `score_per_10_hu`,
         `score_low`, `score_high` (its interval), `positive` (share of the patients whose mean is positive), `sign_p`
         (two-sided sign test over patients), `expected` (the paper's sign, 0 where it names none), `n_slices`,
-        `n_patients`. A positive mean says that the score rises where the tissue is brighter.
+        `n_patients`. A positive mean says that the score rises if the tissue is brighter.
     """
     rows = []
     for key, group in groups_by_phase(signs, ["phase", "tissue"]):

@@ -96,14 +96,14 @@ def map_claims(maps) -> list[Finding]:
             "reproduced" if deviation < 1e-3 else "not reproduced",
             n_slices=len(names),
         ),
-        _few("C47", mass[GUIDED] - mass[SALIENCY], f"one slice a phase: half of the map lies in {focus}"),
+        _few("C47", mass[GUIDED] - mass[SALIENCY], f"one slice per phase: half of the map lies in {focus}"),
         Finding(
             "C48",
-            f"one slice a phase: {100 * extremes:.0f} % of the voxels of highest |saliency| are signed extremes",
+            f"one slice per phase: {100 * extremes:.0f} % of the voxels of highest |saliency| are signed extremes",
             "not tested",
             n_slices=len(names),
-        ),
-        _few("C55", outside["conv5b"] - shallow, f"one slice a phase: Grad-CAM's hottest tenth outside the body {air}"),
+        ), _few("C55", outside["conv5b"] - shallow, f"one slice per phase: Grad-CAM's highest tenth outside the body
+        {air}"),
     ]
 
 
