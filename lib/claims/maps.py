@@ -102,8 +102,10 @@ def map_claims(maps) -> list[Finding]:
             f"one slice per phase: {100 * extremes:.0f} % of the voxels of highest |saliency| are signed extremes",
             "not tested",
             n_slices=len(names),
-        ), _few("C55", outside["conv5b"] - shallow, f"one slice per phase: Grad-CAM's highest tenth outside the body
-        {air}"),
+        ),
+        _few(
+            "C55", outside["conv5b"] - shallow, f"one slice per phase: highest tenth of Grad-CAM outside the body {air}"
+        ),
     ]
 
 

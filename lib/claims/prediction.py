@@ -125,7 +125,7 @@ class _Scheme:
         return self.finding(id_, f"{text} (cyclic){after}", judged, row)
 
     def middle(self, id_: str) -> Finding:
-        """Judge whether CM-neph and neph have the two lowest recalls: is the higher one below the lowest other one?"""
+        """Judge whether CM-neph and neph have the two lowest recalls: the higher is below the lowest other recall."""
         row = pd.DataFrame([self.interval("middle")])
         text = ", ".join(f"{PHASE_TITLES[phase]} {self.values[f'recall {phase}']:.3f}" for phase in PHASES)
         gap = f"{row['mean'][0]:.3f} [{row['low'][0]:.3f}, {row['high'][0]:.3f}]"

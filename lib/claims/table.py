@@ -155,7 +155,6 @@ def to_markdown(claims: pd.DataFrame) -> str:
             lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
         lines.append("")
     lines += [
-        "n: slices (patients). Intervals are 95 % intervals; patients were resampled. Italics say why a claim would hold "
-        "in any case."
+        "n: slices (patients). 95 % intervals, by resampling patients. Italics say why a claim would hold in any case."
     ]
     return "\n".join(lines) + "\n"
