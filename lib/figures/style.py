@@ -91,7 +91,7 @@ def save_figure(figure: Figure, path: str | Path, *, limit: int = 1_000_000) -> 
 
 
 def axes_mm(width: float, height: float, rows: int = 1, columns: int = 1, *, layout: str | None = None, **keywords):
-    """Return a figure of a size in millimetres and its panels; pyplot does not know it and so does not show it twice."""
+    """Return a figure of a size in millimetres and its panels; pyplot does not know it, so nothing is shown twice."""
     figure = figure_mm(width, height, layout=layout)
     return figure, figure.subplots(rows, columns, **keywords)
 
