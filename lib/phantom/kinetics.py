@@ -1,4 +1,4 @@
-"""Kinetics of iodine after an intravenous injection: Bae's compartments for the body, a tubular model for the kidney."""
+"""Kinetics of iodine after an intravenous injection: Bae's compartments, and a tubular model of the kidney."""
 
 from dataclasses import dataclass
 

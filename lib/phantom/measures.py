@@ -188,7 +188,7 @@ def noise_power(patches: np.ndarray, pixel_mm: float, width: float = 0.05) -> pd
     -----
     With squares of :math:`m \times m` pixels of size :math:`\Delta` and the mean over the squares (ICRU 87),
 
-    .. math:: \mathrm{NPS}(f) = \frac{\Delta^2}{m^2}\, \bigl\langle \lvert \mathrm{DFT}(\text{noise}) \rvert^2 \bigr\rangle.
+    .. math:: \mathrm{NPS}(f) = \frac{\Delta^2}{m^2}\, \langle \lvert \mathrm{DFT}(\text{noise}) \rvert^2 \rangle.
 
     The frequency 0 is left out. The sum of power times area is the variance.
     """

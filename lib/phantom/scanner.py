@@ -178,7 +178,7 @@ class Scanner:
         return z + thickness * ((np.arange(count) + 0.5) / count - 0.5)
 
     def noise_field(self, index: int, noise: Callable[[int], np.random.Generator]) -> np.ndarray:
-        """Return the noise of slice `index`, HU; slices that overlap share a part of the photons and so of the noise."""
+        """Return the noise of slice `index`, HU; slices that overlap share a part of it, as they share photons."""
 
         def white(k: int) -> np.ndarray:
             return noise(k).standard_normal((2, *self.amplitude.shape), dtype=np.float32)
