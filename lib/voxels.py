@@ -102,7 +102,7 @@ def select_voxels(
     within: np.ndarray | None = None,
     magnitude: bool = True,
 ) -> np.ndarray:
-    """Choose a fraction of each image's voxels by the rank of a map.
+    r"""Choose a fraction of the voxels of each image by the rank of a map.
 
     Parameters
     ----------
@@ -128,6 +128,11 @@ def select_voxels(
     ------
     ValueError
         If a map holds NaN, or if a region, a shape or the fraction is not valid.
+
+    Notes ----- Of :math:`n` voxels with the values :math:`v_i = \lvert m_i \rvert` of the map, :math:`k =
+    \operatorname{round}(f n)` are chosen. With the :math:`k`-th highest value :math:`v_{(k)}`, "top" takes all voxels
+    with :math:`v_i > v_{(k)}`, and fills up to :math:`k` with a random choice of those with :math:`v_i = v_{(k)}`.
+    "bottom" does the same from below.
     """
     maps = np.asarray(maps)
     if region not in REGIONS:
@@ -202,9 +207,9 @@ def overwrite_voxels(
 
 
 def rank_order(values: np.ndarray) -> np.ndarray:
-    """Return each value's rank in its map, from 0 (lowest) to 1 (highest); equal values share the mean rank.
+    """Return the rank of each value in its map, from 0 (lowest) to 1 (highest).
 
-    In a map with a single value the rank is 1/2 everywhere.
+    Equal values share their mean rank. If all values are equal, it is 1/2 everywhere.
     """
     values = np.asarray(values, dtype=float)
     if not np.isfinite(values).all():

@@ -161,7 +161,7 @@ def _open_weights(k: int, n: int) -> np.ndarray:
 
 
 def grow(contour: np.ndarray, distance_mm: float | np.ndarray) -> np.ndarray:
-    """Move a closed contour outward along its normals by `mm`, a single distance or one per point (negative: inward)."""
+    """Move a closed contour outward along its normals by `mm`, one distance or one per point (negative: inward)."""
     tangent = np.empty_like(contour)
     tangent[1:-1] = contour[2:] - contour[:-2]
     tangent[0], tangent[-1] = contour[1] - contour[-1], contour[0] - contour[-2]

@@ -272,7 +272,7 @@ class Kidney:
             canvas.polygon(ribbon(self.place(h, reach * polar, bend), half * np.linspace(1, 0.6, 7)), code)
 
     def _masses_at(self, z: float) -> list[tuple[Tissue, float, np.ndarray]]:
-        """Return the tissue of each mass that the plane at height z cuts, and radius (mm) and contour of the section."""
+        """Return tissue, radius (mm) and contour of the section of each mass that the plane at height z cuts."""
         found = []
         for tissue, angle, height, size, depth, lumps in self.masses:
             u = (z - self.z - height * self.half_height) / size
