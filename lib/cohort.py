@@ -158,8 +158,10 @@ class Cohort:
     def standardise(self, image_size: int, channels: int = 1, outside: float = 0.0) -> Standardisation:
         """Measure mean and SD of the voxels inside the body over the training split.
 
-        Notes ----- The paper reports -23.3 and 144.1 HU. At smaller image sizes the SD is smaller, since area means
-        have less noise.
+        Notes
+        -----
+        The paper reports -23.3 and 144.1 HU. At smaller image sizes the SD is smaller, since area means have less
+        noise.
         """
         rows = self.slices[self.slices["split"] == "train"]
         if rows.empty:

@@ -98,8 +98,10 @@ def f1_scores(matrices: np.ndarray) -> np.ndarray:
     float array (..., 5)
         NaN for a phase that no sample is labelled with.
 
-    Notes ----- F1 is the harmonic mean of precision and recall. With :math:`N_{ij}` samples predicted as :math:`i` and
-    labelled with :math:`j`,
+    Notes
+    -----
+    F1 is the harmonic mean of precision and recall. With :math:`N_{ij}` samples predicted as :math:`i` and labelled
+    with :math:`j`,
 
     .. math:: F_k = \frac{2 N_{kk}}{\sum_j N_{kj} + \sum_i N_{ik}}.
     """
@@ -288,9 +290,11 @@ def audit_published() -> pd.DataFrame:
         printed precision and F1 of the voting half; NaN elsewhere) and `reading`, the explanation of a cell that does
         not agree.
 
-    Notes ----- 39 of 50 cells agree. The precision and F1 that are printed for voting fit exactly one pair of counts
-    per phase. The five predicted counts add up to 526 volumes although nothing forces them to. They therefore come from
-    another run, in which 494 of 526 volumes were correct; Table 1 has 487.
+    Notes
+    -----
+    39 of 50 cells agree. The precision and F1 that are printed for voting fit exactly one pair of counts per phase. The
+    five predicted counts add up to 526 volumes although nothing forces them to. They therefore come from another run,
+    in which 494 of 526 volumes were correct; Table 1 has 487.
     """
     table, tables = published("table2"), {"single": published("table1_slices"), "voting": published("table1_volumes")}
     labelled = tables["voting"].sum()

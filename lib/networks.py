@@ -32,9 +32,11 @@ def phase_net(image_size: int = 512, channels: int = 1, *, initializer: str = "g
     ValueError
         If `image_size` is not a positive multiple of 32.
 
-    Notes ----- Five blocks of two 3 x 3 convolutions and a 2 x 2 max pooling, and a sixth convolution before global
-    average pooling [1]_. Among 52,390 networks of that family this is the only one with the published number of
-    weights. The paper does not state the initializer; Keras used "glorot_uniform" by default.
+    Notes
+    -----
+    Five blocks of two 3 x 3 convolutions and a 2 x 2 max pooling, and a sixth convolution before global average pooling
+    [1]_. Among 52,390 networks of that family this is the only one with the published number of weights. The paper does
+    not state the initializer; Keras used "glorot_uniform" by default.
 
     References
     ----------

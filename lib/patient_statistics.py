@@ -42,8 +42,10 @@ def compare(
         :func:`cluster_interval`), and `patient_mean`, `patient_low`, `patient_high` and `patient_p`, a t test of the
         means of the patients.
 
-    Notes ----- Tests are two-sided. With :math:`n` values of mean :math:`\bar x` and standard deviation :math:`s`, and
-    the reference :math:`\mu_0`,
+    Notes
+    -----
+    Tests are two-sided. With :math:`n` values of mean :math:`\bar x` and standard deviation :math:`s`, and the
+    reference :math:`\mu_0`,
 
     .. math:: t = \frac{\bar x - \mu_0}{s / \sqrt n}, \qquad \text{effect size} = \frac{\bar x - \mu_0}{s}.
 

@@ -45,7 +45,7 @@ def read_maps(folder: str | Path) -> Maps:
 
 
 def half_mass(values: np.ndarray) -> float:
-    r"""Return the smallest share of the voxels that together hold half of the sum of |map|.
+    r"""Return the smallest share of the voxels that together hold half of the map's absolute sum.
 
     It is 1/2 for a map with a single value, smaller the more concentrated a map is, and NaN for a map of zeros.
 
@@ -61,7 +61,7 @@ def half_mass(values: np.ndarray) -> float:
 
 
 def signed_extremes(values: np.ndarray) -> float:
-    """Return which share of the tenth with the highest |map| is in the tenth with the highest or the lowest values."""
+    """Return which share of the tenth of highest absolute value is among the tenth of highest or of lowest values."""
     signed = rank_order(values)
     strong = rank_order(np.abs(values)) > 0.9
     return float(np.mean((signed > 0.9)[strong] | (signed < 0.1)[strong]))

@@ -52,7 +52,7 @@ def centre_channel(values: np.ndarray) -> np.ndarray:
 
 
 def voxel_magnitude(maps: np.ndarray) -> np.ndarray:
-    """Return |map| (n, H, W); if the map has channels, their maximum."""
+    """Return the absolute value of maps, (n, H, W); if a map has channels, their maximum."""
     maps = np.abs(maps)
     return maps.max(axis=-1) if maps.ndim == 4 else maps
 
@@ -117,7 +117,7 @@ def select_voxels(
     within : bool array, (n, H, W), optional
         Voxels that may be chosen; None for the whole image.
     magnitude : bool
-        Whether |map| is ranked, as in the paper, or the signed map.
+        Whether the absolute value of the map is ranked, as in the paper, or the signed map.
 
     Returns
     -------
@@ -129,10 +129,12 @@ def select_voxels(
     ValueError
         If a map holds NaN, or if a region, a shape or the fraction is not valid.
 
-    Notes ----- Of :math:`n` voxels with the values :math:`v_i = \lvert m_i \rvert` of the map, :math:`k =
-    \operatorname{round}(f n)` are chosen. With the :math:`k`-th highest value :math:`v_{(k)}`, "top" takes all voxels
-    with :math:`v_i > v_{(k)}`, and fills up to :math:`k` with a random choice of those with :math:`v_i = v_{(k)}`.
-    "bottom" does the same from below.
+    Notes
+    -----
+    Of :math:`n` voxels with the values :math:`v_i = \lvert m_i \rvert` of the map, :math:`k = \operatorname{round}(f
+    n)` are chosen. With the :math:`k`-th highest value :math:`v_{(k)}`, "top" takes all voxels with :math:`v_i >
+    v_{(k)}`, and fills up to :math:`k` with a random choice of those with :math:`v_i = v_{(k)}`. "bottom" does the same
+    from below.
     """
     maps = np.asarray(maps)
     if region not in REGIONS:
@@ -223,7 +225,7 @@ def top_shares(values: np.ndarray, groups: np.ndarray, count: int, fraction: flo
     Parameters
     ----------
     values : float array (H, W)
-        Map that is ranked as it is; pass |map| to rank by absolute value.
+        Map that is ranked as it is; pass its absolute value to rank by that.
     groups : integer or bool array (H, W)
         Each voxel's group, from 0 to `count` - 1.
     count : int

@@ -133,8 +133,10 @@ def read_architecture(path: Path) -> tuple[list[dict], int]:
 def receptive_fields(layers: list[dict]) -> dict[str, int]:
     r"""Return the receptive field in input pixels for the last convolution of each block, such as {"2b": 14}.
 
-    Notes ----- A layer of kernel width :math:`k` widens the receptive field :math:`r` by :math:`(k - 1)\, d`, where
-    :math:`d` is the product of the strides of all layers before it.
+    Notes
+    -----
+    A layer of kernel width :math:`k` widens the receptive field :math:`r` by :math:`(k - 1)\, d`, where :math:`d` is
+    the product of the strides of all layers before it.
     """
     field, step, fields = 1, 1, {}
     for layer in layers:

@@ -51,9 +51,11 @@ def verdict(
     -------
     {"reproduced", "direction only", "not reproduced", "undecided"}
 
-    Notes ----- The condition has to hold in four of five phases, or in all if there are four or fewer. Let :math:`m` be
-    the mean of a phase and :math:`[l, u]` its interval, all minus the reference, with the sign chosen so that the paper
-    claims a positive difference.
+    Notes
+    -----
+    The condition has to hold in four of five phases, or in all if there are four or fewer. Let :math:`m` be the mean of
+    a phase and :math:`[l, u]` its interval, all minus the reference, with the sign chosen so that the paper claims a
+    positive difference.
 
     "superiority":
 

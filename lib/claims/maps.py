@@ -72,8 +72,8 @@ def map_claims(maps) -> list[Finding]:
 
     Notes
     -----
-    C48 is not judged here, since it needs the true tissues: in any map whose signs are balanced, the highest |saliency|
-    is an extreme of the signed map.
+    C48 is not judged here, since it needs the true tissues: in any map whose signs are balanced, the highest absolute
+    value is an extreme of the signed map.
     """
     names = [phase for phase in PHASES if phase in maps.images]
     if not names:

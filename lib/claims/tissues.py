@@ -30,10 +30,12 @@ def tissue_claims(tissues: pd.DataFrame) -> list[Finding]:
         `tables/anatomy_tissues.csv`, see `lib.tissue_contrasts.contrast_tissues`. If the map of a claim was not
         measured, there is no finding on this claim.
 
-    Notes ----- The share of a map that lies in an organ says little, since large organs have large shares. The tissues
-    that the paper names are therefore compared with the others by enrichment: how many times as densely does the map's
-    highest tenth mark them? That saliency marks the digestive tract in the pyelographic phase is reported with C46, and
-    not judged.
+    Notes
+    -----
+    The share of a map that lies in an organ says little, since large organs have large shares. The tissues that the
+    paper names are therefore compared with the others by enrichment: how many times as densely does the map's highest
+    tenth mark them? That saliency marks the digestive tract in the pyelographic phase is reported with C46, and not
+    judged.
     """
 
     def times(maps, tissue, against):
@@ -73,9 +75,11 @@ def contrast_claims(contrasts: pd.DataFrame) -> list[Finding]:
         `tables/anatomy_contrasts.csv`, see `lib.tissue_contrasts.contrast_maps`. If the map of a claim was not
         measured, there is no finding on this claim.
 
-    Notes ----- C55 is judged by the organs: a map that marks air has a smaller share of its highest tenth in them. The
-    share outside the body is reported and not judged, since the paper says that it may occur and not that it occurs in
-    every phase.
+    Notes
+    -----
+    C55 is judged by the organs: a map that marks air has a smaller share of its highest tenth in them. The share
+    outside the body is reported and not judged, since the paper says that it may occur and not that it occurs in every
+    phase.
     """
     contrasts = contrasts.assign(**{name: 100 * contrasts[name] for name in ("value", "other", "mean", "low", "high")})
 
@@ -108,7 +112,9 @@ def sign_claims(signs: pd.DataFrame) -> list[Finding]:
     signs : DataFrame
         `tables/anatomy_sign.csv`, see `lib.tissue_shares.summarise_signs`.
 
-    Notes ----- The paper names four cases, two tissues in each of two phases, and all four have to hold. The verdict is
+    Notes
+    -----
+    The paper names four cases, two tissues in each of two phases, and all four have to hold. The verdict is
     "reproduced" if each interval of the mean signed saliency excludes 0 on the paper's side, "direction only" if each
     mean lies on that side, "undecided" if a case was not measured, and otherwise "not reproduced".
     """

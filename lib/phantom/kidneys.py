@@ -37,8 +37,10 @@ class Kidney:
     half_height : float
         Half the extent in z, mm.
 
-    Notes ----- The distributions follow Glodny et al., BMC Urol 2009;9:19 (length, cortical and parenchymal width), and
-    the lesion-free kidneys of the KiTS23 segmentations (axes, tilt, extent).
+    Notes
+    -----
+    The distributions follow Glodny et al., BMC Urol 2009;9:19 (length, cortical and parenchymal width), and the
+    lesion-free kidneys of the KiTS23 segmentations (axes, tilt, extent).
     """
 
     def __init__(
@@ -74,8 +76,10 @@ class Kidney:
     def _lean(self) -> None:
         r"""Tilt the upright ellipsoid: its horizontal sections are ellipses around an inclined line.
 
-        Notes ----- Let :math:`C = \sum a^2 u u^\top` over the semi-axes :math:`a` and their directions :math:`u`, in
-        the coordinates z, toward the hilum, and across. The Cholesky factor of :math:`C` maps the unit sphere to the
+        Notes
+        -----
+        Let :math:`C = \sum a^2 u u^\top` over the semi-axes :math:`a` and their directions :math:`u`, in the
+        coordinates z, toward the hilum, and across. The Cholesky factor of :math:`C` maps the unit sphere to the
         ellipsoid and every horizontal plane to a horizontal one. Its first column holds half the height and the shift
         of the centres; the rest is the section at half height.
         """
@@ -312,10 +316,12 @@ def draw_kidneys(rng: np.random.Generator, size: float = 1.0, room: float = 140.
     room : float
         Half the width of the abdomen, mm. In a wide abdomen the kidneys lie further apart.
 
-    Notes ----- The two kidneys of a patient resemble each other in size, width and tilt. Sometimes one lies much lower
-    than the other and then further forward, on the slope of the psoas; this gives the extent of both kidneys its long
-    tail (133 ± 22 mm). The kidneys are drawn closer together than in patients (149 ± 20 mm), since `Anatomy` then moves
-    them out of the muscles beside the spine.
+    Notes
+    -----
+    The two kidneys of a patient resemble each other in size, width and tilt. Sometimes one lies much lower than the
+    other and then further forward, on the slope of the psoas; this gives the extent of both kidneys its long tail (133
+    ± 22 mm). The kidneys are drawn closer together than in patients (149 ± 20 mm), since `Anatomy` then moves them out
+    of the muscles beside the spine.
     """
     size = size * float(np.clip(rng.normal(1.0, 0.06), 0.84, 1.17))
     girth = float(np.clip(rng.lognormal(0.0, 0.06), 0.85, 1.18))

@@ -37,7 +37,7 @@ class Protocol:
     half_frequency : float
         Spatial frequency at which the blur halves the contrast, 1/mm.
     noise_shape : tuple of float
-        :math:`a`, :math:`f_0`, :math:`b` and floor, see :func:`noise_spectrum`.
+        The values :math:`a`, :math:`f_0`, :math:`b` and floor, see :func:`noise_spectrum`.
     noise_hu : float
         SD in the middle of the body at a fine sampling, HU.
     kvp, thickness_mm, spacing_mm : float
@@ -111,10 +111,12 @@ def noise_spectrum(frequency: np.ndarray, shape: tuple[float, float, float, floa
     frequency : float array
         Spatial frequency, 1/mm.
     shape : tuple of float
-        :math:`a`, :math:`f_0`, :math:`b`, floor.
+        The values :math:`a`, :math:`f_0`, :math:`b` and floor.
 
-    Notes ----- The power is :math:`f^a \exp(-(f / f_0)^b)`, normalised so that its peak is 1. Below the frequency of
-    the peak, it is rescaled so that it falls to `floor` instead of 0.
+    Notes
+    -----
+    The power is :math:`f^a \exp(-(f / f_0)^b)`, normalised so that its peak is 1. Below the frequency of the peak, it
+    is rescaled so that it falls to `floor` instead of 0.
     """
     a, f0, b, floor = shape
     peak = f0 * (a / b) ** (1 / b)
