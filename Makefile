@@ -1,28 +1,28 @@
-# One-line doors; the work is in Snakefile (what depends on what), notebooks/ and lib/.
+# Each target is one command. Snakefile says what depends on what; the work is done in notebooks/ and lib/.
 PYTHON ?= python3
 BIN := .venv/bin
 PROFILE ?= quick
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help setup complete figures reproduce apply verify publish test test-oracles test-backends lint sync report lab
-help:  ## list the targets
+help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-15s%s\n", $$1, $$2}' Makefile
 
-setup: .venv/installed  ## install into .venv what the study needs
+setup: .venv/installed  ## install what the study needs into .venv
 .venv/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.txt -e .
 	touch $@
 
-complete: .venv/complete  ## install the rest as well: what tests, the book and JupyterLab need
+complete: .venv/complete  ## install also what the tests, the book and JupyterLab need
 .venv/complete: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-figures: setup  ## run every notebook on the embedded quick profile: runs/quick
+figures: setup  ## run every notebook with the quick profile; results in runs/quick
 	snakemake --configfile config/$(PROFILE).yaml
 
-reproduce: setup  ## the same at the paper's size, from nothing: runs/paper (hours)
+reproduce: setup  ## run every notebook at the paper's size; results in runs/paper (takes hours)
 	snakemake --configfile config/paper.yaml
 
 # The path goes through the environment as it was typed: neither make nor the shell looks into it.
@@ -30,25 +30,25 @@ RUN ?= apply
 unexport DICOM RUN
 apply: export CT_FOLDER := $(value DICOM)
 apply: export CT_RUN := $(value RUN)
-apply: setup  ## a trained network on your own CT: make apply DICOM=/path/to/folder [RUN=name, for runs/name]
+apply: setup  ## apply the trained network to your own CT: make apply DICOM=/path/to/folder [RUN=name; results in runs/name]
 	@test -e runs/quick/networks/top/model.keras || { echo 'There is no trained network yet: make figures first.'; exit 2; }
 	@python -m lib.apply
 
-verify: setup  ## every stored series of a run against its checksums: make verify PROFILE=apply
+verify: setup  ## compare every stored series of a run with its checksums: make verify PROFILE=apply
 	python -m lib.verify runs/$(PROFILE)/cohort
 
-publish: setup  ## copy a run's figures and tables into figures/ and tables/
+publish: setup  ## copy the figures and tables of a run into figures/ and tables/
 	python -m lib.publish runs/$(PROFILE)
 
-test: complete lint  ## all checks: lint, unit tests, notebooks, the whole chain on the smoke profile
+test: complete lint  ## run all checks: lint, unit tests, notebooks, and the whole workflow with the smoke profile
 	pytest
 
-test-oracles: complete  ## compare the maps with other libraries and with finite differences (installs torch, captum, tf-keras-vis)
+test-oracles: complete  ## compare the maps with other libraries and finite differences (installs torch, captum, tf-keras-vis)
 	$(BIN)/pip install --quiet -e ".[oracles]"
 	pytest -m oracles
 	KERAS_BACKEND=torch pytest -m oracles tests/test_oracles.py
 
-test-backends: complete  ## run the engine's tests on JAX and torch
+test-backends: complete  ## test the computation of the maps on JAX and torch
 	$(BIN)/pip install --quiet -e ".[jax,oracles]"
 	pytest -m backends
 
@@ -56,12 +56,12 @@ lint: complete
 	ruff check .
 	ruff format --check .
 
-sync: setup  ## write each notebook's .ipynb from its .py
+sync: setup  ## write the .ipynb of each notebook from its .py
 	jupytext --quiet --sync notebooks/*.py
 
-report: complete  ## one site of the run: its notebooks, its claims, the modules: runs/quick/report/index.html
+report: complete  ## build the book of a run from notebooks, claims and docstrings: runs/quick/report/index.html
 	python -m lib.report runs/$(PROFILE)
 
-lab: complete  ## JupyterLab at the repository's root, with the kernel of .venv
+lab: complete  ## open JupyterLab at the root of the repository, with the kernel of .venv
 	TF_CPP_MIN_LOG_LEVEL=3 jupyter lab --ServerApp.root_dir="$(CURDIR)" \
 		--LabApp.default_url=/lab/tree/notebooks/01_prepare_cohort.ipynb $(LAB)

@@ -1,4 +1,4 @@
-"""The cohort store: its slices as network input, in Hounsfield units, as body and as tissues."""
+"""The prepared cohort: reads its slices as network input, Hounsfield units, body masks and tissue codes."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ Rows = pd.DataFrame | np.ndarray | list
 
 @dataclass(frozen=True)
 class Standardisation:
-    """How slices become network input; it belongs to a network and travels with its weights.
+    """How slices become network input; it is saved with the weights of a network.
 
     Attributes
     ----------
     mean, sd : float
-        HU of the voxels inside the body, over the training split at `image_size`.
+        Mean and SD in HU of the voxels inside the body, over the training split at `image_size`.
     image_size : int
         Height and width of the input.
     outside : float
@@ -46,9 +46,9 @@ class Standardisation:
 
     def __post_init__(self):
         if not (np.isfinite([self.mean, self.sd, self.outside]).all() and self.sd > 0):
-            raise ValueError(f"standardisation needs finite numbers and sd > 0, found {self}.")
+            raise ValueError(f"A standardisation needs finite numbers and sd > 0, found {self}.")
         if self.channels % 2 != 1:
-            raise ValueError(f"channels={self.channels}: expected 1 or 3, the slice in the middle.")
+            raise ValueError(f"channels={self.channels}: expected 1 or 3, so that the slice is in the middle.")
 
     def save(self, path: str | Path) -> None:
         """Write to a JSON file."""
@@ -64,7 +64,7 @@ class Standardisation:
 class Cohort:
     """A prepared cohort, read slice by slice.
 
-    Rows, in every method, are rows of `slices` (a DataFrame) or their positions in it.
+    In every method, `rows` is either a part of the table `slices` or a list of positions in it.
     """
 
     def __init__(self, path: Path, slices: pd.DataFrame, facts: dict):
@@ -80,7 +80,7 @@ class Cohort:
         Raises
         ------
         FileNotFoundError
-            If nothing has been prepared there.
+            If the folder holds no prepared cohort.
         """
         path = resolve(path)
         facts = json.loads(require(path / "cohort.json", "notebooks/01_prepare_cohort").read_text())
@@ -88,7 +88,7 @@ class Cohort:
 
     @property
     def tissues(self) -> dict[str, int]:
-        """Codes of the tissues by name; empty where there is no truth."""
+        """Codes of the tissues by name; empty if the true tissues are not known."""
         path = self.path / "tissues.zarr"
         return dict(zarr.open_group(path, mode="r").attrs["tissues"]) if path.exists() else {}
 
@@ -100,18 +100,18 @@ class Cohort:
         Parameters
         ----------
         rows : DataFrame or sequence of int
-            Which slices.
+            The slices.
         standardisation : Standardisation
-            Gives mean, SD, the value outside the body and, unless overridden, image size and channels.
+            Mean, SD, the value outside the body, and the default of image size and channels.
         image_size, channels : int, optional
-            Override those of the standardisation.
+            Used in place of those of the standardisation.
 
         Returns
         -------
         float32 array (n, image_size, image_size, channels)
-            (HU - mean) / sd, `outside` outside the body; smaller sizes as area means of that, larger ones linear.
-            Three channels are the slice below, the slice, the slice above; at an end of the stack, or beside a gap,
-            the slice stands in for the missing neighbour.
+            (HU - mean) / sd inside the body, and `outside` elsewhere. Images are made smaller by area means and larger
+            by linear interpolation. Three channels are the slice below, the slice itself and the slice above; at an end
+            of the stack, or beside a gap, the slice itself replaces the missing neighbour.
         """
         size = image_size or standardisation.image_size
         channels = channels or standardisation.channels
@@ -128,9 +128,9 @@ class Cohort:
         return np.stack(images) if images else _empty(size, channels)
 
     def read_hu(self, rows: Rows, image_size: int | None = None) -> np.ndarray:
-        """Return Hounsfield units, float32 (n, H, W), nan outside the body; at another size the mean over the body.
+        """Return Hounsfield units, float32 (n, H, W), NaN outside the body; at another size, means over the body.
 
-        At native size (None) all slices must have the same one.
+        With `image_size=None`, all slices must have the same size.
         """
 
         def image(series: str, index: int) -> np.ndarray:
@@ -139,7 +139,7 @@ class Cohort:
         return self._stack(image, rows)
 
     def read_body(self, rows: Rows, image_size: int | None = None) -> np.ndarray:
-        """Return the body, bool (n, H, W); at another size where at least half of the area is body."""
+        """Return body masks, bool (n, H, W); at another size, a pixel is body if at least half of its area is."""
 
         def image(series: str, index: int) -> np.ndarray:
             return _body(self._array("slices", series)[index], image_size)
@@ -147,7 +147,7 @@ class Cohort:
         return self._stack(image, rows)
 
     def read_tissues(self, rows: Rows, image_size: int | None = None) -> np.ndarray:
-        """Return tissue codes (see `tissues`), uint8 (n, H, W), 0 outside; at another size the code at the centre."""
+        """Return tissue codes (see `tissues`), uint8 (n, H, W), 0 outside; at another size, those at pixel centres."""
 
         def image(series: str, index: int) -> np.ndarray:
             codes = self._array("tissues", series)[index]
@@ -156,11 +156,12 @@ class Cohort:
         return self._stack(image, rows)
 
     def standardise(self, image_size: int, channels: int = 1, outside: float = 0.0) -> Standardisation:
-        """Measure mean and SD of the voxels inside the body over the training split, one slice in memory at a time.
+        """Measure mean and SD of the voxels inside the body over the training split.
 
         Notes
         -----
-        -23.3 and 144.1 HU in the paper. At smaller sizes the SD is smaller, since area means hold less noise.
+        The paper reports -23.3 and 144.1 HU. At smaller image sizes the SD is smaller, since area means have less
+        noise.
         """
         rows = self.slices[self.slices["split"] == "train"]
         if rows.empty:
@@ -181,7 +182,7 @@ class Cohort:
     def batches(
         self, rows: Rows, standardisation: Standardisation, image_size: int | None = None, batch_size: int = 32
     ) -> Iterator[tuple[pd.DataFrame, np.ndarray, np.ndarray]]:
-        """Yield (rows, images as `read` gives them, body at that size), reading one batch ahead."""
+        """Yield rows, images as from `read`, and body masks at that size; the next batch is read in advance."""
         table = self._table(rows)
         size = image_size or standardisation.image_size
 
@@ -251,27 +252,31 @@ class Cohort:
 
 
 def slice_weights(slices: pd.DataFrame) -> np.ndarray:
-    """Return training weights that balance the phases, and the patients within a phase.
+    r"""Return training weights that balance the phases, and the patients within a phase.
 
     Parameters
     ----------
     slices : DataFrame
-        With columns patient and phase.
+        With the columns `patient` and `phase`.
 
     Returns
     -------
     float64 array (n,)
-        Mean 1 where all phases are present.
+        Their mean is 1 if all phases are present.
 
     Notes
     -----
-    w = N / (5 P_k n_pk) with N slices, P_k patients who have phase k, n_pk slices of patient p in phase k.
+    The weight of a slice of patient :math:`p` in phase :math:`k` is
+
+    .. math:: w_{pk} = \frac{N}{5\, P_k\, n_{pk}},
+
+    where :math:`N` is the number of slices, :math:`P_k` the number of patients who have phase :math:`k`, and
+    :math:`n_{pk}` the number of slices of patient :math:`p` in that phase. Each phase then has the total weight
+    :math:`N / 5`, and within a phase each patient has the same.
     """
     if slices["phase"].isna().any():
         missing = int(slices["phase"].isna().sum())
-        raise ValueError(
-            f"{missing} of {len(slices)} slices have no phase, so that they have no weight: leave them out."
-        )
+        raise ValueError(f"{missing} of {len(slices)} slices have no phase, and so no weight: leave them out.")
     groups = slices.groupby(["phase", "patient"])["patient"]
     patients = slices.groupby("phase")["patient"].transform("nunique").to_numpy(float)
     return len(slices) / (len(PHASES) * patients * groups.transform("size").to_numpy(float))

@@ -1,7 +1,10 @@
-"""Masking experiment: overwrite the voxels that a map ranks highest or lowest, and see what the probability becomes.
+r"""Masking experiment: overwrite the voxels that a map ranks highest or lowest, and measure the probability.
 
-Philbrick et al. 2018 rank each map by its absolute value, overwrite the upper or (as control) lower 10 % of the image's
-voxels with random values, and report 100 * p_masked / p_original of the labelled class, on correctly classified slices.
+Philbrick et al. 2018 rank the voxels of each correctly classified slice by the absolute value of a map. They overwrite
+the highest 10 % (or, as a control, the lowest 10 %) with random values, and report the relative probability of the
+labelled class,
+
+.. math:: 100\,\frac{p_\text{masked}}{p_\text{original}}\ \%.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -43,24 +46,25 @@ NEAR_TIE = 1e-4  # difference of two probabilities
 
 @dataclass(frozen=True)
 class Reading:
-    """How the paper's masking is read where it leaves something open.
+    """Choices of the masking experiment that the paper leaves open.
 
     Attributes
     ----------
     within : {"image", "body"}
         The voxels that are ranked and overwritten.
     score : {"logit", "probability"}
-        What the maps differentiate.
+        The quantity whose gradient the maps show.
     fill : {"normal", "uniform", "range", "shuffle"}
-        What is written, see `lib.voxels.fill_values`.
+        The values that are written, see `lib.voxels.fill_values`.
     fraction : float
         Share of the voxels in `within` that is overwritten.
     interpolation : {"nearest", "bilinear"}
-        How maps of a lower resolution come to the image's size.
+        How maps of a lower resolution are enlarged to the size of the image.
     draws : int
-        Repetitions, each with its own noise field (one for all maps of a slice) and its own choice among ties.
+        Number of repetitions. Each has its own noise field, which all maps of a slice share, and its own random choice
+        among ties.
     seed : int
-        Random numbers depend on it, the series, the slice and the draw, and on nothing else.
+        Random numbers depend on the seed, the series, the slice and the draw, and on nothing else.
     """
 
     within: str = "image"
@@ -86,7 +90,7 @@ class Reading:
 
 
 class Version(NamedTuple):
-    """One masked version of an image: which map's mask it is, and the voxels (H, W) that are overwritten."""
+    """One masked version of an image: the map that the mask comes from, and the voxels (H, W) that are overwritten."""
 
     image: int
     method: str
@@ -99,19 +103,20 @@ class Version(NamedTuple):
 def masked_predictor(model: keras.Model, softmax: bool = False) -> Callable[..., list[np.ndarray]]:
     """Compile overwriting and prediction into one function.
 
-    Only masks, and each image and noise field once, travel to the device.
+    Each image and each noise field is sent to the device only once; for the masked versions only their masks are sent.
 
     Parameters
     ----------
     model : keras.Model
     softmax : bool
-        Whether the model's output is logits.
+        Whether the output of the model is logits, to which a softmax is applied.
 
     Returns
     -------
     callable
-        `(voxels, image, noise, images, noises) -> [probabilities]`: for j < m, image `image[j]` of `images` (s, H, W,
-        C) with `voxels[j]` of (m, H, W) overwritten by noise field `noise[j]` of `noises` (d, H, W, C); (m, classes).
+        `(voxels, image, noise, images, noises) -> [probabilities]`. For each j < m it takes image `image[j]` of
+        `images` (s, H, W, C) and overwrites the voxels `voxels[j]` of (m, H, W) with noise field `noise[j]` of `noises`
+        (d, H, W, C). The probabilities are (m, classes).
     """
 
     def predict(voxels, image, noise, images, noises):
@@ -147,41 +152,43 @@ def mask_cohort(
         `rows` has the columns patient, series, slice and phase; `images` (n, H, W, C) are standardised; `body` is a
         mask (n, H, W) or None.
     attributor : Attributor
-        Of this model, with the layers whose maps are masked.
+        Computes the maps of this model, at the layers whose maps are masked by.
     reading : Reading, optional
-        The default is the paper's, as this project reads it.
+        Choices that the paper leaves open; the default is how this project reads the paper.
     methods : sequence of str
         See `Attributor`.
     untrained : Attributor, optional
-        Of the same network before training: its maps' masks are the control "untrained".
+        Computes the maps of the same network before training; masking by them is the control "untrained".
     others : callable, optional
-        rows -> images of other patients in the same phase, one for each row: the control "other_patient" masks what
-        this network's maps mark there.
+        rows -> images of other patients in the same phase, one per row. The control "other_patient" masks the voxels
+        that the maps of this network mark on those images.
     network : str
-        Its name, for the table.
+        Name or hash of the network, which is written into the table.
     classes : sequence of str
-        Names of the network's outputs: what the column phase holds.
+        Names of the network's outputs, as in the column `phase`.
     batch_size : int
-        Masked images predicted at once.
+        Number of masked images that are predicted at once.
 
     Yields
     ------
     pandas.DataFrame
-        One for each batch, a row for each slice, map, region and draw: network; patient, series, slice, phase; method,
-        layer, region, draw; within, score, fill, fraction; p_original and p_masked of the labelled class and
-        relative_probability = 100 p_masked / p_original; `original_<class>` and `masked_<class>`, all probabilities
-        before and after.
+        One table per batch, with one row per slice, map, region and draw. Columns: `network`; `patient`, `series`,
+        `slice`, `phase`; `method`, `layer`, `region`, `draw`; `within`, `score`, `fill`, `fraction`; `p_original` and
+        `p_masked`, the probability of the labelled class before and after; `relative_probability` (percent);
+        `original_<class>` and `masked_<class>`, all probabilities before and after.
 
-        Regions of a map are "top" and "bottom", and "other_patient" and "untrained" for the same map's highest voxels
-        on another patient's slice, or of the untrained network. The controls of `lib.masking_controls` are methods of
-        their own: "random" and "random_body" (layer "-", region "random"), "disc" (region "top") and "blocks" (layer:
-        whose cells; region "random").
+        The regions of a map are "top" and "bottom". The region is "other_patient" or "untrained" if the highest voxels
+        are those of the same map on another patient's slice, or of the untrained network.
+
+        The controls of `lib.masking_controls` are methods of their own: "random" and "random_body" (layer "-", region
+        "random"), "disc" (region "top") and "blocks" (region "random"; the layer is the one whose cells are masked).
 
     Raises
     ------
     ValueError
-        If a slice's prediction is wrong or its probability vanishes, the reading asks for the body and there is no body
-        mask, the attributor differentiates another score than the reading says, or a series is no hexadecimal hash.
+        If a slice is not classified correctly or its probability is 0, if the reading needs a body mask and there is
+        none, if the attributor differentiates another score than the reading says, or if the name of a series is not a
+        hexadecimal hash.
     """
     reading = reading or Reading(score=attributor.score)
     if attributor.score != reading.score:
@@ -215,7 +222,7 @@ def mask_cohort(
 
 
 def _results(table, rows, labels, original, masked, classes, reading: Reading, network: str) -> pd.DataFrame:
-    """Return the rows of a batch: what was masked, and the probabilities before and after."""
+    """Return the rows of a batch: what was masked, and the probabilities before and after masking."""
     image = table.pop("image").to_numpy()
     slices = rows.loc[image, ["patient", "series", "slice", "phase"]].reset_index(drop=True)
     before, after = original[image, labels[image]], masked[np.arange(len(image)), labels[image]]
@@ -230,12 +237,12 @@ def _check_predictions(
     rows: pd.DataFrame, probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str]
 ) -> None:
     for row, values, label in zip(rows.itertuples(), probabilities, labels, strict=True):
-        # Another batch size may turn a near-tie round; that is no wrong prediction.
+        # Another batch size may reverse two nearly equal probabilities; that is not a wrong prediction.
         if values[label] < values.max() - NEAR_TIE or not values[label] > np.finfo("float32").tiny:
             predicted = classes[values.argmax()]
             raise ValueError(
                 f"Slice {row.slice} of series {row.series} is labelled {row.phase!r} (probability {values[label]:.3g}) "
-                f"and predicted {predicted!r}: masking is defined for correctly predicted slices, choose them."
+                f"and predicted {predicted!r}: masking needs correctly classified slices, leave this one out."
             )
 
 
@@ -244,7 +251,7 @@ def _random_fields(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return noise fields (n * draws, H, W, C) and random ranks of the voxels (n, draws, H * W).
 
-    They depend on (seed, series, slice, draw) only, so that results are the same however the work is cut.
+    They depend only on seed, series, slice and draw, so that the results are the same however the work is divided.
     """
     draws = reading.draws
     noises = np.empty((len(images) * draws, *images.shape[1:]), "float32")
@@ -267,7 +274,7 @@ def _random_fields(
 def _ranked(
     maps: Mapping[str, dict], rows: pd.DataFrame, body: np.ndarray | None, shape: tuple[int, int], reading: Reading
 ) -> Iterator[tuple[int, str, str, str, np.ndarray]]:
-    """Yield image, method, layer, region of every mask, and what is ranked for it: (1, h, w), or (draws, h, w)."""
+    """Yield image, method, layer and region of every mask, and the values that are ranked: (1 or draws, h, w)."""
     controls = content_free_maps(body, len(rows), whole_image=reading.within == "image")
     grids = {layer: values.shape[1:3] for (_, layer), values in maps[""].items() if values.shape[1:3] != shape}
     for image, row in enumerate(rows.itertuples()):
@@ -290,7 +297,7 @@ def _versions(
     eligible: np.ndarray | None,
     reading: Reading,
 ) -> Iterator[Version]:
-    """Yield every masked version: the highest values of a ranking, or the lowest in the region "bottom"."""
+    """Yield every masked version: the voxels with the highest values, or with the lowest for the region "bottom"."""
     for image, method, layer, region, values in ranked:
         inside = slice(None) if eligible is None else np.flatnonzero(eligible[image])
         how = "nearest" if method == BLOCKS else reading.interpolation

@@ -1,34 +1,34 @@
-"""What a map's mask is held against: masks that know nothing of the network, or nothing of this slice."""
+"""Controls of the masking experiment: masks that do not depend on the network, or not on this slice."""
 
 from zlib import crc32
 
 import numpy as np
 
-RANDOM = ("random", "-")  # any voxels of the image
-RANDOM_BODY = ("random_body", "-")  # as many voxels, all in the body
+RANDOM = ("random", "-")  # random voxels of the image
+RANDOM_BODY = ("random_body", "-")  # as many random voxels, all in the body
 DISC = ("disc", "-")  # a disc about the body's centroid
-BLOCKS = "blocks"  # random cells of a layer's grid, in the body; the layer is the cell size's
+BLOCKS = "blocks"  # random cells in the body, as large as those of a layer
 CONTROLS = ("random", "random_body", "disc", BLOCKS)
 
 
 def content_free_maps(body: np.ndarray | None, images: int, *, whole_image: bool = True) -> dict:
-    """Return maps whose highest voxels are the controls that are the same in every draw.
+    """Return maps whose highest voxels are the controls that need no new map in every draw.
 
     Parameters
     ----------
     body : bool array (n, H, W) or None
-        The body; without it there is the control of any voxels only.
+        The body. Without it only the control of random voxels in the image is returned.
     images : int
-        n.
+        Number of images, n.
     whole_image : bool
-        Whether all voxels of the image may be masked. If only the body's may, "random" is a choice among these already,
-        and "random_body" is left out.
+        Whether all voxels of the image may be masked. If only those of the body may, "random" already chooses among
+        these, and "random_body" is left out.
 
     Returns
     -------
     dict
-        RANDOM, RANDOM_BODY, DISC -> float32 maps (n, 1, 1) or (n, H, W). Where all values are equal the choice is left
-        to the random tie-break.
+        float32 maps (n, 1, 1) or (n, H, W) by RANDOM, RANDOM_BODY and DISC. Voxels with equal values are chosen at
+        random when the map is masked.
     """
     maps = {RANDOM: np.zeros((images, 1, 1), "float32")}
     if body is not None:
@@ -39,7 +39,7 @@ def content_free_maps(body: np.ndarray | None, images: int, *, whole_image: bool
 
 
 def random_blocks(body: np.ndarray | None, cells: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Return a random order of a layer's cells, those in the body first.
+    """Return random values for the cells of a layer, with higher values inside the body.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def random_blocks(body: np.ndarray | None, cells: tuple[int, int], rng: np.rando
     Returns
     -------
     float32 array (rows, columns)
-        In [0, 1), and 1 more where most of the cell lies in the body.
+        In [0, 1), plus 1 where more than half of the cell lies in the body.
     """
     order = rng.random(cells, dtype="float32")
     if body is None:
@@ -63,12 +63,15 @@ def random_blocks(body: np.ndarray | None, cells: tuple[int, int], rng: np.rando
 
 
 def control_generator(seed: int, row, draw: int, layer: str) -> np.random.Generator:
-    """Return the generator of the blocks of a slice (`row.series`, `row.slice`): a stream beside that of its noise."""
+    """Return the random generator of a slice's blocks, which is independent of the one of its noise.
+
+    `row` has the attributes `series` and `slice`.
+    """
     return np.random.default_rng([seed, int(row.series, 16), int(row.slice), draw, crc32(layer.encode())])
 
 
 def _towards_centroid(body: np.ndarray) -> np.ndarray:
-    """Return a map that falls from 1 with the distance from the body's centroid (the image's, without a body)."""
+    """Return a map that falls from 1 with the distance from the body's centroid, or from the image's without a body."""
     rows, columns = np.indices(body.shape)
     weights = body if body.any() else np.ones(body.shape)
     centre = [np.average(axis, weights=weights) for axis in (rows, columns)]

@@ -1,4 +1,4 @@
-"""From masked probabilities to tests: on slices as in the paper, and by patient as they should be."""
+"""Tests of the masking experiment, on slices as in the paper and by patient, since slices are not independent."""
 
 import json
 from collections.abc import Sequence
@@ -17,24 +17,24 @@ Map = tuple[str, str]
 
 
 def read_masking(folder: str | Path) -> pd.DataFrame:
-    """Read what 06_mask_voxels has measured with one network.
+    """Read what 06_mask_voxels measured with one network.
 
     Parameters
     ----------
     folder : path
-        Parquet shards, and `done.json`, which says how masking was read.
+        Holds Parquet files, and `done.json`, which records the reading of the paper (`lib.masking.Reading`).
 
     Returns
     -------
     DataFrame
-        One row per slice, map, region and draw, see `lib.masking.mask_cohort`.
+        One row per slice, map, region and draw; the columns are described at `lib.masking.mask_cohort`.
 
     Raises
     ------
     FileNotFoundError
         If masking is not finished.
     ValueError
-        If the shards are of another reading than `done.json`, or of several networks.
+        If the files do not have the reading of `done.json`, or come from several networks.
     """
     folder, reading = Path(folder), read_reading(folder)
     masking = pd.concat(map(pd.read_parquet, sorted(folder.glob("*.parquet"))), ignore_index=True)
@@ -48,7 +48,7 @@ def read_masking(folder: str | Path) -> pd.DataFrame:
 
 
 def read_reading(folder: str | Path) -> dict[str, object]:
-    """Return how a masking run read the paper: the attributes of `lib.masking.Reading`, by name.
+    """Return the reading of a masking run: the attributes of `lib.masking.Reading` by name.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def read_reading(folder: str | Path) -> dict[str, object]:
 
 
 def slice_means(masking: pd.DataFrame) -> pd.DataFrame:
-    """Average the draws: one relative probability (percent) a slice, map and region.
+    """Average over the draws, so that each slice, map and region has one relative probability (percent).
 
     Returns
     -------
@@ -73,7 +73,7 @@ def slice_means(masking: pd.DataFrame) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        If there is no row, or a relative probability is NaN or infinite.
+        If there is no row, or if a relative probability is NaN or infinite.
     """
     if masking.empty:
         raise ValueError("masking is empty: no slice was masked.")
@@ -90,22 +90,27 @@ def slice_means(masking: pd.DataFrame) -> pd.DataFrame:
 
 
 def log_odds_change(masking: pd.DataFrame) -> np.ndarray:
-    """Return how much masking changes the log-odds of the labelled phase, in each row.
+    r"""Return how much masking changes the log-odds of the labelled phase, for each row.
 
     Parameters
     ----------
     masking : DataFrame
-        See `lib.masking.mask_cohort`.
+        As from `lib.masking.mask_cohort`.
 
     Returns
     -------
     float array (rows,)
-        log(p / (1 - p)) after masking minus before. Unlike the relative probability it has no floor and no ceiling: a
-        phase that the network is very sure of can lose as much as any other.
+        Log-odds after masking minus log-odds before. Unlike the relative probability this change has no lower and no
+        upper limit, so that a phase with a probability near 1 can lose as much as any other.
 
     Notes
     -----
-    1 - p is the sum of the other four probabilities, which float32 still holds where p itself is rounded to 1.
+    With the probability :math:`p` of the labelled phase before and :math:`p'` after masking,
+
+    .. math:: \Delta = \log \frac{p'}{1 - p'} - \log \frac{p}{1 - p}.
+
+    :math:`1 - p` is computed as the sum of the other four probabilities. float32 still holds these where
+    :math:`p` itself is rounded to 1.
     """
     odds = {}
     for when in ("original", "masked"):
@@ -117,9 +122,9 @@ def log_odds_change(masking: pd.DataFrame) -> np.ndarray:
 
 
 def summarise(means: pd.DataFrame) -> pd.DataFrame:
-    """Describe each map, region and phase: `mean`, `sd` (percent), `n_slices`, `n_patients`; phases in order.
+    """Return `mean`, `sd` (percent), `n_slices` and `n_patients` of each map, region and phase, with phases in order.
 
-    The standard deviation is that of a sample (n - 1), NaN for one slice.
+    The standard deviation is that of a sample (divided by n - 1); it is NaN for a single slice.
     """
     grouped = means.groupby(KEYS, observed=True)
     table = grouped["relative_probability"].agg(mean="mean", sd="std", n_slices="size")
@@ -127,21 +132,22 @@ def summarise(means: pd.DataFrame) -> pd.DataFrame:
 
 
 def level_tests(means: pd.DataFrame, reference: float = 100.0, *, comparisons: int | None = None) -> pd.DataFrame:
-    """Test every map, region and phase against a level.
+    """Test every map, region and phase against a given relative probability.
 
     Parameters
     ----------
     means : DataFrame
-        As from :func:`slice_means`, cut down to the bars of one figure.
+        As from :func:`slice_means`, with only the rows of one figure.
     reference : float
-        Level in percent.
+        Relative probability under the null hypothesis, percent.
     comparisons : int, optional
-        Tests in the figure, for Bonferroni; as many as there are rows by default.
+        Number of tests in the figure, for the Bonferroni correction; by default the number of rows.
 
     Returns
     -------
     DataFrame
-        `method`, `layer`, `region`, `phase`, what :func:`lib.patient_statistics.compare` returns, `p_bonferroni`.
+        `method`, `layer`, `region`, `phase`, the values of :func:`lib.patient_statistics.compare`, and `p_bonferroni`
+        (p times the number of tests, at most 1).
     """
     rows = []
     for group, bar in means.groupby(KEYS, observed=True, sort=True):
@@ -166,23 +172,23 @@ def paired_tests(
     means : DataFrame
         As from :func:`slice_means`.
     pairs : sequence of ((method, layer), (method, layer))
-        What to compare; differences are first minus second: a negative one says that the first is more specific.
+        Maps to compare. The difference is the first minus the second; if it is negative, the first is more specific.
     region : str
-        Region masked.
+        Region that was masked.
     comparisons
         As in :func:`level_tests`.
 
     Returns
     -------
     DataFrame
-        One row per pair and phase: `phase`, `method`, `layer`, `other_method`, `other_layer`, what
-        :func:`lib.patient_statistics.compare` returns (of the difference, in points), `p_bonferroni`. Slices that
-        only one of the two has are left out.
+        One row per pair and phase: `phase`, `method`, `layer`, `other_method`, `other_layer`, the values of
+        :func:`lib.patient_statistics.compare` for the difference (percentage points), and `p_bonferroni`. Slices that
+        were masked by only one of the two maps are left out.
 
     Raises
     ------
     ValueError
-        If a map is not in the table, or no slice has both.
+        If a map is not in the table, or if no slice was masked by both maps.
     """
     chosen = means[means["region"] == region]
     wide = chosen.pivot_table(
@@ -208,21 +214,21 @@ def paired_tests(
 
 
 def letters(pairs: pd.DataFrame, maps: Sequence[Map], *, alpha: float = ALPHA) -> pd.DataFrame:
-    """Letter the bars of a figure as the paper does.
+    """Assign letters to the bars of a figure, as the paper does.
 
     Parameters
     ----------
     pairs : DataFrame
         As from :func:`paired_tests`.
     maps : sequence of (method, layer)
-        The bars in order; the first is "a", the second "b", and so on.
+        The bars in order; the letter of the first is "a", that of the second "b", and so on.
     alpha : float
-        Level for `p_bonferroni`.
+        Level of significance of `p_bonferroni`.
 
     Returns
     -------
     DataFrame
-        `phase`, `method`, `layer`, `letters`: the letters of the earlier bars from which this one differs.
+        `phase`, `method`, `layer`, `letters`: the letters of the earlier bars from which this bar differs.
     """
     order = {tuple(name): i for i, name in enumerate(maps)}
     found = {(phase, name): set() for phase in pairs["phase"].unique() for name in order}
@@ -235,7 +241,7 @@ def letters(pairs: pd.DataFrame, maps: Sequence[Map], *, alpha: float = ALPHA) -
 
 
 def _bonferroni(table: pd.DataFrame, comparisons: int | None) -> pd.DataFrame:
-    """Add `p_bonferroni`."""
+    """Add the column `p_bonferroni`."""
     return table.assign(p_bonferroni=np.minimum(1.0, table["p"] * (comparisons or len(table))))
 
 

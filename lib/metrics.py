@@ -1,4 +1,4 @@
-"""How well phases are predicted, and what the paper's own tables add up to."""
+"""Metrics of how well phases are predicted, and a check of the paper's own tables."""
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ COLUMNS = ("precision", "precision_within_one", "recall", "recall_within_one", "
 
 
 def confusion(labels, predictions) -> pd.DataFrame:
-    """Count predictions by label, as the paper prints it.
+    """Count predictions by label, arranged as in the paper.
 
     Parameters
     ----------
@@ -21,12 +21,12 @@ def confusion(labels, predictions) -> pd.DataFrame:
     Returns
     -------
     DataFrame (5, 5) of int
-        Rows "predicted", columns "labelled": transposed against scikit-learn.
+        Rows are predicted and columns are labelled phases. scikit-learn has them the other way round.
 
     Raises
     ------
     ValueError
-        If there is nothing to count, the lengths differ, or a value is no phase.
+        If there is nothing to count, if the lengths differ, or if a value is not a phase.
     """
     labels, predictions = _phases(labels, "labels"), _phases(predictions, "predictions")
     if len(labels) != len(predictions):
@@ -37,7 +37,7 @@ def confusion(labels, predictions) -> pd.DataFrame:
 
 
 def expand(matrix: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Return labels and predictions (n,) that have `matrix` as their confusion."""
+    """Return labels and predictions (n,) whose confusion matrix is `matrix`."""
     counts = _counts(matrix)
     rows, columns = np.indices(counts.shape)
     names = np.array(PHASES)
@@ -45,7 +45,7 @@ def expand(matrix: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 
 
 def phase_table(matrix: pd.DataFrame) -> pd.DataFrame:
-    """Precision, recall and F1 by phase, exact and within one phase.
+    r"""Return precision, recall and F1 by phase, exact and within one phase.
 
     Parameters
     ----------
@@ -56,12 +56,20 @@ def phase_table(matrix: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         Index phase; columns `precision`, `precision_within_one`, `recall`, `recall_within_one`, `f1` in [0, 1].
-        Precision is NaN for a phase that was never predicted, recall and F1 for one that was never labelled.
+        Precision is NaN for a phase that was never predicted. Recall and F1 are NaN for a phase that was never
+        labelled.
 
     Notes
     -----
-    "Within one phase" is cyclic, unenhanced beside pyelographic: only so do the two cells .991 of Table 2 that decide
-    the readings apart follow from Table 1 (a linear order gives .979 and .980).
+    Let :math:`N_{ij}` be the number of samples that are predicted as phase :math:`i` and labelled with phase :math:`j`.
+    Then
+
+    .. math:: P_k = \frac{N_{kk}}{\sum_j N_{kj}}, \qquad R_k = \frac{N_{kk}}{\sum_i N_{ik}}, \qquad
+        F_k = \frac{2 P_k R_k}{P_k + R_k}.
+
+    "Within one phase" also counts the neighbouring phases as correct. The order is taken as cyclic, with the unenhanced
+    beside the pyelographic phase. Two cells of Table 2 decide this: they are .991, as Table 1 gives with a cyclic
+    order. A linear order gives .979 and .980.
     """
     counts = _counts(matrix)
     near = np.isin((np.arange(5)[:, None] - np.arange(5)) % 5, (0, 1, 4))
@@ -78,21 +86,24 @@ def phase_table(matrix: pd.DataFrame) -> pd.DataFrame:
 
 
 def f1_scores(matrices: np.ndarray) -> np.ndarray:
-    """Return F1 by phase of confusion matrices.
+    r"""Return F1 by phase of confusion matrices.
 
     Parameters
     ----------
     matrices : array (..., 5, 5)
-        Counts or shares, rows predicted and columns labelled.
+        Counts or shares; rows are predicted and columns are labelled phases.
 
     Returns
     -------
     float array (..., 5)
-        NaN for a phase that nothing is labelled with.
+        NaN for a phase that no sample is labelled with.
 
     Notes
     -----
-    F1 = 2 true / (predicted + labelled), the harmonic mean of precision and recall.
+    F1 is the harmonic mean of precision and recall. With :math:`N_{ij}` samples predicted as :math:`i` and labelled
+    with :math:`j`,
+
+    .. math:: F_k = \frac{2 N_{kk}}{\sum_j N_{kj} + \sum_i N_{ik}}.
     """
     true = np.diagonal(matrices, axis1=-2, axis2=-1)
     predicted, labelled = matrices.sum(axis=-1), matrices.sum(axis=-2)
@@ -101,14 +112,16 @@ def f1_scores(matrices: np.ndarray) -> np.ndarray:
 
 
 def matrices_of(labels: np.ndarray, predictions: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray:
-    """Return a confusion matrix for each group, rows predicted: float (count, 5, 5).
+    """Return one confusion matrix per group, float (count, 5, 5); rows are predicted phases.
 
     Parameters
     ----------
     labels, predictions : array of str (n,)
     groups : int array (n,)
-        From 0 to `count` - 1, such as patients, so that matrices can be summed over resampled patients.
+        Group of each sample, from 0 to `count` - 1. If the groups are patients, the matrices can be summed over
+        resampled patients.
     count : int
+        Number of groups.
     """
     matrices = np.zeros((count, len(PHASES), len(PHASES)))
     cells = ([PHASES.index(phase) for phase in column] for column in (predictions, labels))
@@ -117,7 +130,7 @@ def matrices_of(labels: np.ndarray, predictions: np.ndarray, groups: np.ndarray,
 
 
 def headline(labels, predictions) -> dict[str, float]:
-    """Return precision, recall and F1 by the definitions that the paper's headline numbers decode to.
+    r"""Return precision, recall and F1 by the definitions that reproduce the paper's headline numbers.
 
     Parameters
     ----------
@@ -131,9 +144,21 @@ def headline(labels, predictions) -> dict[str, float]:
 
     Notes
     -----
-    All samples are weighted so that every labelled phase weighs the same. Recall and F1 are then macro averages. What
-    the paper calls precision is the macro *average precision of the one-hot predictions*, P R + (1 - R) prevalence for
-    each phase. From Table 1 this gives .776, .862 and .860, as printed; an ordinary macro precision would be .859.
+    Samples are weighted so that every labelled phase has the same total weight. With :math:`K` labelled phases, the
+    weighted matrix and the metrics of phase :math:`k` are
+
+    .. math:: B_{ij} = \frac{N_{ij}}{\sum_l N_{lj}}, \quad P_k = \frac{B_{kk}}{\sum_j B_{kj}}, \quad R_k = B_{kk}, \quad
+        F_k = \frac{2 P_k R_k}{P_k + R_k}.
+
+    Here :math:`N_{ij}` is the number of samples that are predicted as :math:`i` and labelled with :math:`j`.
+
+    Recall and F1 are the means of :math:`R_k` and :math:`F_k` over the phases. What the paper calls precision is the
+    mean of the *average precision* of predictions that are either 0 or 1,
+
+    .. math:: \frac{1}{K} \sum_k \Bigl( P_k R_k + \frac{1 - R_k}{K} \Bigr),
+
+    in which :math:`1 / K` is the weighted prevalence of a phase. From Table 1 these definitions give .776, .862 and
+    .860, as printed in the paper. The ordinary mean of the precisions would be .859.
     """
     labels, predictions = np.asarray(labels, dtype=object), np.asarray(predictions, dtype=object)
     present = _present(confusion(labels, predictions))
@@ -150,9 +175,9 @@ def headline(labels, predictions) -> dict[str, float]:
 
 
 def macro(labels, predictions) -> dict[str, float]:
-    """Return ordinary figures: `accuracy`, Cohen's `kappa`, unweighted macro `precision`, `recall` and `f1`.
+    """Return the usual metrics: `accuracy`, Cohen's `kappa`, and the means of `precision`, `recall` and `f1`.
 
-    Averages go over the labelled phases; a phase that was never predicted counts as precision 0.
+    The means are taken over the labelled phases, without weights. A phase that was never predicted has precision 0.
     """
     matrix = confusion(labels, predictions)
     table = phase_table(matrix).loc[_present(matrix)].fillna(0.0)
@@ -164,7 +189,7 @@ def macro(labels, predictions) -> dict[str, float]:
 
 
 def adjacent_errors(matrix: pd.DataFrame, *, cyclic: bool = True) -> float:
-    """Return the share of all errors that fall into a neighbouring phase (NaN without errors)."""
+    """Return the share of all errors that fall into a neighbouring phase; NaN if there are no errors."""
     counts = _counts(matrix)
     steps = np.abs(np.arange(5)[:, None] - np.arange(5))
     near = np.isin(steps, (1, 4) if cyclic else (1,))
@@ -172,7 +197,7 @@ def adjacent_errors(matrix: pd.DataFrame, *, cyclic: bool = True) -> float:
 
 
 def roc_curves(labels, scores: np.ndarray) -> pd.DataFrame:
-    """ROC curve of each phase against all others.
+    """Return the ROC curve of each phase against all others.
 
     Parameters
     ----------
@@ -184,7 +209,8 @@ def roc_curves(labels, scores: np.ndarray) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        `phase`, `false_positive_rate`, `true_positive_rate`, `threshold`; phases without both classes are left out.
+        `phase`, `false_positive_rate`, `true_positive_rate`, `threshold`. Phases that all samples or no samples have
+        are left out.
     """
     labels, scores = _scores(labels, scores)
     curves = []
@@ -213,7 +239,7 @@ def auc_table(labels, scores: np.ndarray) -> pd.DataFrame:
     -------
     DataFrame
         Index phase and "mean"; columns `roc_auc`, `roc_auc_balanced` in [0, 1], NaN where a phase has no positive or no
-        negative sample; "mean" goes over the others.
+        negative sample. "mean" is the mean over the other phases.
     """
     labels, scores = _scores(labels, scores)
     weights = compute_sample_weight("balanced", labels)
@@ -230,16 +256,16 @@ def auc_table(labels, scores: np.ndarray) -> pd.DataFrame:
 
 
 def consistent_counts(labelled: int, precision: float, f1: float, decimals: int = 3) -> list[tuple[int, int]]:
-    """Find all (true positives, predicted) of a phase that round to a printed precision and F1.
+    """Find all pairs (true positives, predicted) of a phase whose precision and F1 round to the printed ones.
 
     Parameters
     ----------
     labelled : int
-        Samples that carry the phase's label.
+        Number of samples with the label of the phase.
     precision, f1 : float
         As printed, in [0, 1].
     decimals : int
-        Decimals printed.
+        Number of printed decimals.
 
     Returns
     -------
@@ -260,14 +286,15 @@ def audit_published() -> pd.DataFrame:
     -------
     DataFrame
         One row per cell: `scheme` (single, voting), `phase`, `column`, `published`, `recomputed` from Table 1, `agrees`
-        (to the printed decimals, halves rounded either way), `second_run` (from the counts that the printed precision
-        and F1 of the voting half admit; NaN elsewhere) and `reading`, how a misfit is explained.
+        (to the printed decimals, halves may be rounded up or down), `second_run` (from the only counts that fit the
+        printed precision and F1 of the voting half; NaN elsewhere) and `reading`, the explanation of a cell that does
+        not agree.
 
     Notes
     -----
-    39 of 50 cells agree. The printed voting precision and F1 admit exactly one pair of counts for each phase, and the
-    five predicted counts add up to 526 volumes though nothing makes them: they come from another run, with 494 of 526
-    right against the 487 of Table 1.
+    39 of 50 cells agree. The precision and F1 that are printed for voting fit exactly one pair of counts per phase. The
+    five predicted counts add up to 526 volumes although nothing forces them to. They therefore come from another run,
+    in which 494 of 526 volumes were correct; Table 1 has 487.
     """
     table, tables = published("table2"), {"single": published("table1_slices"), "voting": published("table1_volumes")}
     labelled = tables["voting"].sum()
@@ -291,7 +318,7 @@ def audit_published() -> pd.DataFrame:
 
 
 def _reading(cell) -> str:
-    """Explain a cell of Table 2 that Table 1 does not give."""
+    """Explain a cell of Table 2 that does not follow from Table 1."""
     if cell.agrees:
         return ""
     if (cell.scheme, cell.column) == ("single", "precision_within_one"):
@@ -304,7 +331,7 @@ def _reading(cell) -> str:
 
 
 def _phases(values, name: str) -> np.ndarray:
-    """Return indices into PHASES."""
+    """Return the phases as indices into PHASES."""
     values = np.asarray(values, dtype=object).ravel()
     if values.size == 0:
         raise ValueError(f"{name} is empty: there is nothing to count.")
@@ -316,7 +343,7 @@ def _phases(values, name: str) -> np.ndarray:
 
 
 def _scores(labels, scores) -> tuple[np.ndarray, np.ndarray]:
-    """Return labels as indices, and scores (n, 5), checked."""
+    """Check labels and scores; return the labels as indices and the scores (n, 5)."""
     labels, scores = _phases(labels, "labels"), np.asarray(scores, dtype=float)
     if scores.shape != (len(labels), len(PHASES)):
         raise ValueError(
@@ -330,7 +357,7 @@ def _scores(labels, scores) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _counts(matrix) -> np.ndarray:
-    """Return a confusion matrix as an array of counts, phases in order."""
+    """Return a confusion matrix as an array of counts with the phases in order."""
     if isinstance(matrix, pd.DataFrame):
         if set(matrix.index) != set(PHASES) or set(matrix.columns) != set(PHASES):
             raise ValueError(
@@ -341,7 +368,7 @@ def _counts(matrix) -> np.ndarray:
 
 
 def _present(matrix) -> list[str]:
-    """Return the phases that are labelled."""
+    """Return the phases that occur among the labels."""
     return [phase for phase, n in zip(PHASES, _counts(matrix).sum(axis=0), strict=True) if n]
 
 

@@ -1,4 +1,4 @@
-"""The paper's network, as decoded from its parameter count."""
+"""The paper's network, whose layers follow from the number of weights that the paper reports."""
 
 import keras
 from keras import layers
@@ -23,18 +23,19 @@ def phase_net(image_size: int = 512, channels: int = 1, *, initializer: str = "g
     Returns
     -------
     keras.Model
-        Maps (n, image_size, image_size, channels), standardised, to (n, 5) probabilities over `PHASES`, float32.
+        Its input is (n, image_size, image_size, channels), standardised; its output is (n, 5) probabilities of
+        `PHASES`, float32.
         Layers: conv1a, conv1b, pool1, ..., conv5b, pool5, conv6, gap, phase.
 
     Raises
     ------
     ValueError
-        If `image_size` is no positive multiple of 32.
+        If `image_size` is not a positive multiple of 32.
 
     Notes
     -----
-    Five blocks of two 3 x 3 convolutions and a 2 x 2 max pooling, and a sixth convolution before global average
-    pooling [1]_. Among 52,390 networks of that family this is the only one with the published count. The paper does
+    Five blocks of two 3 x 3 convolutions and a 2 x 2 max pooling, and a sixth convolution before global average pooling
+    [1]_. Among 52,390 networks of that family this is the only one with the published number of weights. The paper does
     not state the initializer; Keras used "glorot_uniform" by default.
 
     References
@@ -61,14 +62,14 @@ def phase_net(image_size: int = 512, channels: int = 1, *, initializer: str = "g
 
 
 def untrained_twin(network: keras.Model, seed: int) -> keras.Model:
-    """Return a network of the same architecture with new random weights: what it was before training.
+    """Return a network of the same architecture with new random weights, as before training.
 
     Parameters
     ----------
     network : keras.Model
-        Any that Keras can clone.
+        Any network that Keras can clone.
     seed : int
-        Of the weights. Initialisers are the network's own, drawn anew.
+        Seed of the weights, which are drawn anew from the network's own initialisers.
     """
     keras.utils.set_random_seed(seed)
     return keras.models.clone_model(network)

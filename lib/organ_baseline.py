@@ -1,4 +1,4 @@
-"""What a ruler sees: the phase from organs measured in the image, without a network."""
+"""The phase from HU of organs that are measured in the image, without a network."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,36 +13,36 @@ from lib.metrics import confusion, f1_scores, macro, matrices_of, phase_table
 from lib.patient_statistics import RESAMPLES, bootstrap_interval, resample_clusters
 
 ORGANS = ("aorta", "renal cortex", "renal medulla", "urine", "vena cava", "renal vein", "liver")
-CONTRASTS = (("renal cortex", "renal medulla"), ("aorta", "vena cava"))  # what a reader compares
-LEAVES = (6, 12, 24, 48)  # sizes that the decision tree chooses from
+CONTRASTS = (("renal cortex", "renal medulla"), ("aorta", "vena cava"))  # the contrasts that a radiologist compares
+LEAVES = (6, 12, 24, 48)  # numbers of leaves among which the decision tree's is chosen
 
 
 def measure_organs(
     cohort: Cohort, rows: pd.DataFrame, organs: Sequence[str] = ORGANS, min_voxels: int = 10
 ) -> pd.DataFrame:
-    """Measure organs in the image where the truth of the tissues says they are.
+    """Measure the HU of organs in the image, at the places that are known from the true tissues.
 
     Parameters
     ----------
     cohort : Cohort
-        With a truth of the tissues.
+        Cohort whose true tissues are known.
     rows : DataFrame
         `series` and `slice`.
     organs : sequence of str
-        Tissues, named as in the cohort but for case and underscores.
+        Tissues, named as in the cohort; case and underscores do not matter.
     min_voxels : int
-        An organ with fewer voxels on a slice is missing there.
+        An organ that has fewer voxels on a slice is recorded as missing there.
 
     Returns
     -------
     DataFrame
-        Rows as in `rows`; mean HU of each organ at native size (blur and noise included), NaN where it is missing, and
-        the differences of CONTRASTS between organs that are measured, as "renal cortex - renal medulla".
+        One row per row of `rows`: the mean HU of each organ in the image as it is stored (blur and noise included), NaN
+        where it is missing; and the differences of CONTRASTS, such as "renal cortex - renal medulla".
 
     Raises
     ------
     ValueError
-        If an organ is no tissue of the cohort.
+        If an organ is not a tissue of the cohort.
     """
     codes = {name.lower().replace("_", " "): code for name, code in cohort.tissues.items()}
     missing = [organ for organ in organs if organ not in codes]
@@ -63,19 +63,19 @@ def measure_organs(
 
 
 def fit_rulers(features: pd.DataFrame, slices: pd.DataFrame, *, seed: int = 0, folds: int = 4) -> dict:
-    """Fit a decision tree, its size chosen by cross-validation over patients, and boosted trees.
+    """Fit a decision tree, whose size is chosen by cross-validation over patients, and boosted trees.
 
     Parameters
     ----------
     features : DataFrame
-        As from :func:`measure_organs`; NaN is a branch of its own in both.
+        As from :func:`measure_organs`. Both classifiers treat a missing organ (NaN) as a separate branch.
     slices : DataFrame
-        `patient` and `phase` of the training split, rows as in `features`. Phases weigh the same, and the patients
-        within a phase, as in the training of the network.
+        `patient` and `phase` of the training split, rows as in `features`. Phases have the same weight, and so have the
+        patients within a phase, as in the training of the network.
     seed : int
-        Of both.
+        Seed of both classifiers.
     folds : int
-        Of the cross-validation.
+        Number of folds of the cross-validation.
 
     Returns
     -------
@@ -99,7 +99,7 @@ def compare_rulers(
     rng: np.random.Generator,
     resamples: int = RESAMPLES,
 ) -> pd.DataFrame:
-    """Set several predictions of the same slices beside each other.
+    """Compare several predictions of the same slices.
 
     Parameters
     ----------
@@ -108,15 +108,16 @@ def compare_rulers(
     predictions : dict of str to array of str (n,)
         Predicted phases by name.
     against : str
-        The one that differences are taken from.
+        Name of the prediction that is subtracted from the others.
     rng, resamples
-        For 95 % intervals that resample patients.
+        For 95 % intervals, in which patients are resampled.
 
     Returns
     -------
     DataFrame
-        One row a prediction and phase, and one of the phases' "mean": `classifier`, `phase`, `precision`, `recall`,
-        `f1`, `f1_difference` (from `against`), `low`, `high` (its interval), `n_slices`, `n_patients`.
+        One row per prediction and phase, and one for the "mean" over the phases: `classifier`, `phase`, `precision`,
+        `recall`, `f1`, `f1_difference` (minus that of `against`), `low`, `high` (its interval), `n_slices`,
+        `n_patients`.
     """
     labels, patients = slices["phase"].to_numpy(), slices["patient"].to_numpy()
     names, codes = np.unique(patients, return_inverse=True)
@@ -142,7 +143,7 @@ def compare_rulers(
 
 
 def _means(hu: np.ndarray, tissues: np.ndarray, min_voxels: int) -> np.ndarray:
-    """Return the mean HU of each code (256,), NaN with fewer voxels than needed."""
+    """Return the mean HU of each tissue code (256,), NaN if there are too few voxels."""
     inside = np.isfinite(hu)
     count = np.bincount(tissues[inside], minlength=256)
     total = np.bincount(tissues[inside], hu[inside].astype(float), minlength=256)
@@ -150,6 +151,6 @@ def _means(hu: np.ndarray, tissues: np.ndarray, min_voxels: int) -> np.ndarray:
 
 
 def _f1(weights: np.ndarray, matrices: np.ndarray) -> np.ndarray:
-    """Return F1 by phase and their mean (resamples, 6) of the patients' matrices, each patient with a weight."""
+    """Return F1 by phase and their mean (resamples, 6) of the patients' matrices, summed with weights."""
     f1 = f1_scores(np.einsum("rp,pij->rij", weights, matrices))
     return np.column_stack([f1, np.nanmean(f1, axis=1)])

@@ -1,4 +1,4 @@
-"""Inference on clustered values: slices of a patient are not independent."""
+"""Statistics by patient, since slices of one patient are not independent of each other."""
 
 from zlib import crc32
 
@@ -9,40 +9,48 @@ RESAMPLES = 2000
 
 
 def named_generator(*names: object) -> np.random.Generator:
-    """Return the random numbers of what has these names: one number gets one interval, wherever it is computed."""
+    """Return a random generator that follows from names, so that a number gets the same interval in every table."""
     return np.random.default_rng(crc32(" ".join(map(str, names)).encode()))
 
 
 def compare(
     values: np.ndarray, patients: np.ndarray, reference: float, *, rng: np.random.Generator, resamples: int = RESAMPLES
 ) -> dict[str, float]:
-    """Test whether values, or paired differences, differ from a reference.
+    r"""Test whether values, or paired differences, differ from a reference.
 
     Parameters
     ----------
     values : array (n,)
         One value per slice.
     patients : array (n,)
-        Whose slice it is.
+        The patient of each slice.
     reference : float
-        Level under the null hypothesis, in the unit of `values`.
+        Mean under the null hypothesis, in the unit of `values`.
     rng : numpy.random.Generator
         For the bootstrap.
     resamples : int
-        Of the bootstrap.
+        Number of bootstrap resamples.
 
     Returns
     -------
     dict
-        `mean`, `sd`, `n_slices`, `n_patients`; slices taken as independent, as in the paper: `t`, `p`, `wilcoxon_p`,
-        `effect_size` ((mean - reference) / SD); patients taken as independent: `low` and `high` (95 % interval of the
-        mean over slices, :func:`cluster_interval`), `patient_mean`, `patient_low`, `patient_high`, `patient_p` (the
-        patients' means and their t test).
+        `mean`, `sd`, `n_slices`, `n_patients`.
+
+        If slices are taken as independent, as in the paper: `t`, `p`, `wilcoxon_p`, `effect_size`.
+
+        If only patients are taken as independent: `low` and `high`, the 95 % interval of the mean over slices (see
+        :func:`cluster_interval`), and `patient_mean`, `patient_low`, `patient_high` and `patient_p`, a t test of the
+        means of the patients.
 
     Notes
     -----
-    Tests are two-sided. With fewer than two values, t, p and the interval are NaN. Values that are all the same have
-    t = 0 and p = 1 if they equal the reference (identical maps), else t infinite and p = 0.
+    Tests are two-sided. With :math:`n` values of mean :math:`\bar x` and standard deviation :math:`s`, and the
+    reference :math:`\mu_0`,
+
+    .. math:: t = \frac{\bar x - \mu_0}{s / \sqrt n}, \qquad \text{effect size} = \frac{\bar x - \mu_0}{s}.
+
+    With fewer than two values, t, p and the interval are NaN. If all values are the same, t is 0 and p is 1 where they
+    equal the reference, as for two identical maps; elsewhere t is infinite and p is 0.
     """
     values, patients = np.asarray(values, dtype=float), np.asarray(patients)
     names, codes = np.unique(patients, return_inverse=True)
@@ -74,27 +82,36 @@ def compare(
 def cluster_interval(
     values: np.ndarray, clusters: np.ndarray, *, rng: np.random.Generator, resamples: int = RESAMPLES
 ) -> tuple[float, float]:
-    """Return a 95 % bootstrap interval of the mean of `values` that resamples whole patients.
+    r"""Return a 95 % bootstrap interval of the mean of `values` in which whole patients are resampled.
 
     Parameters
     ----------
     values, clusters : array (n,)
         Values, and the patient of each.
     rng : numpy.random.Generator
-        Source of the resamples.
+        Draws the resamples.
     resamples : int
-        How many.
+        Number of resamples.
 
     Returns
     -------
     low, high : float
-        In the unit of `values`; NaN with fewer than two patients.
+        In the unit of `values`; NaN if there are fewer than two patients.
 
     Notes
     -----
-    Percentiles are widened for few patients as in Hesterberg (The American Statistician 2015;69:371, expanded
-    percentile interval): the quantile of Student's t with n - 1 degrees of freedom, times sqrt(n / (n - 1)), stands in
-    for that of the normal distribution.
+    In each resample, :math:`n` patients are drawn with replacement. If patient :math:`i` is drawn :math:`w_i` times and
+    has :math:`m_i` slices with the sum :math:`S_i`, the mean of the resample is
+
+    .. math:: \bar x^* = \frac{\sum_i w_i S_i}{\sum_i w_i m_i}.
+
+    The interval runs from the :math:`\alpha'` to the :math:`1 - \alpha'` quantile of these means, with
+
+    .. math:: \alpha' = \Phi\left( \sqrt{\frac{n}{n - 1}}\; t_{n-1,\,0.025} \right),
+
+    where :math:`\Phi` is the normal distribution function and :math:`t_{n-1,\,0.025}` the quantile of Student's t with
+    :math:`n - 1` degrees of freedom. This expanded percentile interval is wider than the usual one if patients are few
+    (Hesterberg, The American Statistician 2015;69:371).
     """
     names, codes = np.unique(clusters, return_inverse=True)
     weights = resample_clusters(len(names), rng=rng, resamples=resamples)
@@ -108,9 +125,10 @@ def resample_clusters(n: int, *, rng: np.random.Generator, resamples: int = RESA
 
 
 def bootstrap_interval(statistics: np.ndarray, n: int) -> tuple[float, float]:
-    """Return the expanded 95 % percentile interval of a statistic's values in resamples of n patients.
+    """Return the expanded 95 % percentile interval of a statistic that was computed in resamples of n patients.
 
-    NaN with fewer than two patients; resamples in which the statistic is not defined (NaN) are left out.
+    It is NaN with fewer than two patients. Resamples in which the statistic is not defined (NaN) are left out. The
+    equation is given at :func:`cluster_interval`.
     """
     if n < 2 or np.isnan(statistics).all():
         return np.nan, np.nan
@@ -120,7 +138,7 @@ def bootstrap_interval(statistics: np.ndarray, n: int) -> tuple[float, float]:
 
 
 def _t_test(values: np.ndarray, reference: float) -> tuple[float, float]:
-    """Return t and the two-sided p of a one-sample t test; see `compare` for few or equal values."""
+    """Return t and the two-sided p of a one-sample t test; `compare` describes few or equal values."""
     if len(values) < 2:
         return np.nan, np.nan
     shift, sd = values.mean() - reference, values.std(ddof=1)
@@ -132,7 +150,7 @@ def _t_test(values: np.ndarray, reference: float) -> tuple[float, float]:
 
 
 def _wilcoxon(values: np.ndarray) -> float:
-    """Return the p of Wilcoxon's signed-rank test; 1 without any difference, NaN with fewer than two values."""
+    """Return p of Wilcoxon's signed-rank test: 1 if nothing differs, NaN if there are fewer than two values."""
     if len(values) < 2:
         return np.nan
     return float(stats.wilcoxon(values).pvalue) if np.any(values) else 1.0

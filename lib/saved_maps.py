@@ -1,4 +1,4 @@
-"""Maps that 05_compute_maps has saved: read them, and measure what needs no truth of the tissues."""
+"""Maps that 05_compute_maps saved: reads them, and measures what can be measured without the true tissues."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -14,10 +14,10 @@ ORDER = {"saliency": 0, "guided_backprop": 1, "cam": 2, "grad_cam": 3, "sam": 4,
 
 
 class Maps(NamedTuple):
-    """Saved maps: HU `images` (H, W) by name, raw `maps` by (name, method, layer), `phases` by name.
+    """Saved maps: `images` (H, W) in HU by name, raw `maps` by (name, method, layer), `phases` by name.
 
-    A name is a phase, or a series where every series of somebody's own CT got its maps. A phase without a correctly
-    classified slice is in `phases` and not in `images`.
+    A name is a phase. For your own CT, of which every series has maps, it is a series. A phase without a correctly
+    classified slice is in `phases`, but not in `images`.
     """
 
     images: dict[str, np.ndarray]
@@ -26,7 +26,7 @@ class Maps(NamedTuple):
 
 
 def read_maps(folder: str | Path) -> Maps:
-    """Read the maps of the representative slices that 05_compute_maps saved in a folder."""
+    """Read the maps of the representative slices from the folder in which 05_compute_maps saved them."""
     folder = resolve(folder)
     images, maps = {}, {}
     with np.load(folder / "maps.npz") as arrays:
@@ -45,9 +45,15 @@ def read_maps(folder: str | Path) -> Maps:
 
 
 def half_mass(values: np.ndarray) -> float:
-    """Return the smallest share of voxels that holds half of a map's absolute sum.
+    r"""Return the smallest share of the voxels that together hold half of the map's absolute sum.
 
-    1/2 for a flat map, the smaller the more it is concentrated; NaN for a map of zeros.
+    It is 1/2 for a map with a single value, smaller the more concentrated a map is, and NaN for a map of zeros.
+
+    Notes
+    -----
+    With the absolute values of the :math:`n` voxels in descending order, :math:`a_1 \ge \dots \ge a_n`,
+
+    .. math:: \frac{1}{n} \min \Bigl\{ k : \sum_{i=1}^{k} a_i \ge \tfrac{1}{2} \sum_{i=1}^{n} a_i \Bigr\}.
     """
     values = np.sort(np.abs(values).ravel())[::-1]
     total = values.sum()
@@ -55,7 +61,7 @@ def half_mass(values: np.ndarray) -> float:
 
 
 def signed_extremes(values: np.ndarray) -> float:
-    """Return the share of the tenth of highest absolute value that is among the tenth of highest or lowest value."""
+    """Return which share of the tenth of highest absolute value is among the tenth of highest or of lowest values."""
     signed = rank_order(values)
     strong = rank_order(np.abs(values)) > 0.9
     return float(np.mean((signed > 0.9)[strong] | (signed < 0.1)[strong]))
@@ -66,14 +72,15 @@ def describe_maps(maps: Maps) -> pd.DataFrame:
 
     Parameters
     ----------
-    maps : lib.figures.maps.Maps
-        As read from `maps.npz`.
+    maps : Maps
+        As from :func:`read_maps`.
 
     Returns
     -------
     DataFrame
-        `name`, `method`, `layer`; `outside_body`, share of the hottest tenth that lies outside the body, and
-        `image_outside_body`, that of all voxels; `half_mass`, see :func:`half_mass`; `zeros`, share of exact zeros.
+        `name`, `method`, `layer`; `outside_body`, the share of the highest tenth that lies outside the body;
+        `image_outside_body`, the share of all voxels that lies there; `half_mass`, see :func:`half_mass`; `zeros`, the
+        share of voxels that are exactly 0.
     """
     rows = []
     for (name, method, layer), values in maps.maps.items():

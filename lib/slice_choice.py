@@ -1,4 +1,4 @@
-"""Which slices are shown, masked, and set against each other: by rule, never by eye."""
+"""Rules that choose the slices to be shown, masked or compared; no slice is chosen by eye."""
 
 import numpy as np
 import pandas as pd
@@ -7,17 +7,18 @@ from lib.paper import PHASES
 
 
 def eligible_slices(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Return the test slices that were classified correctly, or all of an unlabelled cohort.
+    """Return the correctly classified test slices, or all slices of an unlabelled cohort.
 
     Parameters
     ----------
     predictions : DataFrame
-        Columns patient, series, slice, phase, split, predicted, and a probability per phase.
+        Columns `patient`, `series`, `slice`, `phase`, `split`, `predicted`, and one column of probabilities per phase.
 
     Returns
     -------
     DataFrame
-        With `probability`, that of the phase the maps explain. Where a cohort has no labels, `phase` is the prediction.
+        With `probability`, that of the phase whose score the maps explain. In a cohort without labels, `phase` is the
+        predicted phase.
 
     Raises
     ------
@@ -37,22 +38,28 @@ def eligible_slices(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def representative_slices(predictions: pd.DataFrame, *, by: str = "phase", middle: float = 0.15) -> pd.DataFrame:
-    """Return one slice a phase: of the eligible mid-kidney slices, the one of median confidence.
+    r"""Return one slice per phase: the one of median confidence among the eligible slices of the middle of the kidneys.
 
     Parameters
     ----------
     predictions : DataFrame
         As in `eligible_slices`, with `kidney_position` in [0, 1].
     by : {"phase", "series"}
-        One slice a phase, or one per series.
+        Whether one slice is chosen per phase or per series.
     middle : float
-        Mid-kidney is a position within 0.5 +- `middle`; where there is none, or no position is known, all slices are
-        taken.
+        Slices whose kidney position is within 0.5 ± `middle` count as middle ones. If there are none, or if no position
+        is known, all slices are considered.
 
     Returns
     -------
     DataFrame
-        A row a phase in the paper's order (or a row a series); of two middle slices, the less confident one.
+        One row per phase in the paper's order, or one per series.
+
+    Notes
+    -----
+    With the probabilities :math:`p_{(1)} \le \dots \le p_{(n)}` of the :math:`n` slices considered, the slice of
+    :math:`p_{(\lceil n / 2 \rceil)}` is chosen: the median, and for an even number the less confident of the two in the
+    middle.
     """
     chosen = eligible_slices(predictions)
     chosen = chosen.assign(central=(chosen["kidney_position"] - 0.5).abs() <= middle)
@@ -66,21 +73,22 @@ def representative_slices(predictions: pd.DataFrame, *, by: str = "phase", middl
 
 
 def slices_to_mask(predictions: pd.DataFrame, per_phase: int, seed: int) -> pd.DataFrame:
-    """Return a random sample of the eligible slices, spread over as many patients as can be.
+    """Return a random sample of the eligible slices, spread over as many patients as possible.
 
     Parameters
     ----------
     predictions : DataFrame
         As in `eligible_slices`.
     per_phase : int
-        At most so many slices per phase; 0 takes all, as in the paper.
+        Largest number of slices per phase; 0 takes all, as in the paper.
     seed : int
-        Of the sample.
+        Seed of the sample.
 
     Returns
     -------
     DataFrame
-        In the order of series and slice. Of every patient a second slice is taken only after all have given a first.
+        In the order of series and slice. A second slice of a patient is taken only if every patient of the phase has
+        one in the sample already.
     """
     chosen = eligible_slices(predictions)
     if not per_phase:
@@ -93,7 +101,7 @@ def slices_to_mask(predictions: pd.DataFrame, per_phase: int, seed: int) -> pd.D
 
 
 def other_patients(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Choose for every slice one of another patient in the same phase, whose maps serve as a control.
+    """Choose for every slice a slice of another patient in the same phase, whose maps serve as a control.
 
     Parameters
     ----------
@@ -104,12 +112,12 @@ def other_patients(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        `series` and `slice` of the other slice, index as `rows`; NaN in a phase of one patient.
+        `series` and `slice` of the other slice, with the index of `rows`; NaN if a phase has a single patient.
 
     Notes
     -----
-    The slices of a phase are shuffled into a ring, and each takes the next one in the ring that is another patient's.
-    What comes out depends on the set of slices and the seed, not on their order.
+    The slices of a phase are arranged in a ring in random order. Each slice is given the next slice in the ring that
+    belongs to another patient. The result depends on the set of slices and the seed, and not on the order of the rows.
     """
     found = pd.DataFrame(index=rows.index, columns=["series", "slice"], dtype=object)
     for phase, group in rows.groupby("phase", sort=False):
@@ -136,7 +144,7 @@ def middle_slices(slices: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Phases in the paper's order; of a cohort without labels one slice.
+        One row per phase in the paper's order; a single slice if the cohort has no labels.
     """
     nearest = slices.assign(distance=(slices["kidney_position"] - 0.5).abs()).sort_values("distance", kind="stable")
     chosen = nearest.drop_duplicates("phase").drop(columns="distance")

@@ -279,7 +279,7 @@ def measure_masking(size: int, slices: int = 8, draws: int = 3, repeats: int = 3
         library, maps, seconds, images_per_s (masked versions, or images), ratio (throughput over that of the bare
         prediction, median over the rounds).
     """
-    from lib.masking import mask_cohort  # the rest of this file needs Keras, pandas and one backend only
+    from lib.masking import Reading, mask_cohort  # the rest of this file needs Keras, pandas and one backend only
 
     keras.utils.set_random_seed(0)
     model = phase_net(size, initializer="he_normal")
@@ -290,7 +290,7 @@ def measure_masking(size: int, slices: int = 8, draws: int = 3, repeats: int = 3
     seconds, versions = np.empty((repeats + 1, 2)), 0
     for turn in seconds:
         start = time.perf_counter()
-        versions = sum(map(len, mask_cohort(model, [(rows, images, None)], attributor=attributor, draws=draws)))
+        versions = sum(map(len, mask_cohort(model, [(rows, images, None)], attributor, Reading(draws=draws))))
         turn[0] = time.perf_counter() - start
         many = np.resize(images, (versions, size, size, 1))
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Tissues against tissues under a map, and maps against maps on the same slices, with intervals by patient."""
+"""Comparison of tissues under one map, and of maps on the same slices, with intervals by patient."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from lib.tissue_shares import MAP, NAMES, OUTSIDE, SLICE, groups_by_phase
 BODY = tuple(name for name in NAMES if name != OUTSIDE)
 KIDNEY = ("kidney cortex", "kidney medulla", "urine in the pelvis", "kidney sinus, cyst, tumour")
 VESSELS = ("aorta", "arteries and renal veins", "vena cava")
-SETS = {  # what the paper names, as groups of `lib.tissue_shares.GROUPS`
+SETS = {  # the tissues that the paper names, as groups of `lib.tissue_shares.GROUPS`
     "kidney": KIDNEY,
     "vessels": VESSELS,
     "kidney and vessels": (*KIDNEY, *VESSELS),
@@ -25,7 +25,7 @@ SETS["rest without bone and muscle"] = tuple(
     name for name in SETS["rest of the body"] if name not in SETS["bone and muscle"]
 )
 SETS["rest without bowel"] = tuple(name for name in SETS["rest of the body"] if name != "bowel")
-AGAINST = (  # which set against which, for every map
+AGAINST = (  # pairs of sets that are compared for every map
     ("kidney and vessels", "rest of the body"),
     ("kidney", "rest of the body"),
     ("vessels", "rest of the body"),
@@ -50,18 +50,18 @@ def contrast_tissues(
     against: Sequence[tuple[str, str]] = AGAINST,
     resamples: int = RESAMPLES,
 ) -> pd.DataFrame:
-    """Ask of each map how much likelier a voxel of some tissues is to be marked than one of others.
+    r"""Measure how many times as densely each map marks some tissues as others (enrichment).
 
     Parameters
     ----------
     shares : DataFrame
-        As from `lib.tissue_shares.measure_anatomy`, the rows of the method "image" among them.
+        As from `lib.tissue_shares.measure_anatomy`, including the rows of the method "image".
     rng : numpy.random.Generator
-        For 95 % intervals that resample patients.
+        For 95 % intervals, in which patients are resampled.
     against : sequence of (str, str)
-        Names of SETS: which tissues, against which.
+        Pairs of names of SETS: tissues, and the tissues that they are compared with.
     resamples : int
-        Of the bootstrap.
+        Number of bootstrap resamples.
 
     Returns
     -------
@@ -71,9 +71,15 @@ def contrast_tissues(
 
     Notes
     -----
-    `times` is (share / area) of the one over (share / area) of the other, a ratio of sums over the slices: 1 where the
-    map is blind to the difference, whatever the size of the organs and however much air there is. It is NaN where the
-    slices hold none of the tissues, infinite where the others are never marked (bounds are then infinite or NaN).
+    Let :math:`s_A` be the sum over the slices of the share of a map's highest voxels that lie in the tissues :math:`A`,
+    and :math:`a_A` the sum of the share of the image that these tissues cover. The enrichment of :math:`A` over
+    :math:`B` is
+
+    .. math:: \text{times} = \frac{s_A / a_A}{s_B / a_B}.
+
+    It is 1 if the map does not distinguish the tissues, whatever the size of the organs and the amount of air. It is
+    NaN if the slices hold none of the tissues, and infinite if the other tissues are never marked; the bounds are then
+    infinite or NaN.
     """
     image = shares[shares["method"] == "image"].set_index(SLICE)[list(NAMES)]
     rows = []
@@ -86,7 +92,7 @@ def contrast_tissues(
                 table[list(SETS[name])].sum(axis=1).to_numpy() for name in (tissue, other) for table in (group, areas)
             ]
             sums = np.stack([np.bincount(codes, part, len(names)) for part in parts])
-            with np.errstate(invalid="ignore"):  # between two infinite ratios
+            with np.errstate(invalid="ignore"):  # where a resample has infinite ratios
                 bounds = bootstrap_interval(_ratio(weights @ sums.T), len(names))
             facts = parts[0].mean(), parts[1].mean(), float(_ratio(sums.sum(axis=1)))
             rows.append((*key, tissue, other, *facts, *bounds, len(group), len(names)))
@@ -101,22 +107,22 @@ def contrast_maps(
     pairs: Sequence[tuple[str, tuple[str, str], tuple[str, str]]] = MAP_PAIRS,
     resamples: int = RESAMPLES,
 ) -> pd.DataFrame:
-    """Compare maps on the same slices by where they lie and how concentrated they are.
+    """Compare maps on the same slices by the tissues that they mark and by how concentrated they are.
 
     Parameters
     ----------
     shares, rng, resamples
         As in :func:`contrast_tissues`.
     pairs : sequence of (measure, (method, layer), (method, layer))
-        The measure is "half_mass", one of `lib.tissue_shares.NAMES` or one of SETS (share of the highest voxels). Pairs
-        with a map that was not measured are left out.
+        The measure is "half_mass", or the share of the highest voxels in one of `lib.tissue_shares.NAMES` or SETS.
+        Pairs with a map that was not measured are left out.
 
     Returns
     -------
     DataFrame
-        `phase`, `measure`, `method`, `layer`, `other_method`, `other_layer`, `value` and `other` (means of the two),
-        `mean` of the difference with its 95 % interval `low`, `high` by resampling patients, `n_slices`, `n_patients`.
-        Slices on which one of the two is undefined (half of a map of zeros) are left out.
+        `phase`, `measure`, `method`, `layer`, `other_method`, `other_layer`, `value` and `other` (means of the
+        two maps), `mean` of the difference with its 95 % interval `low`, `high` by resampling patients, `n_slices`,
+        `n_patients`. Slices on which one of the two is not defined (`half_mass` of a map of zeros) are left out.
     """
     maps = dict(iter(shares.set_index(SLICE).groupby(["method", "layer"])))
     rows = []

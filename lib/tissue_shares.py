@@ -1,4 +1,4 @@
-"""Where maps lie in the body, by the truth of the tissues: shares by tissue, concentration, and the saliency's sign."""
+"""Which tissues maps mark, where the true tissues are known: shares by tissue, concentration, sign of the saliency."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -13,7 +13,7 @@ from lib.saved_maps import half_mass
 from lib.voxels import centre_channel, top_shares, upsample, voxel_magnitude
 
 OUTSIDE, OTHER = "outside", "other"
-GROUPS = {  # what is distinguished, and the tissues (names in the cohort) that belong to it
+GROUPS = {  # groups that are distinguished, and the tissues (named as in the cohort) that belong to each
     "kidney cortex": ("renal cortex",),
     "kidney medulla": ("renal medulla",),
     "urine in the pelvis": ("urine",),
@@ -33,7 +33,7 @@ GROUPS = {  # what is distinguished, and the tissues (names in the cohort) that 
 }
 NAMES = tuple(GROUPS)
 SIGNED = ("aorta", "vena cava", "kidney cortex", "kidney medulla")
-EXPECTED_SIGN = {  # of the signed saliency, in the paper's text on Figure S7
+EXPECTED_SIGN = {  # sign of the saliency by the paper's text on Figure S7
     ("noncon", "aorta"): -1,
     ("noncon", "vena cava"): -1,
     ("cm", "kidney cortex"): 1,
@@ -49,22 +49,22 @@ def group_codes(tissues: Mapping[str, int]) -> np.ndarray:
     Parameters
     ----------
     tissues : dict of str to int
-        Codes by name, as `Cohort.tissues` gives them; upper case and underscores don't matter.
+        Codes by name, as `Cohort.tissues` gives them; case and underscores do not matter.
 
     Returns
     -------
     uint8 array (256,)
-        Positions in NAMES; "outside" for 0 and for codes that no tissue has.
+        Positions in NAMES; that of "outside" for 0 and for codes that no tissue has.
 
     Raises
     ------
     ValueError
-        If there is no tissue at all, or one that belongs to no group.
+        If there is no tissue, or if a tissue belongs to no group.
     """
     if not tissues:
         raise ValueError(
-            "The cohort has no truth of the tissues, so that maps cannot be held against it: it comes from DICOM SEG "
-            "objects beside the CT (the phantom writes them), read by 01_prepare_cohort."
+            "The cohort has no truth of the tissues, so that maps cannot be compared with it. 01_prepare_cohort reads "
+            "it from DICOM SEG objects beside the CT; the phantom writes them."
         )
     group_of = {tissue: group for group, members in GROUPS.items() for tissue in members}
     plain = {name: name.lower().replace("_", " ").strip() for name in tissues}
@@ -80,19 +80,19 @@ def group_codes(tissues: Mapping[str, int]) -> np.ndarray:
 
 
 def with_truth(cohort: Cohort, rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows whose series has a truth of the tissues.
+    """Return the rows of series whose true tissues are known.
 
     Raises
     ------
     ValueError
-        If none has.
+        If there is no such series.
     """
     known = {series for series in rows["series"].unique() if (cohort.path / "tissues.zarr" / series).exists()}
     chosen = rows[rows["series"].isin(known)]
     if chosen.empty:
         raise ValueError(
-            f"None of {rows['series'].nunique()} series in {cohort.path} has a truth of the tissues: it is read from a "
-            "DICOM SEG on the grid of the CT by 01_prepare_cohort; the phantom has one."
+            f"None of {rows['series'].nunique()} series in {cohort.path} has a truth of the tissues. "
+            "01_prepare_cohort reads it from a DICOM SEG on the grid of the CT; the phantom has one."
         )
     return chosen
 
@@ -107,39 +107,45 @@ def measure_anatomy(
     fraction: float = 0.1,
     batch_size: int = 8,
 ) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
-    """Hold the maps of a cohort's slices against their tissues, batch by batch.
+    r"""Measure which tissues the maps of a cohort's slices mark, batch by batch.
 
     Parameters
     ----------
     attributor : lib.attribution.Attributor
-        Makes the maps.
+        Computes the maps.
     cohort : Cohort
-        With a truth of the tissues.
+        Cohort whose true tissues are known.
     rows : DataFrame
-        `patient`, `series`, `slice`, and `phase`, whose score is explained.
+        `patient`, `series`, `slice`, and `phase`, the phase whose score the maps explain.
     standardisation : Standardisation
-        The network's.
+        That of the network.
     methods : sequence of str, optional
-        Whose maps are measured, saliency among them; all that the network allows by default.
+        Methods whose maps are measured; saliency has to be one of them. By default all that the network allows.
     fraction : float
-        Of the image's voxels that count as a map's highest, by absolute value and after nearest-neighbour upsampling.
+        Share of the image's voxels that counts as the highest of a map, by absolute value and after nearest-neighbour
+        upsampling.
     batch_size : int
-        Slices at once.
+        Number of slices that are computed at once.
 
     Yields
     ------
     shares : DataFrame
-        One row per slice and map: SLICE, `method`, `layer`, `half_mass` (see `lib.saved_maps.half_mass`), and a column
-        for each of NAMES that holds its share of the map's highest voxels. The method "image" holds the groups' shares
-        of the image.
+        One row per slice and map: SLICE, `method`, `layer`, `half_mass` (see `lib.saved_maps.half_mass`), and one
+        column per group of NAMES with its share of the map's highest voxels. In rows of the method "image" the columns
+        hold the group's share of the image.
     signs : DataFrame
-        One row per slice and tissue of SIGNED that is in it: SLICE, `tissue`, `mean_signed` (mean of the signed
-        saliency over the tissue's voxels, in score per voxel and SD of the input), `score_per_10_hu` (change of the
-        score, to first order, if the whole tissue were 10 HU brighter).
+        One row per slice and tissue of SIGNED that is in it: SLICE, `tissue`, `mean_signed`, the mean of the signed
+        saliency over the voxels of the tissue, in score per voxel and SD of the input; `score_per_10_hu`, the change of
+        the score, to first order, if the whole tissue were 10 HU brighter.
 
     Notes
     -----
-    Voxels of the body that no tissue claims count as "other".
+    With the saliency :math:`g_v = \partial y / \partial x_v` of the score :math:`y` at each voxel :math:`v` of a tissue
+    :math:`T`, and the SD :math:`\sigma` (HU) of the standardisation, `score_per_10_hu` is
+
+    .. math:: \frac{10}{\sigma} \sum_{v \in T} g_v.
+
+    Voxels of the body that belong to no tissue count as "other".
     """
     table, size = group_codes(cohort.tissues), standardisation.image_size
     for batch, images, body in cohort.batches(rows, standardisation, batch_size=batch_size):
@@ -168,22 +174,22 @@ def measure_anatomy(
 def summarise_shares(
     shares: pd.DataFrame, *, rng: np.random.Generator, resamples: int = RESAMPLES
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Average over the slices of a phase.
+    """Average shares and concentration over the slices of a phase.
 
     Parameters
     ----------
     shares : DataFrame
         As from :func:`measure_anatomy`.
     rng : numpy.random.Generator
-        For 95 % intervals that resample patients.
+        For 95 % intervals, in which patients are resampled.
     resamples : int
-        Of the bootstrap.
+        Number of bootstrap resamples.
 
     Returns
     -------
     anatomy : DataFrame
         `phase`, `method`, `layer`, `tissue`, `share` of the map's highest voxels, `low`, `high`, `area` (share of the
-        image), `enrichment` (share / area; 1 where the map is blind to the tissue, NaN where there is none),
+        image), `enrichment` (share / area; 1 if the map does not distinguish the tissue, NaN if there is none of it),
         `n_slices`, `n_patients`.
     focus : DataFrame
         `phase`, `method`, `layer`, `half_mass`, `half_mass_low`, `half_mass_high`, `outside`, `outside_low`,
@@ -224,7 +230,7 @@ def summarise_signs(signs: pd.DataFrame, *, rng: np.random.Generator, resamples:
         `phase`, `tissue`, `mean_signed`, `low`, `high` (95 % interval by resampling patients), `score_per_10_hu`,
         `score_low`, `score_high` (its interval), `positive` (share of the patients whose mean is positive), `sign_p`
         (two-sided sign test over patients), `expected` (the paper's sign, 0 where it names none), `n_slices`,
-        `n_patients`. A positive mean says that the score rises where the tissue is brighter.
+        `n_patients`. A positive mean says that the score rises if the tissue is brighter.
     """
     rows = []
     for key, group in groups_by_phase(signs, ["phase", "tissue"]):
@@ -244,6 +250,6 @@ def summarise_signs(signs: pd.DataFrame, *, rng: np.random.Generator, resamples:
 
 
 def groups_by_phase(table: pd.DataFrame, keys: list[str]) -> Iterator[tuple[tuple, pd.DataFrame]]:
-    """Yield groups with phases in their order, all else in that of appearance."""
+    """Yield the groups, with phases in the paper's order and all else in the order of appearance."""
     groups = dict(iter(table.groupby(keys, sort=False)))
     yield from ((key, groups[key]) for key in sorted(groups, key=lambda key: PHASES.index(key[0])))

@@ -1,4 +1,4 @@
-"""The paper's training recipe: schedule, augmentation, weights, and a training that can be interrupted."""
+"""The paper's training recipe: schedule, augmentation and weights, in a training that can be interrupted."""
 
 import math
 import time
@@ -25,16 +25,17 @@ class Schedule:
     Attributes
     ----------
     learning_rate : float
-        At the start; 1e-4 in the paper.
+        Learning rate at the start; 1e-4 in the paper.
     factor, patience : float, int
-        The rate is multiplied by `factor` after `patience` epochs without a lower validation loss; 0.316 and 4.
+        The rate is multiplied by `factor` after `patience` epochs without a lower validation loss; 0.316 and 4 in the
+        paper.
     stop_after : int
-        Training stops after so many epochs without a lower validation loss; 12.
+        Training stops after this number of epochs without a lower validation loss; 12 in the paper.
     max_epochs : int
-        Upper bound of the number of epochs.
+        Largest number of epochs.
     decay : {"plateau", "cosine"}
-        "plateau" is the paper's; "cosine" falls to zero over `max_epochs` after a tenth of linear warm-up, for short
-        runs.
+        "plateau" is the paper's. "cosine" is meant for short runs: the rate rises linearly in the first tenth of
+        `max_epochs` and then falls to zero along a cosine.
     """
 
     learning_rate: float = 1e-4
@@ -50,7 +51,7 @@ class Schedule:
 
 
 class Progress(NamedTuple):
-    """Where a training stands: the rate of the next epoch, the best epoch so far (-1: none), and whether to stop."""
+    """State of a training: the rate of the next epoch, the best epoch so far (-1: none), and whether to stop."""
 
     learning_rate: float
     best_epoch: int
@@ -58,7 +59,7 @@ class Progress(NamedTuple):
 
 
 def replay(schedule: Schedule, val_losses: Iterable[float]) -> Progress:
-    """Return where a training stands after the given epochs; the state of the schedule is nothing but this history.
+    r"""Return the state of a training after the given epochs; it follows from their validation losses alone.
 
     Parameters
     ----------
@@ -69,13 +70,18 @@ def replay(schedule: Schedule, val_losses: Iterable[float]) -> Progress:
     Raises
     ------
     ValueError
-        If a loss is not finite: the training diverged.
+        If a loss is not finite, which means that the training diverged.
 
     Notes
     -----
-    While no loss was below ln 5 - 0.01, the network still answers 1/5 to everything: patience has not begun to count.
-    Without this guard, a network that sits on that plateau for some epochs, as the paper's does, is stopped before it
-    learns.
+    Patience starts once the validation loss falls below :math:`\ln 5 - 0.01`, where :math:`\ln 5` is the loss of
+    guessing all five phases equally. Without this rule, a network that stays at :math:`\ln 5` for some epochs, as the
+    paper's does, would be stopped before it learns.
+
+    With the decay "cosine", the rate of epoch :math:`e` (counted from 0) of :math:`E` epochs is
+
+    .. math:: \eta_e = \eta \min \left( \frac{e + 1/2}{E / 10},\;
+        \frac{1}{2} + \frac{1}{2} \cos \left( \pi\, \frac{\max(0,\; e + 1/2 - E / 10)}{9 E / 10} \right) \right).
     """
     rate, best, best_epoch, stagnant, since_cut, losses = schedule.learning_rate, math.inf, -1, 0, 0, list(val_losses)
     for epoch, loss in enumerate(losses):
@@ -96,22 +102,22 @@ def replay(schedule: Schedule, val_losses: Iterable[float]) -> Progress:
 
 
 def augment(images, generator, *, rotation: float = 5.0, translation: float = 5.0):
-    """Rotate and shift each image at random about its centre, by one bilinear interpolation, on the device.
+    """Rotate each image about its centre and shift it, both at random, with a single bilinear interpolation.
 
     Parameters
     ----------
     images : tensor (n, H, W, C)
-        Standardised, outside body 0.
+        Standardised images with 0 outside the body.
     generator : keras.random.SeedGenerator
     rotation : float
-        Largest angle in degrees, either way.
+        Largest angle in degrees, in either direction.
     translation : float
-        Largest shift in pixels, either way and in both directions; not rounded.
+        Largest shift in pixels along each axis, in either direction. Shifts are not rounded.
 
     Returns
     -------
     tensor (n, H, W, C)
-        What comes from beyond the border is 0, as outside the body.
+        Pixels that come from beyond the border are 0, as outside the body.
     """
     n, height, width, _ = ops.shape(images)
     angle, dx, dy = ops.unstack(keras.random.uniform((3, n), -1, 1, seed=generator))
@@ -124,7 +130,7 @@ def augment(images, generator, *, rotation: float = 5.0, translation: float = 5.
 
 
 class Augmented(keras.Model):
-    """A network that sees augmented images in training; it shares the network's weights and differs in nothing else."""
+    """A network that is trained on augmented images; it shares its weights with the network that it wraps."""
 
     def __init__(self, network: keras.Model, *, rotation: float, translation: float, seed: int):
         super().__init__()
@@ -132,14 +138,14 @@ class Augmented(keras.Model):
         self.generator = keras.random.SeedGenerator(seed)
 
     def call(self, images, training=False):
-        """Return the network's probabilities, of augmented images in training."""
+        """Return the probabilities of the network; in training, for augmented images."""
         if training:
             images = augment(images, self.generator, rotation=self.rotation, translation=self.translation)
         return self.network(images, training=training)
 
 
 class Slices(keras.utils.PyDataset):
-    """Batches of a cohort's slices with labels and weights.
+    """Batches of slices of a cohort, with labels and weights.
 
     Parameters
     ----------
@@ -151,9 +157,9 @@ class Slices(keras.utils.PyDataset):
         Weight of each row in the loss.
     batch_size : int
     seed : int or None
-        Order of the slices, a new one in every epoch; None keeps the order of `rows`.
+        Seed of the order of the slices, which is new in every epoch; None keeps the order of `rows`.
     keep : bool
-        Hold all images in memory, as float16, instead of reading them anew in every epoch.
+        Whether all images are kept in memory, as float16, or read anew in every epoch.
     """
 
     def __init__(self, cohort, rows, standardisation, weights, *, batch_size, seed=None, keep=False):
@@ -166,13 +172,13 @@ class Slices(keras.utils.PyDataset):
         self.start(0)
 
     def start(self, epoch: int) -> None:
-        """Fix the order of the slices in an epoch."""
+        """Set the order of the slices for an epoch."""
         self.epoch, self.order = epoch, np.arange(len(self.rows))
         if self.seed is not None:
             np.random.default_rng([self.seed, epoch]).shuffle(self.order)
 
     def on_epoch_end(self):
-        """Go to the next epoch's order; called by Keras."""
+        """Set the order for the next epoch; called by Keras."""
         self.start(self.epoch + 1)
 
     def __len__(self):
@@ -185,9 +191,10 @@ class Slices(keras.utils.PyDataset):
 
 
 class Recorder(keras.callbacks.Callback):
-    """Sets the learning rate, keeps the best weights, and saves all that a resumed training needs after every epoch.
+    """Sets the learning rate, keeps the best weights, and saves after every epoch what a resumed training needs.
 
-    The state is one file, replaced in one step: a training that is killed at any moment goes on from its last epoch.
+    The state is a single file that is replaced in one step. A training that was killed resumes after the last epoch
+    that it finished.
     """
 
     def __init__(self, schedule: Schedule, path: Path):
@@ -199,7 +206,7 @@ class Recorder(keras.callbacks.Callback):
         return [*self.model.weights, self.model.generator.state, *self.model.optimizer.variables]
 
     def restore(self, model: keras.Model) -> None:
-        """Load the state of an interrupted training into `model`, if there is one."""
+        """Load the state of an interrupted training into `model`, if there is such a state."""
         self.set_model(model)
         if not self.path.exists():
             return
@@ -212,7 +219,7 @@ class Recorder(keras.callbacks.Callback):
 
     @property
     def progress(self) -> Progress:
-        """Where the training stands."""
+        """State of the training."""
         return replay(self.schedule, [row["val_loss"] for row in self.history])
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -243,16 +250,19 @@ class Recorder(keras.callbacks.Callback):
 
 
 def native_precision(cpuinfo: str | Path = "/proc/cpuinfo") -> str:
-    """Return "mixed_bfloat16" where the processor multiplies bfloat16 (as Linux reports it), else "float32".
+    """Return "mixed_bfloat16" if Linux reports that the processor multiplies bfloat16, else "float32".
 
-    There it trains the paper's network 1.6 times as fast; where it is emulated, it is slower than float32.
+    On such a processor the paper's network trains 1.6 times as fast. Elsewhere bfloat16 is emulated, which is slower
+    than float32.
     """
     flags = Path(cpuinfo).read_text() if Path(cpuinfo).exists() else ""
     return "mixed_bfloat16" if {"avx512_bf16", "amx_bf16"} & set(flags.split()) else "float32"
 
 
 def in_precision(network: keras.Model, precision: str) -> keras.Model:
-    """Return a copy of a network whose layers but the last compute in a precision; its weights stay float32.
+    """Return a copy of a network in which all layers except the last compute in a given precision.
+
+    The weights remain float32.
 
     Parameters
     ----------
@@ -263,7 +273,7 @@ def in_precision(network: keras.Model, precision: str) -> keras.Model:
     Raises
     ------
     ValueError
-        If `precision` is another one: float16 would need its loss scaled.
+        If `precision` is another one. float16 is not offered, since its loss would have to be scaled.
     """
     if precision not in ("float32", "mixed_bfloat16"):
         raise ValueError(f'precision must be "float32" or "mixed_bfloat16", got {precision!r}.')
@@ -290,28 +300,28 @@ def train(
     precision: str = "float32",
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Train a network in place until the schedule ends, and leave it with its best weights.
+    """Train a network in place until the schedule ends, and give it its best weights.
 
     Parameters
     ----------
     network : keras.Model
-        (n, H, W, C) images to (n, 5) probabilities.
+        Its input is (n, H, W, C) images, its output (n, 5) probabilities.
     training, validation : Slices
-        Both weighted: the validation loss that the schedule watches counts phases and patients equally too.
+        Both have weights, so that the validation loss, which the schedule uses, also balances phases and patients.
     schedule : Schedule
     state : path
-        File that holds the training's state; where it exists, the training goes on from it.
+        File with the state of the training. If it exists, the training resumes from it.
     rotation, translation : float
         Largest augmentation, in degrees and in pixels.
     precision : str
-        In which the training computes, see :func:`in_precision`; the network itself stays as it is.
+        Precision of the computation in training, see :func:`in_precision`; that of the network itself does not change.
     seed : int
-        Of the augmentation.
+        Seed of the augmentation.
 
     Returns
     -------
     DataFrame
-        A row an epoch: epoch, loss, accuracy, val_loss, val_accuracy, learning_rate, seconds.
+        One row per epoch: `epoch`, `loss`, `accuracy`, `val_loss`, `val_accuracy`, `learning_rate`, `seconds`.
 
     Raises
     ------
@@ -344,7 +354,7 @@ def train(
 
 
 def predict(network: keras.Model, cohort, rows: pd.DataFrame, standardisation, *, batch_size: int = 32) -> pd.DataFrame:
-    """Return the rows with the network's five probabilities and its prediction.
+    """Return the rows with the five probabilities of the network and its prediction.
 
     Parameters
     ----------
@@ -356,7 +366,7 @@ def predict(network: keras.Model, cohort, rows: pd.DataFrame, standardisation, *
     Returns
     -------
     DataFrame
-        The rows, a column per phase (probabilities), and `predicted`.
+        The rows, one column of probabilities per phase, and `predicted`.
     """
     batches = cohort.batches(rows, standardisation, batch_size=batch_size)
     probabilities = np.concatenate([network.predict_on_batch(images) for _, images, _ in batches])

@@ -1,4 +1,4 @@
-"""From the probabilities of single slices to one phase for a whole series."""
+"""Voting: the probabilities of single slices give one phase for a whole series."""
 
 from typing import NamedTuple
 
@@ -8,23 +8,23 @@ import pandas as pd
 from lib.paper import PHASES
 
 RULES = ("pandemonium", "loudest", "plurality", "sum", "product")
-_DECIMALS = 12  # shares closer than this are a tie, so that the order of the slices cannot decide
+_DECIMALS = 12  # shares that agree to 12 decimals are a tie, so that the order of the slices cannot decide
 
 
 class Vote(NamedTuple):
-    """Outcome of a vote: the index of the winning phase in PHASES, and every phase's share (sum 1)."""
+    """Outcome of a vote: the index of the winning phase in PHASES, and the share of every phase (sum 1)."""
 
     winner: int
     shares: np.ndarray
 
 
 def vote(probabilities: np.ndarray, rule: str = "pandemonium") -> Vote:
-    """Let the slices of one series vote for its phase.
+    r"""Let the slices of one series vote for its phase.
 
     Parameters
     ----------
-    probabilities : array (n, 5), fractions in [0, 1]
-        Softmax output of the series' slices; each row sums to 1.
+    probabilities : array (n, 5), in [0, 1]
+        Softmax output for the slices of the series; each row sums to 1.
     rule : {"pandemonium", "loudest", "plurality", "sum", "product"}
         How votes are counted, see Notes.
 
@@ -36,21 +36,25 @@ def vote(probabilities: np.ndarray, rule: str = "pandemonium") -> Vote:
     Raises
     ------
     ValueError
-        If there is no slice, a value is NaN or outside [0, 1], a row does not sum to 1, or the rule is unknown.
+        If there is no slice, if a value is NaN or outside [0, 1], if a row does not sum to 1, or if the rule is
+        unknown.
 
     Notes
     -----
-    With p_s the probabilities of slice s, and c_s = argmax p_s the phase that it votes for, the score of phase c is
+    Let :math:`p_{sc}` be the probability of phase :math:`c` on slice :math:`s`, and let
+    :math:`v_s = \operatorname{argmax}_c p_{sc}` be the phase that the slice votes for. The score of phase :math:`c` is
 
-    - pandemonium: the sum of max p_s over the slices with c_s = c (the primary reading of the paper: each slice votes
-      for its top phase, weighted by that phase's probability),
-    - loudest: the greatest max p_s over the slices with c_s = c (Selfridge's demon that shouts loudest decides),
-    - plurality: the number of slices with c_s = c,
-    - sum: the sum of p_sc over all slices,
-    - product: the geometric mean of p_sc over all slices (zeros count as the smallest positive float).
+    - "pandemonium": :math:`\sum_{s:\,v_s = c} p_{sc}`. Each slice votes for its most probable phase, weighted by the
+      probability of that phase. This is how the paper is read here.
+    - "loudest": :math:`\max_{s:\,v_s = c} p_{sc}`. The most certain slice decides, as in Selfridge's model of demons of
+      which the loudest is heard.
+    - "plurality": :math:`\lvert\{s : v_s = c\}\rvert`, the number of slices that vote for the phase.
+    - "sum": :math:`\sum_s p_{sc}`.
+    - "product": :math:`\bigl(\prod_{s=1}^{n} p_{sc}\bigr)^{1/n}`. Zeros count as the smallest positive float.
 
-    Shares are scores divided by their sum. A slice with two equal maxima votes for the earlier phase. Phases with equal
-    shares (to 12 decimals) are ordered by their mean probability over all slices, then the earlier phase wins.
+    The share of a phase is its score divided by the sum of all scores. A slice with two equal maxima votes for the
+    earlier phase. If the shares of two phases are equal to 12 decimals, the higher mean probability over all slices
+    decides, and then the earlier phase.
     """
     probabilities = np.asarray(probabilities, dtype=np.float64)
     if probabilities.size == 0:
@@ -60,26 +64,26 @@ def vote(probabilities: np.ndarray, rule: str = "pandemonium") -> Vote:
 
 
 def vote_volumes(predictions: pd.DataFrame, rule: str = "pandemonium") -> pd.DataFrame:
-    """Let the slices of every series vote, all series at once.
+    """Let the slices of every series vote, for all series at once.
 
     Parameters
     ----------
     predictions : DataFrame
-        One row per slice: `series`, the five probability columns named as in PHASES, and of `patient`, `phase`, `split`
-        whatever is there (one value a series).
+        One row per slice: `series`, the five probability columns, named as in PHASES, and optionally `patient`, `phase`
+        and `split` (one value per series).
     rule : str
         As in :func:`vote`.
 
     Returns
     -------
     DataFrame
-        One row per series in order of first appearance: `patient`, `series`, `phase`, `split` (as far as given),
-        `slices` (how many voted), `winner` (name of the phase), `share_<phase>` (five columns that sum to 1).
+        One row per series, in order of first appearance: `patient`, `series`, `phase` and `split` (as far as they are
+        given), `slices` (number that voted), `winner` (name of the phase), `share_<phase>` (five columns, sum 1).
 
     Raises
     ------
     ValueError
-        If a column is missing, a series has two patients, phases or splits, or as in :func:`vote`.
+        If a column is missing, if a series has two patients, phases or splits, or as in :func:`vote`.
     """
     missing = [name for name in ("series", *PHASES) if name not in predictions]
     if missing:
@@ -106,7 +110,7 @@ def vote_volumes(predictions: pd.DataFrame, rule: str = "pandemonium") -> pd.Dat
 
 
 def _count(probabilities, groups, n_groups, rule, names=None):
-    """Return winners (n_groups,) and shares (n_groups, 5) of the votes of slices in groups."""
+    """Return the winner (n_groups,) and the shares (n_groups, 5) of each group of slices."""
     _check(probabilities, rule, groups, names)
     top = probabilities.argmax(axis=1)
     loudness = probabilities[np.arange(len(top)), top]
@@ -135,12 +139,12 @@ def _count(probabilities, groups, n_groups, rule, names=None):
 
 
 def _check(probabilities, rule, groups, names):
-    """Raise for anything that is no table of probabilities."""
+    """Raise an error if the values are not a table of probabilities."""
     if rule not in RULES:
         raise ValueError(f"rule is {rule!r}; known rules are {', '.join(RULES)}.")
     if probabilities.ndim != 2 or probabilities.shape[1] != len(PHASES):
         raise ValueError(
-            f"probabilities has shape {probabilities.shape}; expected (n, {len(PHASES)}), one row a slice."
+            f"probabilities has shape {probabilities.shape}; expected (n, {len(PHASES)}), one row per slice."
         )
     finite = np.isfinite(probabilities).all(axis=1)
     ranged = ((probabilities >= -1e-6) & (probabilities <= 1 + 1e-6)).all(axis=1)

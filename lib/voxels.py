@@ -1,4 +1,4 @@
-"""Voxels chosen by the rank of a map, and what they are overwritten with."""
+"""Voxels that are chosen by the rank of a map, and the values that overwrite them."""
 
 import numpy as np
 from scipy import stats
@@ -8,7 +8,7 @@ FILLS = ("normal", "uniform", "range", "shuffle")
 
 
 def upsample(maps: np.ndarray, shape: tuple[int, ...], interpolation: str = "nearest") -> np.ndarray:
-    """Resize maps to an image's size.
+    """Enlarge maps to the size of an image.
 
     Parameters
     ----------
@@ -17,8 +17,8 @@ def upsample(maps: np.ndarray, shape: tuple[int, ...], interpolation: str = "nea
     shape : tuple of int
         Height and width in voxels; depth, height and width for volumes.
     interpolation : {"nearest", "bilinear"}
-        "nearest" shows a layer's cells as blocks of voxels; "bilinear" runs from cell centre to cell centre and is flat
-        beyond the last.
+        "nearest" keeps the cells of a layer as blocks of voxels. "bilinear" interpolates between the centres of cells
+        and is constant beyond the last centre.
 
     Returns
     -------
@@ -47,18 +47,18 @@ def upsample(maps: np.ndarray, shape: tuple[int, ...], interpolation: str = "nea
 
 
 def centre_channel(values: np.ndarray) -> np.ndarray:
-    """Return a map (H, W); of a map with channels (H, W, C), neighbouring slices, the one in the middle."""
+    """Return a map (H, W); if it has channels (H, W, C), which are neighbouring slices, the one in the middle."""
     return values[..., values.shape[-1] // 2] if values.ndim == 3 else values
 
 
 def voxel_magnitude(maps: np.ndarray) -> np.ndarray:
-    """Return |map|, and its maximum over channels where the map has channels: (n, H, W)."""
+    """Return the absolute value of maps, (n, H, W); if a map has channels, their maximum."""
     maps = np.abs(maps)
     return maps.max(axis=-1) if maps.ndim == 4 else maps
 
 
 class Selection:
-    """The `count` highest (or lowest) of some values: those that are sure, and the ties at the boundary.
+    """The `count` highest or lowest of some values: those that are certain, and the ties at the boundary.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ class Selection:
             self.missing = count - np.count_nonzero(self.sure)
 
     def draw(self, keys: np.ndarray) -> np.ndarray:
-        """Return the chosen values as a mask; of the ties those with the smallest of random, distinct `keys`."""
+        """Return the chosen values as a mask; among ties, those with the smallest of the random `keys` are chosen."""
         chosen = self.sure.copy()
         if self.missing == len(self.ties):
             chosen[self.ties] = True
@@ -87,7 +87,7 @@ class Selection:
 
 
 def voxel_count(fraction: float, voxels: int) -> int:
-    """Return round(fraction * voxels), the fraction checked."""
+    """Return round(fraction * voxels), after a check of the fraction."""
     if not 0 < fraction <= 1:
         raise ValueError(f"fraction is {fraction}, expected more than 0 and at most 1.")
     return round(fraction * voxels)
@@ -102,7 +102,7 @@ def select_voxels(
     within: np.ndarray | None = None,
     magnitude: bool = True,
 ) -> np.ndarray:
-    """Choose a fraction of each image's voxels by the rank of a map.
+    r"""Choose a fraction of the voxels of each image by the rank of a map.
 
     Parameters
     ----------
@@ -111,23 +111,30 @@ def select_voxels(
     fraction : float
         In (0, 1].
     region : {"top", "bottom", "random"}
-        The voxels with the highest values, the lowest, or any.
+        The voxels with the highest values, those with the lowest, or random ones.
     rng : numpy.random.Generator
-        Chooses among voxels of equal value at the boundary, and nowhere else.
+        Decides only among voxels of equal value at the boundary.
     within : bool array, (n, H, W), optional
         Voxels that may be chosen; None for the whole image.
     magnitude : bool
-        Whether |map| is ranked, as in the paper, rather than the signed map.
+        Whether the absolute value of the map is ranked, as in the paper, or the signed map.
 
     Returns
     -------
     bool array, (n, H, W)
-        Exactly round(fraction * H * W) voxels an image, or that fraction of the voxels of `within`.
+        Exactly round(fraction * H * W) voxels per image, or this fraction of the voxels of `within`.
 
     Raises
     ------
     ValueError
-        If a map holds NaN, or a region, a shape or the fraction does not fit.
+        If a map holds NaN, or if a region, a shape or the fraction is not valid.
+
+    Notes
+    -----
+    Of :math:`n` voxels with the values :math:`v_i = \lvert m_i \rvert` of the map, :math:`k = \operatorname{round}(f
+    n)` are chosen. With the :math:`k`-th highest value :math:`v_{(k)}`, "top" takes all voxels with :math:`v_i >
+    v_{(k)}`, and fills up to :math:`k` with a random choice of those with :math:`v_i = v_{(k)}`. "bottom" does the same
+    from below.
     """
     maps = np.asarray(maps)
     if region not in REGIONS:
@@ -151,19 +158,20 @@ def select_voxels(
 def fill_values(
     images: np.ndarray, fill: str | np.ndarray, rng: np.random.Generator | None, within: np.ndarray | None = None
 ) -> np.ndarray:
-    """Return values to overwrite voxels with, like `images` (n, H, W, ...) in shape and dtype.
+    """Return values that overwrite voxels, with the shape and dtype of `images` (n, H, W, ...).
 
     Parameters
     ----------
     images : float array, (n, H, W) or (n, H, W, C)
         Standardised.
     fill : {"normal", "uniform", "range", "shuffle"} or array
-        N(0, 1); U[0, 1); uniform between the image's least and greatest value; the image's own voxels in random order
-        (those of `within`, where it is given); or the values themselves.
+        "normal" is N(0, 1). "uniform" is U[0, 1). "range" is uniform between the lowest and the highest value of the
+        image. "shuffle" takes the voxels of the image (of `within`, if given) in random order. An array holds the
+        values themselves.
     rng : numpy.random.Generator
         Not needed for an array.
     within : bool array, (n, H, W), optional
-        Where "shuffle" takes its voxels from.
+        The voxels that "shuffle" takes values from.
     """
     if not isinstance(fill, str):
         return np.broadcast_to(np.asarray(fill, images.dtype), images.shape)
@@ -189,7 +197,7 @@ def fill_values(
 def overwrite_voxels(
     images: np.ndarray, voxels: np.ndarray, *, rng: np.random.Generator | None = None, fill: str | np.ndarray = "normal"
 ) -> np.ndarray:
-    """Return a copy of images (n, H, W[, C]) whose chosen voxels (n, H, W) hold fill values in every channel.
+    """Return a copy of images (n, H, W[, C]) in which the chosen voxels (n, H, W) hold fill values in every channel.
 
     `fill` and `rng` are those of `fill_values`.
     """
@@ -201,9 +209,9 @@ def overwrite_voxels(
 
 
 def rank_order(values: np.ndarray) -> np.ndarray:
-    """Return each value's rank in its map, from 0 (lowest) to 1 (highest); equal values share the mean rank.
+    """Return the rank of each value in its map, from 0 (lowest) to 1 (highest).
 
-    A map of one value gives 1/2 everywhere.
+    Equal values share their mean rank. If all values are equal, it is 1/2 everywhere.
     """
     values = np.asarray(values, dtype=float)
     if not np.isfinite(values).all():
@@ -212,18 +220,18 @@ def rank_order(values: np.ndarray) -> np.ndarray:
 
 
 def top_shares(values: np.ndarray, groups: np.ndarray, count: int, fraction: float = 0.1) -> np.ndarray:
-    """Return how a map's highest voxels are distributed over groups of voxels.
+    """Return how the highest voxels of a map are distributed over groups of voxels.
 
     Parameters
     ----------
     values : float array (H, W)
-        Ranked as they are: give |map|.
+        Map that is ranked as it is; pass its absolute value to rank by that.
     groups : integer or bool array (H, W)
         Each voxel's group, from 0 to `count` - 1.
     count : int
-        Groups.
+        Number of groups.
     fraction : float
-        How many voxels are highest.
+        Share of the voxels that counts as highest.
 
     Returns
     -------
@@ -232,7 +240,7 @@ def top_shares(values: np.ndarray, groups: np.ndarray, count: int, fraction: flo
 
     Notes
     -----
-    Ties at the boundary count in part: the mean over the random choices among them that masking makes.
+    Ties at the boundary count in part. The result is the mean over the random choices that masking makes among them.
     """
     selection = Selection(values.ravel(), voxel_count(fraction, values.size), "top")
     groups = groups.ravel().astype(int)

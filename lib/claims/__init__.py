@@ -1,1 +1,1 @@
-"""The paper's claims, tested on what a run has left behind, each with a verdict by rule."""
+"""The paper's claims, tested on the results of a run; each verdict follows from a rule."""

@@ -1,4 +1,4 @@
-"""The paper's claims about cohort and network, described from a run's files."""
+"""The paper's claims about cohort and network, described from the files of a run."""
 
 import json
 import zipfile
@@ -17,13 +17,13 @@ RECIPE = {"learning_rate": 1e-4, "decay": "plateau", "factor": 0.316, "patience"
 
 
 def cohort_claims(slices: pd.DataFrame, series: pd.DataFrame | None = None) -> list[Finding]:
-    """Describe the cohort beside the paper's: C1 to C3 and C5 to C7.
+    """Compare the cohort with the paper's: C1 to C3 and C5 to C7.
 
     Parameters
     ----------
     slices : DataFrame
         `cohort/slices.parquet`: `patient`, `series`, `z_mm`, `phase`, `split`. What is not known (phases of an
-        unlabelled cohort, ends of the kidneys) is said, and not judged.
+        unlabelled cohort, ends of the kidneys) is reported and not judged.
     series : DataFrame, optional
         `cohort/series.csv`: `series`, `kidney_bottom_mm`, `kidney_top_mm`.
     """
@@ -47,7 +47,7 @@ def cohort_claims(slices: pd.DataFrame, series: pd.DataFrame | None = None) -> l
     size = f"{len(phases)} patients, {len(examinations)} examinations, {len(slices)} slices"
     return [
         Finding("C1", size, "not tested", **count),
-        Finding("C2", f"phases a patient: {unique}" if labelled.any() else "no labels", "not tested", **count),
+        Finding("C2", f"phases per patient: {unique}" if labelled.any() else "no labels", "not tested", **count),
         Finding("C3", f"slices: {by_phase}{unlabelled}", known, **count),
         Finding("C5", *_between_the_ends(slices, series), **count),
         Finding("C6", f"{repeated} labelled examinations repeat a phase", "not tested", **count),
@@ -56,7 +56,7 @@ def cohort_claims(slices: pd.DataFrame, series: pd.DataFrame | None = None) -> l
 
 
 def network_claims(network: Path, standardisation: dict, recipe: dict) -> list[Finding]:
-    """Check the network and its training against the paper's: C8 to C11, C13 to C16 and C63.
+    """Compare the network and its training with the paper's: C8 to C11, C13 to C16 and C63.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def network_claims(network: Path, standardisation: dict, recipe: dict) -> list[F
     standardisation : dict
         `mean`, `sd`, `image_size`, `channels`.
     recipe : dict
-        Parameters of the training, from its sidecar.
+        Parameters of the training, from the JSON file beside the network.
     """
     layers, weights = read_architecture(network)
     convolutions = [layer for layer in layers if layer["class"] == "Conv2D"]
@@ -96,7 +96,7 @@ def network_claims(network: Path, standardisation: dict, recipe: dict) -> list[F
 
 
 def _between_the_ends(slices: pd.DataFrame, series: pd.DataFrame | None) -> tuple[str, str]:
-    """Tell how many slices lie between the ends of the kidneys, and judge it."""
+    """Report how many slices lie beyond the ends of the kidneys, and judge it."""
     names = ["kidney_bottom_mm", "kidney_top_mm"]
     ends = None if series is None else series.set_index("series").reindex(slices["series"])[names].to_numpy()
     known = np.zeros(len(slices), bool) if ends is None else np.isfinite(ends).all(axis=1)
@@ -110,7 +110,7 @@ def _between_the_ends(slices: pd.DataFrame, series: pd.DataFrame | None) -> tupl
 def read_architecture(path: Path) -> tuple[list[dict], int]:
     """Return the layers of a saved Keras model, a chain of layers, and its number of weights.
 
-    A layer is a dict of name, class, activation, filters, kernel and pool. Comparing needs no TensorFlow.
+    A layer is a dict of name, class, activation, filters, kernel and pool. The file is read without TensorFlow.
     """
     with zipfile.ZipFile(path) as archive:
         config = json.loads(archive.read("config.json"))["config"]
@@ -131,7 +131,13 @@ def read_architecture(path: Path) -> tuple[list[dict], int]:
 
 
 def receptive_fields(layers: list[dict]) -> dict[str, int]:
-    """Return the width in input pixels that a cell sees, for the last convolution of each block ("2b": 14 ...)."""
+    r"""Return the receptive field in input pixels for the last convolution of each block, such as {"2b": 14}.
+
+    Notes
+    -----
+    A layer of kernel width :math:`k` widens the receptive field :math:`r` by :math:`(k - 1)\, d`, where :math:`d` is
+    the product of the strides of all layers before it.
+    """
     field, step, fields = 1, 1, {}
     for layer in layers:
         if layer["class"] == "Conv2D":

@@ -1,4 +1,4 @@
-"""What a run says about a claim, the rule of the verdicts, and how numbers by phase are put into words."""
+"""Findings of a run on a claim, the rule for verdicts, and the wording of numbers by phase."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -9,14 +9,14 @@ import pandas as pd
 from lib.paper import PHASES
 from lib.titles import PHASE_TITLES
 
-TOUCH = 1e-4  # an interval that ends this near to the reference touches it
+TOUCH = 1e-4  # an interval that ends within this distance of the reference touches it
 
 
 class Finding(NamedTuple):
-    """What a run says about a claim.
+    """What a run found on a claim.
 
-    `value` is the mean over the phases, `low` and `high` the lowest and highest bound of their 95 % intervals; the
-    verdict goes by phase (see :func:`verdict`).
+    `value` is the mean over the phases; `low` and `high` are the lowest and the highest bound of their 95 % intervals.
+    The verdict is formed from the single phases (see :func:`verdict`).
     """
 
     id: str
@@ -32,20 +32,20 @@ class Finding(NamedTuple):
 def verdict(
     phases: pd.DataFrame, kind: str, *, direction: int = -1, reference: float = 0.0, margin: float = 5.0
 ) -> str:
-    """Judge a claim from its phases.
+    r"""Judge a claim by its phases.
 
     Parameters
     ----------
     phases : DataFrame
-        One row per phase (or one row in all): `mean`, `low`, `high`.
+        One row per phase, or a single row: `mean`, `low`, `high`.
     kind : {"superiority", "null"}
-        Whether the paper says that something differs, or that nothing does.
+        Whether the paper says that there is a difference, or that there is none.
     direction : {-1, 1}
-        Sign of the difference that the paper claims (superiority only).
+        Sign of the difference that the paper claims (for "superiority").
     reference : float
         Value of no difference.
     margin : float
-        Largest difference that still counts as none: 5 points of relative probability, .02 for metrics (null only).
+        Largest difference that still counts as none (for "null"): 5 points of relative probability, .02 for metrics.
 
     Returns
     -------
@@ -53,10 +53,21 @@ def verdict(
 
     Notes
     -----
-    Four phases of five have to hold (all of four or fewer). Superiority: "reproduced" where the interval excludes the
-    reference on the paper's side, "direction only" where the mean lies there; "undecided" with too few phases that
-    have a mean. No difference: "reproduced" where the interval lies inside the margin; "not reproduced" where so many
-    lie outside it altogether that four cannot hold; "undecided" otherwise, for few slices cannot show a null.
+    The condition has to hold in four of five phases, or in all if there are four or fewer. Let :math:`m` be the mean of
+    a phase and :math:`[l, u]` its interval, all minus the reference, with the sign chosen so that the paper claims a
+    positive difference.
+
+    "superiority":
+
+    - "reproduced" if :math:`l > 0`: the interval excludes the reference on the paper's side (by more than 0.0001),
+    - "direction only" if :math:`m > 0`,
+    - "undecided" if too few phases have a mean, and otherwise "not reproduced".
+
+    "null", with the margin :math:`\delta`:
+
+    - "reproduced" if :math:`-\delta \le l` and :math:`u \le \delta`,
+    - "not reproduced" if so many intervals lie wholly outside the margin that four phases cannot hold,
+    - otherwise "undecided", since few slices cannot show that there is no difference.
     """
     mean, low, high = (phases[name].to_numpy(dtype=float) - reference for name in ("mean", "low", "high"))
     need = 4 if len(mean) == 5 else max(len(mean), 1)
@@ -75,13 +86,13 @@ def verdict(
 
 
 def findings_table(findings: Iterable[Finding], *ids: str) -> pd.DataFrame:
-    """Return findings as a table by claim; of certain claims where `ids` names them, as far as they were found."""
+    """Return findings as a table with one row per claim; if `ids` are given, only those claims that were found."""
     table = pd.DataFrame(findings, columns=Finding._fields).set_index("id")
     return table.loc[table.index.isin(ids)] if ids else table
 
 
 def words_by_phase(rows: pd.DataFrame) -> str:
-    """Put one row per phase (`phase`, `mean`, `low`, `high`) into words: "CM 3.1 [2.0, 4.2]; Neph ..."."""
+    """Write one row per phase (`phase`, `mean`, `low`, `high`) as text: "CM 3.1 [2.0, 4.2]; Neph ..."."""
     rows = rows.set_index("phase")
     return "; ".join(
         f"{PHASE_TITLES[phase]} {rows.loc[phase, 'mean']:.1f} {words_of_interval(rows.loc[phase])}"
@@ -91,5 +102,5 @@ def words_by_phase(rows: pd.DataFrame) -> str:
 
 
 def words_of_interval(row: pd.Series) -> str:
-    """Put an interval into words; with one patient there is none."""
+    """Write an interval as text; with a single patient there is none."""
     return f"[{row['low']:.1f}, {row['high']:.1f}]" if np.isfinite(row["low"]) else "[one patient]"

@@ -1,4 +1,4 @@
-"""The paper's claims about maps, tested on a run's masking table and saved maps."""
+"""The paper's claims about maps, tested on the masking table and the saved maps of a run."""
 
 from itertools import product
 
@@ -62,14 +62,18 @@ def masking_claims(means: pd.DataFrame) -> list[Finding]:
 
 
 def map_claims(maps) -> list[Finding]:
-    """Test what the saved maps of the representative slices say: C42, and parts of C47, C48 and C55.
+    """Test claims on the saved maps of the representative slices: C42, and parts of C47, C48 and C55.
 
     Parameters
     ----------
-    maps : lib.figures.maps.Maps
-        One slice a phase: enough to look at, too few to decide, so that no verdict on a difference exceeds "direction
-        only". Maps of series without phases give no finding. C48 needs the truth of the tissues: that the
-        highest |saliency| is extreme is true of any map whose signs are balanced.
+    maps : lib.saved_maps.Maps
+        One slice per phase. These are too few to decide, so that the verdict on a difference is "direction only" at
+        most. Maps of series without phases give no finding.
+
+    Notes
+    -----
+    C48 is not judged here, since it needs the true tissues: in any map whose signs are balanced, the highest absolute
+    value is an extreme of the signed map.
     """
     names = [phase for phase in PHASES if phase in maps.images]
     if not names:
@@ -92,25 +96,27 @@ def map_claims(maps) -> list[Finding]:
             "reproduced" if deviation < 1e-3 else "not reproduced",
             n_slices=len(names),
         ),
-        _few("C47", mass[GUIDED] - mass[SALIENCY], f"one slice a phase: half of the map lies in {focus}"),
+        _few("C47", mass[GUIDED] - mass[SALIENCY], f"one slice per phase: half of the map lies in {focus}"),
         Finding(
             "C48",
-            f"one slice a phase: {100 * extremes:.0f} % of the voxels of highest |saliency| are signed extremes",
+            f"one slice per phase: {100 * extremes:.0f} % of the voxels of highest |saliency| are signed extremes",
             "not tested",
             n_slices=len(names),
         ),
-        _few("C55", outside["conv5b"] - shallow, f"one slice a phase: Grad-CAM's hottest tenth outside the body {air}"),
+        _few(
+            "C55", outside["conv5b"] - shallow, f"one slice per phase: highest tenth of Grad-CAM outside the body {air}"
+        ),
     ]
 
 
 class _Pairs:
-    """Paired tests, each pair computed once."""
+    """Paired tests; each pair is computed only once."""
 
     def __init__(self, means: pd.DataFrame):
         self.means, self.known = means, {}
 
     def __call__(self, pairs, without: tuple[str, str] | None = None) -> pd.DataFrame:
-        """Return the tests of pairs of maps; `without` leaves out one (layer, phase)."""
+        """Return the tests of pairs of maps; `without` excludes one (layer, phase)."""
         chosen = []
         for pair in pairs:
             if pair not in self.known:
@@ -123,7 +129,7 @@ class _Pairs:
 
 
 def _worst(tests: pd.DataFrame) -> pd.DataFrame:
-    """Return, by phase, the bounds that hold for all tests: the highest mean and bound, the lowest bound."""
+    """Return by phase the bounds that hold for all tests: the highest mean and upper bound, the lowest lower bound."""
     grouped = tests.groupby("phase")
     last = {name: grouped[name].agg(lambda values: values.max(skipna=False)) for name in ("mean", "high")}
     table = pd.DataFrame(last | {"low": grouped["low"].agg(lambda values: values.min(skipna=False))})
@@ -144,7 +150,7 @@ def _null(id_: str, tests: pd.DataFrame, what: str, *, reference: float = 0.0, a
 
 
 def _some_phases(id_: str, tests: pd.DataFrame) -> Finding:
-    """Judge a difference that the paper claims for some phases and not for all (Bonferroni over the phases)."""
+    """Judge a difference that the paper claims for some phases but not for all (Bonferroni over the phases)."""
     significant = tests["patient_p"] * len(tests) < ALPHA
     clear = np.count_nonzero((tests["high"] < 0) & significant)
     slight = (tests["low"] < -1).any()  # a point or more may still be there
@@ -158,7 +164,7 @@ def _some_phases(id_: str, tests: pd.DataFrame) -> Finding:
 
 
 def _against_chance(id_: str, tests: _Pairs, control: pd.DataFrame) -> Finding:
-    """Judge every technique against as many random voxels of the body (anywhere, where there are no such rows)."""
+    """Judge every technique against as many random voxels of the body, or of the image if these were not masked."""
     both = RANDOM_BODY[0] in set(control["method"])
     any_voxels = tests(product(TECHNIQUES, [RANDOM]))
     against = tests(product(TECHNIQUES, [RANDOM_BODY])) if both else any_voxels
@@ -174,7 +180,7 @@ def _against_chance(id_: str, tests: _Pairs, control: pd.DataFrame) -> Finding:
 
 
 def _chance(control: pd.DataFrame) -> str:
-    """Report what masking as many random voxels leaves."""
+    """Report the relative probability after masking as many random voxels."""
     text = ""
     for which, what in ((RANDOM, "random 10 %"), (RANDOM_BODY, "all in the body")):
         level = control[control["method"] == which[0]].groupby("phase")["relative_probability"].mean()
@@ -185,7 +191,7 @@ def _chance(control: pd.DataFrame) -> str:
 
 
 def _exception(tests: pd.DataFrame) -> str:
-    """Report the difference at 5b in the unenhanced phase, which the paper excepts; it is not judged."""
+    """Report the difference at 5b in the unenhanced phase, which the paper excepts and which is not judged."""
     return f"; where the paper has a difference, at 5b, {words_by_phase(tests)}" if len(tests) else ""
 
 
@@ -203,7 +209,7 @@ def _masked(means: pd.DataFrame) -> Finding:
 
 
 def _by_layer(tests: pd.DataFrame) -> str:
-    """Give the verdict of each layer of the first map."""
+    """Report a verdict for each layer of the first map."""
     judged = {layer: verdict(_worst(rows), "superiority") for layer, rows in tests.groupby("layer")}
     return "; by layer: " + ", ".join(f"{LAYER_TITLES[layer]} {judged[layer]}" for layer in LAYERS if layer in judged)
 
@@ -216,7 +222,7 @@ def _finding(id_: str, tests: pd.DataFrame, measured: str, judged: str) -> Findi
 
 
 def _few(id_: str, differences: pd.Series, measured: str) -> Finding:
-    """Judge differences of one slice a phase that the paper says are negative: at most "direction only"."""
+    """Judge one slice per phase, where the paper claims a negative difference; "direction only" at most."""
     rng = np.random.default_rng(0)
     found = compare(differences.to_numpy(), differences.index.to_numpy(), 0.0, rng=rng)
     low, high = found["patient_low"], found["patient_high"]

@@ -1,8 +1,8 @@
-"""Claims on masking, judged over networks that differ by their random seed.
+"""Claims on masking, judged over networks that differ only in their random seed.
 
-One network is one draw: the mean that masking leaves differs more between two networks of the same recipe than between
-most maps. So a claim is made of parts, each a contrast of two masks; each network gives one number per part, and the
-interval is one over networks.
+A single network decides little: the mean probability after masking differs more between two networks of the same recipe
+than between most maps. Each claim is therefore divided into parts, and each part compares two masks. Every network
+gives one number per part, and the interval is computed over networks.
 """
 
 from collections.abc import Mapping
@@ -17,8 +17,8 @@ from lib.masking_controls import BLOCKS, RANDOM_BODY
 from lib.masking_tests import ALPHA
 from lib.paper import FINAL_MAPS, LAYERS, PHASES
 
-MARGIN = 1.0  # points of relative probability that a difference has to exceed
-NULL_MARGIN = 5.0  # points within which no difference lies
+MARGIN = 1.0  # a difference has to exceed this (points of relative probability)
+NULL_MARGIN = 5.0  # differences within this count as none (points)
 OUTCOMES = ("contradicted", "inconclusive", "supported")  # weakest first
 
 Mask = tuple[str, str, str]  # method, layer, region
@@ -27,14 +27,14 @@ SHALLOW, DEEP = LAYERS[:3], LAYERS[3:]
 
 
 class Part(NamedTuple):
-    """One contrast that a claim states.
+    """One comparison that a claim makes.
 
     Attributes
     ----------
     first, second : Mask
-        Masks that are compared; without a second one, the first is compared with 100 %.
+        The masks that are compared; without a second mask, the first is compared with 100 %.
     kind : {"lower", "same"}
-        Whether the paper says that the first leaves less of the probability, or that there is no difference.
+        Whether the paper says that the first mask lowers the probability more, or that there is no difference.
     without : tuple of str
         Phases that the paper excepts.
     """
@@ -57,7 +57,7 @@ def _grad_cam(layer: str) -> Mask:
     return "grad_cam", layer, "top"
 
 
-CLAIMS: dict[str, tuple[tuple[Part, ...], int]] = {  # parts, and tests in the paper's figure (Bonferroni)
+CLAIMS: dict[str, tuple[tuple[Part, ...], int]] = {  # parts, and the number of tests in the paper's figure (Bonferroni)
     "C50": (tuple(Part(mask) for mask in (SALIENCY, GUIDED, CAM, GRAD_CAM)), 40),
     "C51": (tuple(Part((*which, "bottom"), kind="same") for which in FINAL_MAPS), 40),
     "C52": (tuple(Part(SALIENCY, other) for other in (GUIDED, CAM, GRAD_CAM)), 30),
@@ -83,20 +83,21 @@ def contrasts(means: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     Parameters
     ----------
     means : mapping of str to DataFrame
-        `lib.masking_tests.slice_means` of each network's masking, by the network's name.
+        Tables as from `lib.masking_tests.slice_means`, by the name of the network.
 
     Returns
     -------
     DataFrame
         One row per claim, part, network and phase: `claim`, `part`, `kind`, `network`, `phase`, `value` (points of
-        relative probability: mean over the slices of a patient, then over patients), `log_odds` (the same contrast of
-        the change in log-odds, each mask minus its matched control), `passes` (whether the paper's own t test on
-        slices, Bonferroni over its figure, says what the paper says). Parts with a mask that was not measured are
-        left out.
+        relative probability: mean over the slices of each patient, then over the patients), `log_odds` (the same
+        comparison for the change in log-odds, each mask minus its matched control), `passes` (whether the paper's own t
+        test on slices, with Bonferroni correction over its figure, agrees with the paper). Parts with a mask that was
+        not measured are left out.
 
     Notes
     -----
-    The matched control of a mask at a layer is `blocks` of the layer's cells, at the input random voxels of the body.
+    The matched control of a mask at a layer is random blocks as large as the layer's cells. At the input it is random
+    voxels of the body.
     """
     rows = []
     for network, table in means.items():
@@ -114,7 +115,7 @@ def contrasts(means: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def _by_phase(part: Part, wide: dict[str, pd.DataFrame], tests: int):
-    """Yield phase, value, contrast in log-odds, and whether the paper's test passes."""
+    """Yield phase, value, difference in log-odds, and whether the paper's test passes."""
     shares = wide["relative_probability"]
     if any(mask not in shares for mask in (part.first, part.second) if mask):
         return
@@ -131,7 +132,7 @@ def _by_phase(part: Part, wide: dict[str, pd.DataFrame], tests: int):
 
 
 def _against_controls(part: Part, odds: pd.DataFrame | None) -> pd.Series:
-    """Return the contrast in log-odds, each mask minus its matched control; NaN where one was not measured."""
+    """Return the difference in log-odds, each mask minus its matched control; NaN if one was not measured."""
     masks = [mask for mask in (part.first, part.second) if mask]
     control = {mask: (*RANDOM_BODY, "random") if mask[1] == "input" else (BLOCKS, mask[1], "random") for mask in masks}
     if odds is None:
@@ -148,7 +149,7 @@ def _patient_mean(values: pd.Series) -> float:
 
 
 def judge(table: pd.DataFrame) -> pd.DataFrame:
-    """Judge every part over the networks.
+    r"""Judge every part over the networks.
 
     Parameters
     ----------
@@ -159,16 +160,20 @@ def judge(table: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         One row per claim and part: `claim`, `part`, `kind`, `networks`, `mean`, `low`, `high` (95 % t interval over
-        networks of the mean over the phases, points), `cells` and `of` (in how many cells of network and phase the
-        sign, or the lack of a difference, is the paper's), `phases_passing` (median over networks of the phases that
-        pass the paper's own test), `log_odds` with `log_odds_low` and `log_odds_high`, `outcome` (one of OUTCOMES;
-        empty with a single network).
+        networks of the mean over the phases, points), `cells` and `of` (in how many of all combinations of network and
+        phase the sign, or the absence of a difference, is the paper's), `phases_passing` (number of phases that pass
+        the paper's own test, median over networks), `log_odds` with `log_odds_low` and `log_odds_high`, `outcome` (one
+        of OUTCOMES; empty if there is a single network).
 
     Notes
     -----
-    A difference is supported where the interval lies below -1 point, contradicted where it lies above 1 point. No
-    difference is supported where it lies within 5 points on either side, contradicted where it lies outside. All else
-    is inconclusive.
+    Let :math:`\bar x` and :math:`s` be mean and standard deviation over :math:`K` networks. The interval is
+
+    .. math:: \bar x \pm t_{K-1,\,0.975}\, \frac{s}{\sqrt K}.
+
+    That the first mask lowers the probability more is "supported" if the interval lies below -1 point and
+    "contradicted" if it lies above 1 point. That there is no difference is "supported" if the interval lies between -5
+    and 5 points, and "contradicted" if it lies wholly outside. All other parts are "inconclusive".
     """
     rows = []
     for (claim, part, kind), group in table.groupby(["claim", "part", "kind"], sort=False):
@@ -183,7 +188,7 @@ def judge(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def outcome(low: float, high: float, kind: str) -> str:
-    """Return what an interval says of a part; empty where there is no interval."""
+    """Return the outcome of a part from its interval; empty if there is no interval."""
     if not np.isfinite([low, high]).all():
         return ""
     if kind == "lower":
@@ -193,13 +198,13 @@ def outcome(low: float, high: float, kind: str) -> str:
 
 
 def claim_outcomes(parts: pd.DataFrame) -> pd.Series:
-    """Return the outcome of each claim: that of its weakest part."""
+    """Return the outcome of each claim, which is that of its weakest part."""
     judged = parts[parts["outcome"] != ""]
     return judged.groupby("claim", sort=False)["outcome"].agg(lambda found: min(found, key=OUTCOMES.index))
 
 
 def _interval(values: pd.Series) -> tuple[float, float, float]:
-    """Return mean and 95 % t interval over networks; no interval with a single one."""
+    """Return the mean and the 95 % t interval over networks; with a single network there is no interval."""
     values = values.dropna()
     if len(values) < 2:
         return (float(values.mean()), np.nan, np.nan) if len(values) else (np.nan,) * 3

@@ -1,4 +1,4 @@
-"""The paper's claims about prediction, tested on a run's predictions."""
+"""The paper's claims about prediction, tested on the predictions of a run."""
 
 from itertools import pairwise
 
@@ -13,7 +13,7 @@ from lib.patient_statistics import bootstrap_interval, resample_clusters
 from lib.titles import PHASE_TITLES
 from lib.voting import vote_volumes
 
-MARGIN = 0.02  # within which two metrics count as the same
+MARGIN = 0.02  # two metrics that differ by less count as the same
 FIGURES = ("precision", "recall", "f1")
 HEADLINE = {"precision": "precision", "recall": "recall", "f1": "f1", "auc": "roc_auc"}  # ours, and published
 AUC_ORDER = ("noncon", "cm", "pyelo", "neph", "cm-neph")
@@ -25,9 +25,9 @@ def prediction_claims(predictions: pd.DataFrame, *, rng: np.random.Generator) ->
     Parameters
     ----------
     predictions : DataFrame
-        `predictions.parquet`: val and test slices. Without labelled test slices there is nothing to find.
+        `predictions.parquet`: validation and test slices. Without labelled test slices there are no findings.
     rng : numpy.random.Generator
-        For intervals by resampling patients.
+        For intervals, in which patients are resampled.
     """
     slices = predictions[(predictions["split"] == "test") & predictions["phase"].isin(PHASES)]
     if slices.empty:
@@ -50,7 +50,7 @@ def prediction_claims(predictions: pd.DataFrame, *, rng: np.random.Generator) ->
 
 
 class _Scheme:
-    """Predictions of slices, or of volumes by voting, with resamples of the patients."""
+    """Predictions of slices, or of volumes by voting, with bootstrap resamples of the patients."""
 
     def __init__(self, table: pd.DataFrame, scores: list[str], rng: np.random.Generator):
         self.table = table
@@ -75,33 +75,33 @@ class _Scheme:
         return Finding(id_, measured, judged, *numbers, len(self.table), self.n)
 
     def interval(self, name: str) -> dict[str, float]:
-        """Return a figure with its 95 % interval."""
+        """Return a metric with its 95 % interval."""
         low, high = bootstrap_interval(self.resampled[name], self.n)
         return {"mean": float(self.values[name]), "low": low, "high": high}
 
     def mean(self, values: pd.Series, chosen: pd.Series) -> tuple[float, np.ndarray]:
-        """Return the mean over chosen rows, and in each resample; NaN without rows."""
+        """Return the mean over chosen rows, and the mean in each resample; NaN if there are no rows."""
         patients = self.patients[chosen.to_numpy()]
         sums, counts = np.bincount(patients, values[chosen], self.n), np.bincount(patients, None, self.n)
         return float(_divide(sums.sum(), counts.sum())), _divide(self.weights @ sums, self.weights @ counts)
 
     def same(self, id_: str, paper: dict[str, float], after: str = "") -> Finding:
-        """Judge whether figures equal the paper's to within .02."""
+        """Judge whether metrics agree with the paper's to within .02."""
         rows = pd.DataFrame({name: self.interval(name) for name in paper}).T
         text = ", ".join(f"{_title(name)} {r['mean']:.3f} [{r.low:.3f}, {r.high:.3f}]" for name, r in rows.iterrows())
         judged = verdict(rows.sub(pd.Series(paper), axis=0), "null", margin=MARGIN)
         return self.finding(id_, f"{self.what}: {text}{after}", judged, rows)
 
     def headline(self, id_: str, paper: pd.Series) -> Finding:
-        """Judge the four headline figures; the AUC is the plain mean over the phases, as Table 2 has them."""
+        """Judge the four headline metrics; the AUC is the plain mean over the phases, as in Table 2."""
         theirs = {ours: paper[name] for ours, name in HEADLINE.items()}
         return self.same(id_, theirs, f" (plain mean; phases weighing the same {self.balanced_auc:.3f})")
 
     def auc_order(self, id_: str, voting: pd.Series) -> Finding:
-        """Judge the order by AUC, which takes all phases.
+        """Judge the order of the five phases by AUC.
 
-        Reproduced where each phase lies above the next one by more than resampling patients explains; else direction
-        only where Spearman's rho with the paper's order is .6 or more.
+        It is "reproduced" if the 95 % interval of each difference between neighbours in the order excludes 0, and
+        "direction only" if Spearman's rho with the paper's order is .6 or more.
         """
         rho = stats.spearmanr([self.auc[phase] for phase in AUC_ORDER], range(5, 0, -1)).statistic
         close = []
@@ -116,7 +116,7 @@ class _Scheme:
         return Finding(id_, text, judged, rho, n_slices=len(self.table), n_patients=self.n)
 
     def adjacent(self, id_: str, after: str) -> Finding:
-        """Judge whether more errors fall into a neighbouring phase than the half that chance would put there."""
+        """Judge whether more than half of the errors, the share by chance, fall into a neighbouring phase."""
         row = pd.DataFrame([self.interval("adjacent")])
         text = (
             f"slices {100 * row['mean'][0]:.0f} % [{100 * row['low'][0]:.0f}, {100 * row['high'][0]:.0f}] of the errors"
@@ -125,7 +125,7 @@ class _Scheme:
         return self.finding(id_, f"{text} (cyclic){after}", judged, row)
 
     def middle(self, id_: str) -> Finding:
-        """Judge whether CM-neph and neph have the two lowest recalls: the higher of them against the lowest other."""
+        """Judge whether CM-neph and neph have the two lowest recalls: the higher is below the lowest other recall."""
         row = pd.DataFrame([self.interval("middle")])
         text = ", ".join(f"{PHASE_TITLES[phase]} {self.values[f'recall {phase}']:.3f}" for phase in PHASES)
         gap = f"{row['mean'][0]:.3f} [{row['low'][0]:.3f}, {row['high'][0]:.3f}]"
@@ -133,7 +133,7 @@ class _Scheme:
         return self.finding(id_, text, verdict(row, "superiority"), row)
 
     def confidence(self, id_: str) -> Finding:
-        """Judge by phase whether wrong slices have a lower highest probability than right ones."""
+        """Judge by phase whether misclassified slices have a lower highest probability than correct ones."""
         top, right = self.table[list(PHASES)].max(axis=1), self.table["phase"] == self.table["predicted"]
         rows = {}
         for phase in PHASES:
@@ -151,7 +151,7 @@ class _Scheme:
 
 
 def _one_network(predictions: pd.DataFrame, single: _Scheme, voting: _Scheme) -> list[Finding]:
-    """Give this network's share in the claims that go over the grid; they are not tested by it."""
+    """Report this network for the claims on the whole grid of networks, which one network cannot test."""
     validation = predictions[predictions["split"] == "val"]
     val = headline(validation["phase"], validation["predicted"])["f1"] if len(validation) else np.nan
     gains = ", ".join(f"{name} {voting.values[name] - single.values[name]:+.3f}" for name in FIGURES)
@@ -164,27 +164,31 @@ def _one_network(predictions: pd.DataFrame, single: _Scheme, voting: _Scheme) ->
 
 
 def resampled_auc(scores: np.ndarray, positive: np.ndarray, patients: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the area under the ROC curve in resamples of the patients.
+    r"""Return the area under the ROC curve in resamples of the patients.
 
     Parameters
     ----------
     scores : array (n,)
-        The higher, the likelier positive.
+        A higher score means that a sample is more likely to be positive.
     positive : bool array (n,)
     patients : int array (n,)
-        Codes from 0.
+        Patient of each sample, numbered from 0.
     weights : array (resamples, patients)
         How often each patient was drawn, see `lib.patient_statistics.resample_clusters`.
 
     Returns
     -------
     array (resamples,)
-        NaN where a resample holds no positive or no negative sample.
+        NaN if a resample holds no positive or no negative sample.
 
     Notes
     -----
-    The area is the share of pairs of a positive and a negative sample in which the positive one scores higher, ties
-    counting half. Pairs are counted once by the patients they come from; a resample weighs those counts.
+    The area is the share of pairs of a positive and a negative sample in which the positive one has the higher score;
+    ties count half. Let :math:`W_{ij}` be the number of such pairs with the positive sample from patient :math:`i` and
+    the negative one from patient :math:`j`, and let :math:`n^+_i` and :math:`n^-_j` be the numbers of positive and
+    negative samples. In a resample that draws patient :math:`i` :math:`w_i` times, the area is
+
+    .. math:: \frac{\sum_{ij} w_i w_j W_{ij}}{\sum_i w_i n^+_i \, \sum_j w_j n^-_j}.
     """
     n = weights.shape[1]
     wins = np.empty((n, n))  # pairs won by (patient of the positive, patient of the negative)
@@ -197,7 +201,7 @@ def resampled_auc(scores: np.ndarray, positive: np.ndarray, patients: np.ndarray
 
 
 def _figures(counts: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the decoded headline (`metrics.headline`) and others of confusion matrices (..., predicted, labelled)."""
+    """Return the headline metrics (`metrics.headline`) and others of confusion matrices (..., predicted, labelled)."""
     labelled = counts.sum(axis=-2)
     balanced = _divide(counts, labelled[..., None, :])
     recall = np.diagonal(balanced, axis1=-2, axis2=-1)
@@ -221,7 +225,7 @@ def _figures(counts: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
-    """Return the mean over the last axis of what is not NaN."""
+    """Return the mean over the last axis, without NaN."""
     return _divide(np.nansum(values, axis=-1), np.isfinite(values).sum(axis=-1))
 
 

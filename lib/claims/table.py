@@ -1,4 +1,4 @@
-"""Every claim of the paper beside what a run measured."""
+"""The table of all claims of the paper, with what a run measured and the verdict."""
 
 import json
 from pathlib import Path
@@ -24,13 +24,13 @@ VERDICTS = (
 UNTESTED = {
     "grid": "needs the 27 networks of the grid",
     "references": "needs the five reference networks",
-    "ablation": "needs maps or masks beyond those of the paper's figures",
+    "ablation": "needs maps or masks other than those of the paper's figures",
     "anatomy": "needs a truth of the tissues and 13_anatomy_of_maps",
-    "cohort": "another cohort than the paper's: described, not tested",
-    "method": "a definition that lib adopts, under test in tests/",
-    "none": "nothing that could be measured",
+    "cohort": "the cohort is not the paper's: described, not tested",
+    "method": "a definition that lib adopts and tests/ checks",
+    "none": "there is nothing to measure",
 }
-SOURCES = {  # what each stage leaves behind, and which notebook makes it
+SOURCES = {  # the file that each stage of a run writes, and the notebook that makes it
     "cohort": ("cohort/slices.parquet", "01_prepare_cohort"),
     "network": ("networks/{network}/provenance.json", "02_train_network"),
     "predictions": ("networks/{network}/predictions.parquet", "02_train_network"),
@@ -41,18 +41,18 @@ SOURCES = {  # what each stage leaves behind, and which notebook makes it
     "signs": ("tables/anatomy_sign.csv", "13_anatomy_of_maps"),
 }
 ON_ANATOMY = {"tissues": tissue_claims, "contrasts": contrast_claims, "signs": sign_claims}
-PHANTOM_ONLY = {"Oral contrast", "Sinus fat", "Urine"}  # tissues that nobody outlines by hand
+PHANTOM_ONLY = {"Oral contrast", "Sinus fat", "Urine"}  # tissues that nobody outlines in patients
 
 
 def sources(run: str | Path, network: str = "top") -> pd.DataFrame:
-    """Return what a run has left behind: `stage` (index), `path`, `notebook` that makes it, `found`."""
+    """Return which results a run has: `stage` (index), `path`, `notebook` that makes the file, `found`."""
     rows = {stage: (resolve(run) / path.format(network=network), made_by) for stage, (path, made_by) in SOURCES.items()}
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["path", "notebook"])
     return table.assign(found=table["path"].map(Path.exists)).rename_axis("stage")
 
 
 def of_phantoms(run: str | Path) -> bool:
-    """Return whether a run's cohort is simulated: its DICOM come with `truth.csv`, or its tissues are the phantom's."""
+    """Return whether the cohort of a run is simulated: it has a `truth.csv`, or its tissues are the phantom's."""
     run = resolve(run)
     tissues = run / "cohort/tissues.zarr"
     known = zarr.open_group(tissues, mode="r").attrs.get("tissues", {}) if tissues.exists() else {}
@@ -60,16 +60,16 @@ def of_phantoms(run: str | Path) -> bool:
 
 
 def find(stage: str, path: Path, *, rng: np.random.Generator) -> list[Finding]:
-    """Return what one stage of a run says about the claims.
+    """Return the findings on the claims from one stage of a run.
 
     Parameters
     ----------
     stage : str
         As in :func:`sources`.
     path : Path
-        The stage's file.
+        The file of the stage.
     rng : numpy.random.Generator
-        For intervals by resampling patients, on predictions; the others have their own.
+        For intervals on predictions, in which patients are resampled. Other stages have generators of their own.
     """
     folder = path.parent
     if stage == "cohort":
@@ -89,26 +89,27 @@ def find(stage: str, path: Path, *, rng: np.random.Generator) -> list[Finding]:
 
 
 def compare_with_paper(findings: list[Finding], *, phantom: bool = True) -> pd.DataFrame:
-    """Put findings beside the paper's claims.
+    """Return the table of the paper's claims with the findings of a run.
 
     Parameters
     ----------
     findings : list of Finding
-        Of any stages; of two on one claim the later one counts, and both are reported.
+        Findings of any stages. If there are two on one claim, both are reported and the verdict is that of the later.
     phantom : bool
-        Whether the cohort is simulated, see :func:`of_phantoms`; what then holds by construction of the phantom is
-        said as well.
+        Whether the cohort is simulated, see :func:`of_phantoms`. The table then also says which claims hold by
+        construction of the phantom.
 
     Returns
     -------
     DataFrame
-        One row per claim, C1 to C63: `id`, `where`, `claim`, `paper` (its word), `measured`, `value`, `low`, `high`,
-        `n_slices`, `n_patients`, `verdict` (one of VERDICTS), `by_construction` (why it would hold anyway, or empty).
+        One row per claim, C1 to C63: `id`, `where`, `claim`, `paper` (what the paper reports), `measured`, `value`,
+        `low`, `high`, `n_slices`, `n_patients`, `verdict` (one of VERDICTS), `by_construction` (why the claim would
+        hold in any case, or empty).
 
     Raises
     ------
     ValueError
-        If a finding is on no claim of the paper.
+        If a finding has an id that is not in the table of claims.
     """
     table = published("claims").set_index("id")
     by_phantom = table.pop("by_phantom")
@@ -154,6 +155,6 @@ def to_markdown(claims: pd.DataFrame) -> str:
             lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
         lines.append("")
     lines += [
-        "n: slices (patients). Intervals are 95 %, by resampling patients. In italics: why the claim would hold anyway."
+        "n: slices (patients). 95 % intervals, by resampling patients. Italics say why a claim would hold in any case."
     ]
     return "\n".join(lines) + "\n"

@@ -1,7 +1,8 @@
-"""The paper's claims about where maps lie, tested on the tables of 13_anatomy_of_maps (needs a truth of the tissues).
+"""The paper's claims about the tissues that maps mark, tested on the tables of 13_anatomy_of_maps.
 
-A claim of several parts gets the verdict of its weakest part, and every part is reported. A part goes phase by phase,
-by the rule of `lib.patient_statistics.verdict`; of several maps or layers, the closest to no difference counts.
+These need the true tissues. A claim of several parts has the verdict of its weakest part, and every part is reported. A
+part is judged phase by phase, by the rule of `lib.claims.findings.verdict`. If it is about several maps or layers, the
+one closest to no difference counts.
 """
 
 import numpy as np
@@ -21,19 +22,20 @@ WEAKEST_FIRST = ("not reproduced", "undecided", "direction only", "reproduced")
 
 
 def tissue_claims(tissues: pd.DataFrame) -> list[Finding]:
-    """Test which tissues the maps mark: C46, C49 and C56.
+    """Test the claims on the tissues that maps mark: C46, C49 and C56.
 
     Parameters
     ----------
     tissues : DataFrame
-        `tables/anatomy_tissues.csv`, see `lib.tissue_contrasts.contrast_tissues`. Without a map that a claim is about,
-        there is no finding on it.
+        `tables/anatomy_tissues.csv`, see `lib.tissue_contrasts.contrast_tissues`. If the map of a claim was not
+        measured, there is no finding on this claim.
 
     Notes
     -----
-    Shares of a map say little, for large organs always win. So a voxel of the tissues that the paper names is held
-    against one of the others: how many times as likely is it to be among the map's highest tenth? That saliency marks
-    the digestive tract in the pyelographic phase is reported with C46, and not judged.
+    The share of a map that lies in an organ says little, since large organs have large shares. The tissues that the
+    paper names are therefore compared with the others by enrichment: how many times as densely does the map's highest
+    tenth mark them? That saliency marks the digestive tract in the pyelographic phase is reported with C46, and not
+    judged.
     """
 
     def times(maps, tissue, against):
@@ -65,18 +67,19 @@ def tissue_claims(tissues: pd.DataFrame) -> list[Finding]:
 
 
 def contrast_claims(contrasts: pd.DataFrame) -> list[Finding]:
-    """Test maps against each other on the same slices: C47 and C55.
+    """Test the claims that compare maps on the same slices: C47 and C55.
 
     Parameters
     ----------
     contrasts : DataFrame
-        `tables/anatomy_contrasts.csv`, see `lib.tissue_contrasts.contrast_maps`. Without a map that a claim is about,
-        there is no finding on it.
+        `tables/anatomy_contrasts.csv`, see `lib.tissue_contrasts.contrast_maps`. If the map of a claim was not
+        measured, there is no finding on this claim.
 
     Notes
     -----
-    C55: air is no anatomy, so that a map that marks it has less of the organs among its highest tenth. How much lies
-    outside the body is reported, and not judged: the paper says that it happens, not that it happens in every phase.
+    C55 is judged by the organs: a map that marks air has a smaller share of its highest tenth in them. The share
+    outside the body is reported and not judged, since the paper says that it may occur and not that it occurs in every
+    phase.
     """
     contrasts = contrasts.assign(**{name: 100 * contrasts[name] for name in ("value", "other", "mean", "low", "high")})
 
@@ -102,7 +105,7 @@ def contrast_claims(contrasts: pd.DataFrame) -> list[Finding]:
 
 
 def sign_claims(signs: pd.DataFrame) -> list[Finding]:
-    """Test the signs of the saliency that the paper names: C48.
+    """Test the claim on the signs of the saliency that the paper names: C48.
 
     Parameters
     ----------
@@ -111,9 +114,9 @@ def sign_claims(signs: pd.DataFrame) -> list[Finding]:
 
     Notes
     -----
-    The rule's phases are here the four cases that the paper names (two tissues of two phases), and all four have to
-    hold: "reproduced" where each interval of the mean signed saliency excludes 0 on the paper's side, "direction only"
-    where each mean lies there, "undecided" where a case was not measured, else "not reproduced".
+    The paper names four cases, two tissues in each of two phases, and all four have to hold. The verdict is
+    "reproduced" if each interval of the mean signed saliency excludes 0 on the paper's side, "direction only" if each
+    mean lies on that side, "undecided" if a case was not measured, and otherwise "not reproduced".
     """
     cases = pd.MultiIndex.from_tuples(EXPECTED_SIGN, names=["phase", "tissue"])
     rows = signs.set_index(["phase", "tissue"]).reindex(cases)
@@ -132,7 +135,7 @@ def sign_claims(signs: pd.DataFrame) -> list[Finding]:
 
 
 def _finding(id_: str, measured: str, rows: pd.DataFrame, parts: list[str]) -> Finding:
-    """Give the weakest verdict; patients are those of the phase with most, for the tables do not say who they are."""
+    """Return a finding with the weakest verdict; its number of patients is that of the phase with the most."""
     phases = rows.groupby("phase")
     bounds = phases["mean"].mean().mean(), rows["low"].min(), rows["high"].max()
     counts = int(phases["n_slices"].max().sum()), int(rows["n_patients"].max())
@@ -140,7 +143,7 @@ def _finding(id_: str, measured: str, rows: pd.DataFrame, parts: list[str]) -> F
 
 
 def _judge(rows: pd.DataFrame, direction: int, reference: float) -> str:
-    """Judge by phase what has to hold of every row."""
+    """Judge by phase a condition that has to hold in every row."""
     phases = rows.groupby("phase")
     last = pd.Series.min if direction > 0 else pd.Series.max
     bounds = {name: phases[name].agg(lambda values: last(values, skipna=False)) for name in ("mean", "low", "high")}
@@ -148,7 +151,7 @@ def _judge(rows: pd.DataFrame, direction: int, reference: float) -> str:
 
 
 def _closest(rows: pd.DataFrame, direction: int = 1) -> str:
-    """Report the row of each phase that is closest to no difference, or furthest on the other side of it."""
+    """Report the row of each phase that is closest to no difference, or furthest on the opposite side."""
     known = rows.dropna(subset="mean").groupby("phase")["mean"]
     return words_by_phase(rows.loc[known.idxmin() if direction > 0 else known.idxmax()])
 
@@ -158,7 +161,7 @@ def _range(rows: pd.DataFrame) -> str:
 
 
 def _bowel(rows: pd.DataFrame) -> str:
-    """Report the digestive tract, which the paper sees in the last phase; it is not judged."""
+    """Report the digestive tract, which the paper describes in the last phase; it is not judged."""
     rows = rows[(rows["phase"] == "pyelo") & rows["mean"].notna()]
     return f"; bowel over the other unnamed tissues: {_closest(rows)}" if len(rows) else ""
 

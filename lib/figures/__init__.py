@@ -1,1 +1,1 @@
-"""Figures, drawn from saved arrays and tables: nothing is computed here, and nothing that computes imports it."""
+"""Figures, drawn from saved arrays and tables. Nothing is computed here, and no computing module imports this one."""

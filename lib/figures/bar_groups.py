@@ -1,4 +1,4 @@
-"""Groups of bars with whiskers, the slices behind them, printed values and marks: the parts of Figs 2, 5 and 6."""
+"""Groups of bars with whiskers, points for slices, printed values and marks, as in Figs 2, 5 and 6."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,25 +21,25 @@ def draw_bars(
     means, sds : array (n_bars, n_groups)
         Percent; NaN leaves a gap.
     labels, colours : sequence of str (n_bars,)
-        Of the bars in a group.
+        Labels and colours of the bars in a group.
     groups : sequence of str (n_groups,)
-        Ticks.
+        Labels of the ticks.
     marks : array of str (n_bars, n_groups), optional
-        Asterisks or letters, in a row above all bars.
+        Asterisks or letters that are printed in a row above all bars.
     values : array of float arrays (n_bars, n_groups), optional
-        What each bar is the mean of, drawn as points. A whisker ends, without a cap, at the last of them where the
-        standard deviation would pass it: nothing was measured beyond.
+        The values whose mean a bar shows, drawn as points. If the standard deviation reaches beyond the last point, the
+        whisker ends there without a cap, since nothing was measured beyond.
     hatches : sequence of str (n_bars,), optional
-        Of the bars.
+        Hatching of the bars.
     width : float
-        Of a group, 1 is the distance between groups.
+        Width of a group, as a share of the distance between groups.
     slots : int
-        Free places of a bar's width that follow the bars of each group, for controls.
+        Number of free places, as wide as a bar, that follow the bars of each group and take controls.
 
     Returns
     -------
     array (n_bars + slots, n_groups)
-        Where the middle of each bar and each free place is.
+        Position of the middle of each bar and of each free place.
     """
     means, sds = np.asarray(means, dtype=float), np.nan_to_num(np.asarray(sds, dtype=float))
     bars, columns = means.shape
@@ -75,7 +75,7 @@ def draw_mark(panel: Axes, x: float, text: str) -> None:
 
 
 def draw_points(panel: Axes, x: float, values: np.ndarray, step: float) -> None:
-    """Draw slices as light points, spread over two thirds of a bar's width in a fixed order."""
+    """Draw slices as light points, spread over two thirds of the width of a bar in a fixed order."""
     if len(values):
         spread = (np.arange(len(values)) * 0.618 % 1 - 0.5) * 0.66 * step
         panel.plot(x + spread, values, "o", markersize=1.5, markerfacecolor="white", markeredgecolor="0.5",
@@ -83,7 +83,7 @@ def draw_points(panel: Axes, x: float, values: np.ndarray, step: float) -> None:
 
 
 def _whisker(panel: Axes, x: float, mean: float, sd: float, points: np.ndarray) -> float:
-    """Draw one standard deviation up and down, cut where nothing was measured, and return the upper end."""
+    """Draw one standard deviation up and down, cut off where nothing was measured, and return the upper end."""
     if not np.isfinite(mean):
         return 0.0
     least, most = (points.min(), points.max()) if len(points) else (0.0, np.inf)
@@ -96,7 +96,7 @@ def _whisker(panel: Axes, x: float, mean: float, sd: float, points: np.ndarray) 
 
 
 def _print_value(panel: Axes, x: float, mean: float, top: float, step: float) -> None:
-    """Print the mean of a bar that hardly stands."""
+    """Print the mean of a bar that is too low to be seen."""
     text = f"{mean:.1f}" if mean >= 0.05 else "<0.1" if mean > 0 else "0"
     panel.annotate(text, (x, min(top, 30.0)), (0, 2), textcoords="offset points", ha="center", va="bottom",
                    fontsize=MARKS, rotation=90, zorder=5)  # fmt: skip

@@ -1,4 +1,4 @@
-"""Figs 2, 5 and 6: bars of relative probability; tables come from lib.masking_tests, nothing is computed here."""
+"""Figs 2, 5 and 6: bars of relative probability, drawn from the tables of lib.masking_tests."""
 
 from collections.abc import Sequence
 
@@ -39,7 +39,7 @@ def draw_specificity(
     levels: pd.DataFrame, letters: pd.DataFrame, maps: Sequence, *, control: pd.DataFrame | None = None,
     slices: pd.DataFrame | None = None, fraction: float = 0.1,
 ) -> Figure:  # fmt: skip
-    """Draw Fig 2: masking by map and phase (A), and the maps beside each other and beside their controls (B).
+    """Draw Fig 2: masking by map and phase (A), and all maps with their controls (B).
 
     Parameters
     ----------
@@ -48,15 +48,15 @@ def draw_specificity(
     letters : DataFrame
         `phase`, `method`, `layer`, `letters`.
     maps : sequence of (method, layer)
-        In the order of the panels.
+        Maps in the order of the panels.
     control : DataFrame, optional
         `phase`, `method`, `layer`, `region`, `mean`: the rows of `lib.figures.controls.is_control`. Blocks are drawn at
-        the bars of their layer, another patient's mask and the untrained network at the bar of their map, all others
-        beside the bars with their slices.
+        the bars of their layer. The mask of another patient and of the untrained network are drawn at the bar of their
+        map. All other controls are drawn beside the bars, with their slices.
     slices : DataFrame, optional
-        As from `lib.masking_tests.slice_means`: the slices behind the bars, drawn as points.
+        As from `lib.masking_tests.slice_means`; the slices that a bar is the mean of are drawn as points.
     fraction : float
-        Of the voxels that was masked.
+        Share of the voxels that was masked.
     """
     part, control = f"{100 * fraction:g} %", named_controls(control)
     with paper_style():
@@ -97,18 +97,19 @@ def draw_layer_comparison(
     levels: pd.DataFrame, pairs: pd.DataFrame, layers: Sequence[str], *, control: pd.DataFrame | None = None,
     slices: pd.DataFrame | None = None, fraction: float = 0.1,
 ) -> Figure:  # fmt: skip
-    """Draw Fig 5: SAM beside Grad-CAM by layer, one panel per phase.
+    """Draw Fig 5: SAM and Grad-CAM by layer, with one panel per phase.
 
     Parameters
     ----------
     levels : DataFrame
         As for :func:`draw_specificity`, without `p_bonferroni`.
     pairs : DataFrame
-        `phase`, `layer`, `p_bonferroni` of SAM against Grad-CAM.
+        `phase`, `layer`, `p_bonferroni` of the comparison of SAM with Grad-CAM.
     layers : sequence of str
-        From shallow to deep.
+        Layers from shallow to deep.
     control, slices, fraction
-        As for :func:`draw_specificity`. A control of a layer stands at its bars, the others stand right of all layers.
+        As for :func:`draw_specificity`. The controls of a layer are drawn at its bars, the others to the right of all
+        layers.
     """
     control, methods = named_controls(control), ("sam", "grad_cam")
     with paper_style():
@@ -141,7 +142,7 @@ def draw_layers(
     levels: pd.DataFrame, letters: pd.DataFrame, layers: Sequence[str], method: str = "sam", *,
     control: pd.DataFrame | None = None, slices: pd.DataFrame | None = None, fraction: float = 0.1,
 ) -> Figure:  # fmt: skip
-    """Draw Fig 6: one map by layer and phase, with letters; arguments as for :func:`draw_specificity`."""
+    """Draw Fig 6: one map by layer and phase, with letters. The arguments are those of :func:`draw_specificity`."""
     control, maps = named_controls(control), [(method, layer) for layer in layers]
     with paper_style():
         figure, panel = axes_mm(TWO_COLUMNS_MM, 78)
@@ -160,7 +161,7 @@ def draw_layers(
 
 
 def _signs(slices: pd.DataFrame | None, *words: str) -> list[Line2D]:
-    """Return the keys of points and of marks."""
+    """Return the legend entries of points and of marks."""
     point = Line2D([], [], linestyle="", marker="o", markersize=2, markerfacecolor="white", markeredgecolor="0.5",
                    markeredgewidth=0.4, label="one slice")  # fmt: skip
     texts = [Line2D([], [], linestyle="", label=word) for word in words]
@@ -168,13 +169,13 @@ def _signs(slices: pd.DataFrame | None, *words: str) -> list[Line2D]:
 
 
 def _bars(table: pd.DataFrame, method: str, layer: str, region: str) -> pd.DataFrame:
-    """Return the bars of a map, one row per phase in order."""
+    """Return the bars of a map, one row per phase in the paper's order."""
     chosen = (table["method"] == method) & (table["layer"] == layer) & (table["region"] == region)
     return table[chosen].set_index("phase").reindex(PHASES)
 
 
 def _phase_bars(panel: Axes, bars: Sequence[pd.DataFrame], *, counts: bool = False, **keywords) -> np.ndarray:
-    """Draw bars by phase from tables of :func:`_bars`; with counts, say how many slices and patients there are."""
+    """Draw bars by phase from tables of :func:`_bars`; with `counts`, print the numbers of slices and patients."""
     facts = [bars[0].loc[phase, ["n_slices", "n_patients"]] for phase in PHASES]
     groups = [PHASE_TITLES[phase] + (f"\n{count(*fact)}" if counts else "")
               for phase, fact in zip(PHASES, facts, strict=True)]  # fmt: skip
@@ -187,7 +188,7 @@ def _stars(bars: pd.DataFrame) -> list[str]:
 
 
 def _letters(letters: pd.DataFrame, method: str, layer: str) -> list[str]:
-    """Return a map's letters by phase, one below the other so that narrow bars stay apart."""
+    """Return the letters of a map by phase, one below the other so that those of narrow bars do not overlap."""
     chosen = letters[(letters["method"] == method) & (letters["layer"] == layer)].set_index("phase")["letters"]
     return ["\n".join(text) for text in chosen.reindex(PHASES).fillna("")]
 
@@ -206,12 +207,12 @@ def _fit_height(*panels: Axes, lines: int) -> None:
 
 
 def _lettered(titles: Sequence[str]) -> list[str]:
-    """Return titles with the letters that stand for them, as `lib.masking_tests.letters` gives them."""
+    """Return titles with their letters, as assigned by `lib.masking_tests.letters`."""
     return [f"{title} ({sign})" for title, sign in zip(titles, "abcdefghij", strict=False)]
 
 
 def _legend(figure, *rows: Sequence, letter_of_part: str = "") -> None:
-    """Set the legend above a figure, row by row, and the letter of the part beside it."""
+    """Place the legend above a figure, row by row, with the letter of the part beside it."""
     rows = [list(row) for row in rows if len(row)]
     longest = max(map(len, rows))
     empty = Line2D([], [], linestyle="", label=" ")

@@ -1,4 +1,4 @@
-"""What the caption of a live figure says about its own numbers."""
+"""The caption of a figure that a notebook draws, with its own numbers of slices and patients."""
 
 import pandas as pd
 from IPython.display import Markdown
@@ -9,16 +9,18 @@ from lib.titles import PHASE_TITLES
 
 
 def caption(title: str, table: pd.DataFrame, words: str = "") -> Markdown:
-    """Return the caption of a figure drawn in this run: what it is, and from how many slices of how many patients.
+    """Return the caption of a figure drawn in this run, with the numbers of slices and patients.
+
+    The numbers are given in all and by phase.
 
     Parameters
     ----------
     title : str
         The figure, such as "Figure 2".
     table : DataFrame
-        One row per slice, with `phase`, `patient`, `series` and `slice`; a slice may come more than once.
+        One row per slice, with `phase`, `patient`, `series` and `slice`; a slice may occur more than once.
     words : str
-        A sentence of its own, after the numbers.
+        A further sentence that follows the numbers.
     """
     slices = table.drop_duplicates(["series", "slice"])
     parts = []

@@ -1,4 +1,4 @@
-"""Controls of the masking figures, as red marks at or beside the bars; slices of a bar, as points."""
+"""Controls of the masking figures, drawn as red marks at or beside the bars; slices of a bar, drawn as points."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -20,12 +20,12 @@ SIDES = {"blocks": 0.0, "other_patient": -0.27, "untrained": 0.27}  # where on i
 
 
 def is_control(table: pd.DataFrame) -> pd.Series:
-    """Return which rows of a masking table (`method`, `region`) are controls."""
+    """Return which rows of a masking table (columns `method` and `region`) are controls."""
     return table["method"].isin(list(CONTROL_TITLES)) | table["region"].isin(OF_A_MAP)
 
 
 def named_controls(control: pd.DataFrame | None) -> pd.DataFrame:
-    """Return the controls of a table (as of :func:`is_control`) with the `name` of each; None gives an empty one."""
+    """Return the controls of a table (see :func:`is_control`) with a column `name`; None gives an empty table."""
     if control is None or control.empty:
         return pd.DataFrame({name: [] for name in ("name", "phase", "method", "layer", "region", "mean")})
     name = control["region"].where(control["region"].isin(OF_A_MAP), control["method"])
@@ -33,26 +33,26 @@ def named_controls(control: pd.DataFrame | None) -> pd.DataFrame:
 
 
 def beside(control: pd.DataFrame) -> list[str]:
-    """Return the controls that belong to no map and no layer, which get places of their own."""
+    """Return the controls that belong to no map and no layer; they are drawn at separate places."""
     return [name for name in _present(control) if name not in (*OF_A_MAP, *OF_A_LAYER)]
 
 
 def draw_at_bar(panel: Axes, x: float, step: float, control: pd.DataFrame, method: str, layer: str) -> None:
-    """Draw the controls of one bar: a map, or a layer, in the phase that `control` is cut down to."""
+    """Draw the controls of one bar, a map or a layer; `control` holds the rows of a single phase."""
     of_map = control["name"].isin(OF_A_MAP) & (control["method"] == method)
     for row in control[(control["layer"] == layer) & (of_map | control["name"].isin(OF_A_LAYER))].itertuples():
         _marker(panel, x + SIDES[row.name] * step, row.mean, row.name)
 
 
 def draw_beside(panel: Axes, x: float, step: float, control: pd.DataFrame, name: str, slices) -> None:
-    """Draw a control of a phase at a place of its own, with its slices."""
+    """Draw a control of a phase at a separate place, with its slices."""
     for row in control[control["name"] == name].head(1).itertuples():
         draw_points(panel, x, slices_of(slices, name, row.layer, row.region, row.phase), step)
         _marker(panel, x, row.mean, name)
 
 
 def draw_phase_controls(panel: Axes, control: pd.DataFrame, maps: Sequence, places: np.ndarray, slices) -> None:
-    """Draw controls in a figure with a group of bars for each phase."""
+    """Draw the controls in a figure in which each group of bars is a phase."""
     step = places[1, 0] - places[0, 0] if len(places) > 1 else 0.8
     for phase_at, phase in enumerate(PHASES):
         found = control[control["phase"] == phase]
@@ -65,7 +65,7 @@ def draw_phase_controls(panel: Axes, control: pd.DataFrame, maps: Sequence, plac
 def draw_layer_controls(
     panel: Axes, control: pd.DataFrame, methods: Sequence[str], layers: Sequence[str], places: np.ndarray, slices
 ) -> None:
-    """Draw the controls of one phase where layers are groups: at the bars, and right of all layers."""
+    """Draw the controls of one phase where each group is a layer: at the bars, and to the right of all layers."""
     step, others = places[1, 0] - places[0, 0], beside(control)
     for (bar, method), (group, layer) in product(enumerate(methods), enumerate(layers)):
         draw_at_bar(panel, places[bar, group], step, control, method, layer)
@@ -79,7 +79,7 @@ def draw_layer_controls(
 
 
 def controls_key(control: pd.DataFrame) -> list[Line2D]:
-    """Return the entries of a legend, one for each control that a table holds."""
+    """Return the legend entries, one for each control that a table holds."""
     return [
         Line2D([], [], linestyle="", marker=CONTROL_MARKERS[name], label=CONTROL_TITLES[name], **_style(name))
         for name in _present(control)
@@ -87,12 +87,12 @@ def controls_key(control: pd.DataFrame) -> list[Line2D]:
 
 
 def slices_by_phase(slices: pd.DataFrame | None, method: str, layer: str, region: str) -> list[np.ndarray]:
-    """Return the slices of a map's bars, one array per phase."""
+    """Return the values of the slices of a map, one array per phase."""
     return [slices_of(slices, method, layer, region, phase) for phase in PHASES]
 
 
 def slices_of(slices: pd.DataFrame | None, method: str, layer: str, region: str, phase: str) -> np.ndarray:
-    """Return the slices of a bar, percent; none where no table is given."""
+    """Return the values of the slices of a bar in percent; none if no table is given."""
     if slices is None:
         return np.zeros(0)
     wanted = {"method": method, "layer": layer, "region": region, "phase": phase}
@@ -101,7 +101,7 @@ def slices_of(slices: pd.DataFrame | None, method: str, layer: str, region: str,
 
 
 def _present(control: pd.DataFrame) -> list[str]:
-    """Return the controls that a table holds, in their order."""
+    """Return the controls that a table holds, in a fixed order."""
     return [name for name in CONTROL_TITLES if name in set(control["name"])]
 
 

@@ -1,4 +1,4 @@
-"""Maps by phase, each minus its control, with every network as a point; nothing is computed here."""
+"""Figure of the maps by phase, each minus its control, with every network as a point."""
 
 import numpy as np
 import pandas as pd
@@ -16,22 +16,23 @@ ALL = "all"
 def draw_differences(
     table: pd.DataFrame, *, label: str = "Relative probability less that of the control (points)"
 ) -> Figure:
-    """Draw how far each map lies from its control, one panel per phase, one row per map.
+    """Draw the difference of each map from its control, with one panel per phase and one row per map.
 
     Parameters
     ----------
     table : DataFrame
         One row per network, phase and map: `network`, `phase`, `method`, `layer`, `value`, `low`, `high` (points;
-        below 0 the map costs more probability than its control). Rows of the network "all" hold the mean over the
-        networks and its interval; they are drawn strong and the networks as light points. With a single network, its
-        own interval is drawn. `phase` may also hold "mean", over the phases, which becomes the last panel.
+        below 0, masking by the map lowers the probability more than masking by its control). Rows of the network "all"
+        hold the mean over the networks and its interval; these are drawn in strong colours, and the networks as light
+        points. With a single network, its own interval is drawn. `phase` may also be "mean", the mean over the phases,
+        which is the last panel.
     label : str
-        Of the horizontal axis.
+        Label of the horizontal axis.
 
     Raises
     ------
     ValueError
-        If there are several networks and none is "all".
+        If there are several networks and no rows of the network "all".
     """
     networks = [name for name in table["network"].unique() if name != ALL]
     if len(networks) > 1 and ALL not in set(table["network"]):
@@ -69,7 +70,7 @@ def _rows(table: pd.DataFrame, phase: str, name: tuple[str, str]) -> pd.DataFram
 
 
 def _networks(panel: Axes, y: float, values: np.ndarray) -> None:
-    """Draw networks as light points, a little apart."""
+    """Draw the networks as light points, slightly apart from each other."""
     spread = (np.arange(len(values)) * 0.618 % 1 - 0.5) * 0.5
     panel.plot(values, y + spread, "o", markersize=1.8, color="0.7", markeredgewidth=0, zorder=1)
 
@@ -79,7 +80,7 @@ def _colour(method: str, layer: str) -> str:
 
 
 def _key(networks: int) -> list[Line2D]:
-    """Return the legend's entries."""
+    """Return the legend entries."""
     strong = {"color": "black", "marker": "o", "markersize": 4, "markerfacecolor": "0.5", "linewidth": 1.1}
     if networks == 1:
         return [Line2D([], [], label="one network, 95 % interval by patient", **strong)]

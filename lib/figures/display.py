@@ -1,4 +1,4 @@
-"""What is done to an image or a map before it is drawn."""
+"""Scaling, cropping and overlay of images and maps before they are drawn."""
 
 from collections.abc import Mapping
 
@@ -12,12 +12,12 @@ HIDDEN = 0.025  # lowest share of a map that is not shown
 
 
 def window(hu: np.ndarray, centre: float = 40.0, width: float = 400.0) -> np.ndarray:
-    """Return grey values in [0, 1] of an image (H, W) in Hounsfield units; NaN (outside the body) is black."""
+    """Return grey values in [0, 1] of an image (H, W) in Hounsfield units; NaN (outside the body) becomes black."""
     return np.nan_to_num(np.clip((np.asarray(hu, dtype=float) - centre) / width + 0.5, 0, 1), nan=0.0)
 
 
 def to_range(values: np.ndarray) -> np.ndarray:
-    """Return a map scaled from its own minimum (0) to its own maximum (1); a map of one value gives 0 everywhere."""
+    """Return a map scaled from its own minimum (0) to its own maximum (1); a map with one value becomes 0."""
     values = _finite(values)
     span = values.max() - values.min()
     return (values - values.min()) / span if span > 0 else np.zeros_like(values)
@@ -35,12 +35,12 @@ def scaled(values: np.ndarray, display: str, within: np.ndarray | None = None) -
     Parameters
     ----------
     values : array (H, W) or (H, W, C)
-        Raw map; of several input channels (neighbouring slices) the centre one is shown.
+        Raw map; if it has several channels (neighbouring slices), the middle one is shown.
     display : {"magnitude rank", "rank", "range"}
         Rank of the absolute value (the paper's saliency), rank of the value (guided backprop, signed saliency), or the
         value within the map's range (CAM, Grad-CAM, SAM).
     within : bool array (H, W), optional
-        Voxels that are scaled against each other, such as those of the body. The others are NaN.
+        Voxels that are ranked or scaled, such as those of the body. All others become NaN.
 
     Returns
     -------
@@ -63,15 +63,15 @@ def overlay(
     Parameters
     ----------
     hu : array (H, W), Hounsfield units
-        NaN outside the body, where nothing is laid over: air stays black.
+        NaN outside the body, where the map is not shown and air stays black.
     heat : array (H, W) in [0, 1]
         Scaled map; NaN is not shown.
     cmap : str
         Colour map of matplotlib; the paper's runs from purple (low) to red (high).
     opacity : float in [0, 1]
-        Of the colours over the image.
+        Opacity of the colours over the image.
     hidden : float in [0, 1]
-        Values below are not shown; the paper hides the lowest 2.5 %.
+        Values below this are not shown; the paper hides the lowest 2.5 %.
 
     Returns
     -------
@@ -82,7 +82,7 @@ def overlay(
 
 
 def colour_key(cmap: str = "rainbow", opacity: float = 0.6, *, hidden: float = HIDDEN, greys: int = 32) -> np.ndarray:
-    """Return the colours of :func:`overlay` for every value, from 0 (first row) to 1, over black to white tissue.
+    """Return the colours of :func:`overlay` for values from 0 (first row) to 1, over grey values from black to white.
 
     Returns
     -------
@@ -93,17 +93,17 @@ def colour_key(cmap: str = "rainbow", opacity: float = 0.6, *, hidden: float = H
 
 
 def highest(values: np.ndarray, shape: tuple[int, int], fraction: float = 0.1) -> np.ndarray:
-    """Return where the highest part of a map lies, by absolute value, as the masking experiment ranks voxels.
+    """Return where the highest absolute values of a map lie, ranked as in the masking experiment.
 
     Parameters
     ----------
     values : array (h, w) or (h, w, C)
         Raw map.
     shape : (H, W)
-        Of the image.
+        Shape of the image.
     fraction : float
-        Of the image's voxels. Equal values at the boundary, among which masking chooses at random, are all in or all
-        out, whichever comes nearer to the fraction.
+        Share of the image's voxels. Masking chooses at random among equal values at the boundary; here these are all
+        included or all left out, whichever is nearer to the fraction.
 
     Returns
     -------
@@ -116,13 +116,14 @@ def highest(values: np.ndarray, shape: tuple[int, int], fraction: float = 0.1) -
 
 
 def body_box(images: Mapping[str, np.ndarray], margin: float = 0.03) -> dict[str, tuple[slice, slice]]:
-    """Return the rows and columns around the body in each image (NaN outside), of one size so that scales stay equal.
+    """Return the rows and columns around the body in each image; all boxes have one size, so that scales are equal.
 
     Parameters
     ----------
     images : mapping of str to array (H, W)
+        NaN outside the body.
     margin : float
-        Around the largest body, a share of its size.
+        Margin around the largest body, as a share of its size.
     """
     boxes = {name: _bounds(np.isfinite(image)) for name, image in images.items()}
     sizes = np.array([(bottom - top, right - left) for top, bottom, left, right in boxes.values()])
@@ -142,7 +143,7 @@ def _blend(grey: np.ndarray, heat: np.ndarray, weight: np.ndarray, cmap: str) ->
 
 
 def _bounds(body: np.ndarray) -> tuple[int, int, int, int]:
-    """Return the first and past-the-last row and column of a mask, of everything where it is empty."""
+    """Return the bounds of a mask in rows and columns (end excluded), or those of the image if it is empty."""
     if not body.any():
         return 0, body.shape[0], 0, body.shape[1]
     rows, columns = np.flatnonzero(body.any(axis=1)), np.flatnonzero(body.any(axis=0))
@@ -156,7 +157,7 @@ def _interval(start: int, stop: int, size: int, available: int) -> tuple[int, in
 
 
 def _finite(values: np.ndarray) -> np.ndarray:
-    """Return values as floats, or say that they are not finite."""
+    """Return values as floats; raise an error if they are not finite."""
     values = np.asarray(values, dtype=float)
     if not np.isfinite(values).all():
         raise ValueError(f"the map holds {np.count_nonzero(~np.isfinite(values))} values that are NaN or infinite.")

@@ -1,4 +1,4 @@
-"""Maps laid over CT slices: Figs 1, 3, 4 and S7."""
+"""Figures of maps over CT slices: Figs 1, 3, 4 and S7."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -44,27 +44,28 @@ def draw_maps(
     how: str = "nearest",
     outline: float = 0.1,
 ) -> Figure:
-    """Draw maps over CT: the image in the first row, one map in each further row, one phase (or series) per column.
+    """Draw maps over CT slices: the image in the first row, one map per further row, one phase or series per column.
 
-    Panels are cropped to the body, all at one scale. Colours compare the voxels of the body within a panel; a line
-    surrounds the map's highest voxels. Each colour bar shows its colours over dark (left) to bright tissue (right).
+    Panels are cropped to the body and have the same scale. Colours can be compared within a panel only. A line
+    surrounds the highest voxels of the map. Each colour bar shows its colours over dark tissue (left) to bright tissue
+    (right).
 
     Parameters
     ----------
     maps : Maps
-        A phase without an image leaves an empty column; of many series the first eight are drawn.
+        A phase without an image leaves an empty column. If there are many series, the first eight are drawn.
     rows : sequence of MapRow
         Maps from top to bottom.
     cmap : str
         Colour map; "rainbow" is the paper's.
     opacity : float
-        Of the map over the image.
+        Opacity of the map over the image.
     how : {"nearest", "bilinear"}
-        How maps of a lower resolution are brought to that of the image.
+        How maps of a lower resolution are enlarged to the size of the image.
     outline : float
-        Share of the image's voxels, air included, that the line surrounds: those of highest absolute value, which the
-        masking experiment overwrites. Where they are scattered it surrounds the places where they are the majority. 0
-        draws none. If some lie outside the body, the panel says how many.
+        Share of the image's voxels, air included, that the line surrounds: the voxels of highest absolute value,
+        which the masking experiment overwrites. If they are scattered, the line surrounds the places where they are the
+        majority. If some lie outside the body, the panel says how many. 0 draws no line.
     """
     names = list(maps.phases)[:8]
     boxes = body_box({name: maps.images[name] for name in names if name in maps.images})
@@ -101,7 +102,7 @@ def map_row(method: str, layer: str, title: str | None = None, display: str | No
 
 
 def _panels(rows: int, columns: int, aspect: float, title_mm: float) -> tuple[Figure, np.ndarray]:
-    """Return a figure of equal panels, with room for titles above, row titles on the left, colour bars on the right."""
+    """Return a figure of equal panels, with room for column titles, row titles (left) and colour bars (right)."""
     width = (TWO_COLUMNS_MM - LABELS_MM - BARS_MM) / max(columns, 5) - GAP_MM
     height = title_mm + rows * (width * aspect + GAP_MM)
     figure = figure_mm(TWO_COLUMNS_MM, height, layout="none")
@@ -122,7 +123,7 @@ def _share(figure: Figure, *millimetres: float) -> tuple[float, ...]:
 
 
 def _outline(panel: Axes, raw: np.ndarray, image: np.ndarray, box: tuple[slice, slice], fraction: float) -> None:
-    """Draw a line round the map's highest voxels, and print how many of them lie outside the body."""
+    """Draw a line around the highest voxels of the map, and print how many of them lie outside the body."""
     chosen = highest(raw, image.shape, fraction).astype(float)
     if image.shape[0] / raw.shape[0] <= 2:  # scattered voxels: where they are dense
         chosen = gaussian_filter(chosen, image.shape[0] / 85, mode="nearest")
@@ -137,7 +138,7 @@ def _outline(panel: Axes, raw: np.ndarray, image: np.ndarray, box: tuple[slice, 
 
 
 def _colour_bar(figure: Figure, panels: Sequence[Axes], display: str, key: np.ndarray) -> None:
-    """Draw the colour bar of some rows on their right."""
+    """Draw a colour bar to the right of its rows."""
     width, height = 25.4 * figure.get_size_inches()
     top, bottom = panels[0].get_position().y1 * height, panels[-1].get_position().y0 * height
     length = min(top - bottom - 2, 45)
@@ -153,12 +154,12 @@ def _colour_bar(figure: Figure, panels: Sequence[Axes], display: str, key: np.nd
 
 
 def _title(name: str, phase: str) -> str:
-    """Return the phase's title, below the name where that is a series."""
+    """Return the title of the phase; if the name is a series, below this name."""
     return PHASE_TITLES[phase] if name == phase else f"{name}\n{PHASE_TITLES[phase]}"
 
 
 def _map_of(maps: Maps, name: str, row: MapRow) -> np.ndarray:
-    """Return a saved map, or say which ones there are."""
+    """Return a saved map; if it is missing, raise an error that lists those that exist."""
     key = (name, row.method, row.layer)
     if key not in maps.maps:
         known = sorted("/".join(key) for key in maps.maps)

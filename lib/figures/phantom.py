@@ -1,4 +1,4 @@
-"""Figures that hold the phantom against patients, drawn from measured tables and images; nothing is computed there."""
+"""Figures that compare the phantom with patients, drawn from tables and images."""
 
 from collections.abc import Mapping, Sequence
 
@@ -29,9 +29,9 @@ def draw_images(rows: Mapping[str, Sequence[np.ndarray | None]], titles: Sequenc
     Parameters
     ----------
     rows : mapping of str to sequence of float array (H, W)
-        Images of each row by its name; HU, NaN outside the body, None where there is none.
+        Images of each row by its name: HU, NaN outside the body; None leaves a panel empty.
     titles : sequence of str
-        Of the columns.
+        Titles of the columns.
     """
     present = {(name, n): image for name, images in rows.items() for n, image in enumerate(images) if image is not None}
     boxes = body_box(present)
@@ -58,18 +58,18 @@ def draw_curves(
     trigger: float,
     by_output: Mapping[float, np.ndarray],
 ) -> Figure:
-    """Draw enhancement over time beside Goshima's measurements (A), and the aorta's by cardiac output (B).
+    """Draw enhancement over time with Goshima's measurements (A), and that of the aorta by cardiac output (B).
 
     Parameters
     ----------
     times : float array (n,)
-        s after the start of the injection.
+        Times after the start of the injection, s.
     curves : mapping of str to float array (n,)
         Enhancement of organs of the median adult, HU.
     trigger : float
-        When the aorta has risen by 50 HU, s.
+        Time at which the aorta has risen by 50 HU, s.
     by_output : mapping of float to float array (n,)
-        Enhancement of the aorta by the cardiac output relative to the expected one.
+        Enhancement of the aorta, HU, by the ratio of the cardiac output to the expected one.
     """
     with paper_style():
         figure, (left, right) = axes_mm(TWO_COLUMNS_MM, 74, 1, 2, width_ratios=(1.3, 1))
@@ -98,7 +98,7 @@ def draw_curves(
 
 
 def _goshima(panel: Axes, trigger: float) -> None:
-    """Mark renal artery, cortex, their difference and medulla as measured after the trigger, with the ranges."""
+    """Mark renal artery, cortex, medulla and cortex minus medulla as measured after the trigger, with ranges."""
     for start, stop, low, high, colour, name in (
         (5, 15, 240, 288, ARTERY_COLOUR, "renal artery"), (10, 30, 195, 217, ORGAN_COLOURS["cortex"], "cortex"),
         (5, 30, 110, 140, GAP_COLOUR, "cortex − medulla"),
@@ -122,13 +122,13 @@ def _goshima(panel: Axes, trigger: float) -> None:
 
 
 def _label(colour: str) -> dict:
-    """Return the style of a label beside a mark, legible where curves pass."""
+    """Return the style of a label beside a mark, which is legible over curves."""
     box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.4}
     return {"textcoords": "offset points", "color": colour, "fontsize": 6, "bbox": box}
 
 
 def _apart(places: Sequence[float], distance: float) -> list[float]:
-    """Return places for labels, moved up where they would come nearer than a distance to the one below."""
+    """Return places for labels; each is moved up until it has a given distance from the one below."""
     moved, below = [0.0] * len(places), -np.inf
     for n in np.argsort(places):
         below = moved[n] = max(places[n], below + distance)
@@ -136,12 +136,12 @@ def _apart(places: Sequence[float], distance: float) -> list[float]:
 
 
 def draw_hu(table: pd.DataFrame) -> Figure:
-    """Draw how far the phantom's HU lie from the published ones, in published SD between patients.
+    """Draw the differences between the phantom's HU and the published ones, in published SD between patients.
 
     Parameters
     ----------
     table : DataFrame
-        As `lib.phantom.measures.compare_hu` returns it.
+        As from `lib.phantom.measures.compare_hu`.
     """
     tissues = list(dict.fromkeys(table["tissue"]))
     wide = table.pivot_table(index="tissue", columns="phase", values=["in_sd", "difference", "n"], dropna=False)
@@ -165,16 +165,16 @@ def draw_hu(table: pd.DataFrame) -> Figure:
 
 
 def draw_spectra(spectra: pd.DataFrame, published: pd.DataFrame, matches: Mapping[str, Sequence[str]]) -> Figure:
-    """Draw the liver's noise by kernel and thickness beside patients': power spectra above, standard deviations below.
+    """Draw the noise in the liver of phantom and patients by kernel and slice thickness: power spectra above, SD below.
 
     Parameters
     ----------
     spectra : DataFrame
-        manufacturer (as in DICOM), kernel, thickness_mm, frequency, power, sd_hu.
+        `manufacturer` (as in DICOM), `kernel`, `thickness_mm`, `frequency`, `power`, `sd_hu`.
     published : DataFrame
         `published("renal_ct_noise")`.
     matches : mapping of str to sequence of str
-        Published scanners by kernel.
+        Names of published scanners by kernel.
     """
     kernels = list(spectra[["manufacturer", "kernel"]].drop_duplicates().itertuples(index=False))
     thicknesses = sorted(spectra["thickness_mm"].unique())
@@ -212,16 +212,16 @@ def draw_spectra(spectra: pd.DataFrame, published: pd.DataFrame, matches: Mappin
 
 
 def draw_geometry(measured: pd.DataFrame, published: pd.DataFrame, n_published: int = KITS23_KIDNEYS) -> Figure:
-    """Draw the kidneys' measures as histograms over mean and SD, 5th and 95th percentile of patients.
+    """Draw measures of the kidneys as histograms, with mean, SD and 5th and 95th percentiles of patients.
 
     Parameters
     ----------
     measured : DataFrame
-        A row a patient, a column a quantity.
+        One row per patient, one column per quantity.
     published : DataFrame
         `published("kidney_geometry")`.
     n_published : int
-        Kidneys that the published values stem from.
+        Number of kidneys that the published values come from.
     """
     with paper_style():
         figure, axes = axes_mm(TWO_COLUMNS_MM, 95, 3, len(published) // 3 + 1, squeeze=False)  # one panel for the key

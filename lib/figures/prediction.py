@@ -1,4 +1,4 @@
-"""Figures of how well a network predicts: training curves, ROC curves, confusion matrices."""
+"""Figures of how well a network predicts: training curves, ROC curves and confusion matrices."""
 
 from collections.abc import Mapping
 
@@ -16,7 +16,7 @@ SCHEME_TITLES = {"single": "Single slices", "voting": "Voting"}
 
 
 def draw_training_and_roc(history: pd.DataFrame, roc: pd.DataFrame, table2: pd.DataFrame) -> Figure:
-    """Draw S4: loss and accuracy by epoch, and ROC curves one against all with their upper left corner enlarged.
+    """Draw Fig S4: loss and accuracy by epoch, and ROC curves of each phase with the upper left corner enlarged.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def draw_training_and_roc(history: pd.DataFrame, roc: pd.DataFrame, table2: pd.D
         `epoch`, `loss`, `val_loss`, `accuracy`, `val_accuracy`.
     roc : DataFrame
         `scheme` (single, voting), `phase`, `false_positive_rate`, `true_positive_rate`, `threshold`. The part of a
-        curve that joins cases whose score is 0, which no threshold parts, is dotted.
+        curve that no threshold divides, since all cases there have the score 0, is dotted.
     table2 : DataFrame
         Index (scheme, phase); `roc_auc`.
     """
@@ -60,12 +60,12 @@ def draw_training_and_roc(history: pd.DataFrame, roc: pd.DataFrame, table2: pd.D
 
 
 def draw_f1_differences(table: pd.DataFrame, reference: str = "network") -> Figure:
-    """Draw F1 by phase of several classifiers, and how far each is from the reference.
+    """Draw F1 by phase of several classifiers, and the difference of each from the reference.
 
     Parameters
     ----------
     table : DataFrame
-        As `lib.organ_baseline.compare_rulers` returns it: `classifier`, `phase` (and "mean"), `f1`, `f1_difference`
+        As from `lib.organ_baseline.compare_rulers`: `classifier`, `phase` (and "mean"), `f1`, `f1_difference`
         from the reference, `low`, `high` (95 % interval of the difference), `n_slices`, `n_patients`.
     reference : str
         The classifier that the others are compared with.
@@ -103,7 +103,7 @@ def draw_f1_differences(table: pd.DataFrame, reference: str = "network") -> Figu
 
 
 def draw_confusions(matrices: Mapping[str, pd.DataFrame]) -> Figure:
-    """Draw confusion matrices, rows predicted and columns labelled, shaded by the share of the labelled phase."""
+    """Draw confusion matrices (rows predicted, columns labelled), shaded by the share of the labelled phase."""
     names = [PHASE_TITLES[phase] for phase in PHASES]
     with paper_style():
         height = 3 + (TWO_COLUMNS_MM - 22) / len(matrices)  # that of square panels with their labels
@@ -123,7 +123,7 @@ def draw_confusions(matrices: Mapping[str, pd.DataFrame]) -> Figure:
 
 
 def _draw_roc(panel: Axes, roc: pd.DataFrame, areas: list[float]) -> None:
-    """Draw one curve per phase, the first the widest, so that curves that coincide are all seen."""
+    """Draw one curve per phase; the first is the widest, so that curves that coincide can all be seen."""
     curves = dict(iter(roc.groupby("phase", sort=False)))
     for n, (phase, area) in enumerate(zip(PHASES, areas, strict=True)):
         if phase not in curves:
@@ -136,7 +136,7 @@ def _draw_roc(panel: Axes, roc: pd.DataFrame, areas: list[float]) -> None:
 
 
 def _corner(roc: pd.DataFrame) -> tuple[float, float]:
-    """Return the false-positive rate up to which, and the true-positive rate from which on, the corner is enlarged."""
+    """Return the largest false-positive rate and the smallest true-positive rate of the enlarged corner."""
     near = 0.0
     for _, curve in roc.groupby("phase"):
         x, y = curve["false_positive_rate"].to_numpy(), curve["true_positive_rate"].to_numpy()

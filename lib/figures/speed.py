@@ -25,8 +25,8 @@ def draw_speed(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        As 90_measure_speed writes it: `library`, `maps` (names of methods, separated by spaces), `image_size`, `batch`,
-        `layers`, `ms_an_image`, `ratio` (time over that of a plain gradient).
+        As written by 90_measure_speed: `library`, `maps` (names of methods, separated by spaces), `image_size`,
+        `batch`, `layers`, `ms_an_image`, `ratio` (time over that of a plain gradient).
     """
     table = table[table["maps"].map(lambda maps: set(maps.split()) <= set(METHOD_TITLES))]
     largest, five = table["image_size"].max(), table["layers"].max()
@@ -57,7 +57,7 @@ def draw_speed(table: pd.DataFrame) -> Figure:
 
 
 def _line(panel: Axes, x: pd.Series, y: pd.Series, library: str, maps: str) -> None:
-    """Draw one line with the colour, marker and name of what was timed."""
+    """Draw one line in the colour and with the marker and name of the computation that was timed."""
     methods = maps.split()
     kind = "saliency" if len(methods) == 1 else "all" if "sam" in methods else "three"
     style = STYLES.get(library, STYLES[kind])

@@ -1,4 +1,4 @@
-"""The paper's style: sizes in millimetres of a column, one colour for one thing, files of the same bytes each time."""
+"""The style of the figures: sizes in millimetres, fixed colours, and files that are the same bytes each time."""
 
 import io
 from contextlib import contextmanager
@@ -36,10 +36,10 @@ PAPER_COLOUR, CHANCE_COLOUR = "#7a7a7a", "#9a9a9a"
 
 
 class PaperFigure(Figure):
-    """A figure that a notebook shows as a sharp picture, without pyplot and whatever runs the notebook."""
+    """A figure that a notebook shows as a sharp picture; this needs neither pyplot nor a certain notebook server."""
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
-        """Return the picture as PNG and its size on the page, as IPython asks for it."""
+        """Return the picture as PNG and its size on the page, in the form that IPython needs."""
         with paper_style():
             picture = _png(self, SHARPNESS * SCREEN_DPI)
             if len(picture) > NOTEBOOK_LIMIT:
@@ -50,22 +50,22 @@ class PaperFigure(Figure):
 
 @contextmanager
 def paper_style():
-    """Draw in the paper's style, whatever is set outside."""
+    """Draw in the paper's style, whatever other settings matplotlib has."""
     with mpl.rc_context(), plt.style.context(STYLE, after_reset=True):
         yield
 
 
 def save_figure(figure: Figure, path: str | Path, *, limit: int = 1_000_000) -> list[Path]:
-    """Write a figure as PNG and PDF, the same bytes each time.
+    """Write a figure as PNG and PDF, with the same bytes each time.
 
     Parameters
     ----------
     figure : Figure
     path : path
-        Of the PNG; the PDF goes beside it.
+        Path of the PNG; the PDF is written beside it.
     limit : int
-        Bytes that the PNG may have. It has 300 dpi. A larger one (noisy maps) is brought down to 256 colours, then 128,
-        and only if that is not enough to fewer dots per inch. The PDF keeps every voxel and every colour.
+        Largest size of the PNG in bytes, at 300 dpi. A larger file is reduced to 256 colours, then to 128, and only
+        then to fewer dots per inch. The PDF keeps every voxel and every colour.
 
     Returns
     -------
@@ -91,13 +91,13 @@ def save_figure(figure: Figure, path: str | Path, *, limit: int = 1_000_000) -> 
 
 
 def axes_mm(width: float, height: float, rows: int = 1, columns: int = 1, *, layout: str | None = None, **keywords):
-    """Return a figure of a size in millimetres, and its panels; unknown to pyplot, so that nothing shows it twice."""
+    """Return a figure of a size in millimetres and its panels; pyplot does not know it, so nothing is shown twice."""
     figure = figure_mm(width, height, layout=layout)
     return figure, figure.subplots(rows, columns, **keywords)
 
 
 def figure_mm(width: float, height: float, *, layout: str | None = None) -> PaperFigure:
-    """Return an empty figure of a size in millimetres; with layout "none" panels stay where they are put."""
+    """Return an empty figure of a size in millimetres; with layout "none", panels stay where they are placed."""
     figure = PaperFigure(figsize=(width / 25.4, height / 25.4), layout="constrained" if layout == "none" else layout)
     if layout == "none":  # a figure that never had a layout takes that of the style when it is saved
         figure.set_layout_engine("none")
@@ -105,12 +105,12 @@ def figure_mm(width: float, height: float, *, layout: str | None = None) -> Pape
 
 
 def letter(part, text: str) -> None:
-    """Name a part of a figure by a bold letter in its upper left corner."""
+    """Print the bold letter of a part of a figure in its upper left corner."""
     part.text(0.005, 0.99, text, va="top", fontsize=9, fontweight="bold")
 
 
 def count(slices: float, patients: float, separator: str = ", ") -> str:
-    """Say how many slices of how many patients there are."""
+    """Return the numbers of slices and patients as text."""
     if not (np.isfinite(slices) and np.isfinite(patients)):
         return "no slice"
     slices, patients = int(slices), int(patients)
@@ -118,7 +118,7 @@ def count(slices: float, patients: float, separator: str = ", ") -> str:
 
 
 def _png(figure: Figure, dpi: int, *, colours: int = 0) -> bytes:
-    """Return a figure as an opaque PNG, at most of so many colours (0: as many as it has)."""
+    """Return a figure as an opaque PNG with at most the given number of colours (0: no limit)."""
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=dpi)
     picture, packed = Image.open(drawn).convert("RGB"), io.BytesIO()

@@ -1,4 +1,4 @@
-"""Figures of where maps lie in the body, drawn from the tables of 13_anatomy_of_maps; nothing is computed there."""
+"""Figures of the tissues that maps mark, drawn from the tables of 13_anatomy_of_maps."""
 
 import numpy as np
 import pandas as pd
@@ -24,17 +24,17 @@ PARTS = ("kidney and vessels", "rest of the body")  # what panel A sets against 
 
 
 def draw_anatomy(anatomy: pd.DataFrame, tissues: pd.DataFrame) -> Figure:
-    """Draw how much more densely maps mark kidneys and vessels (A, by phase), and which tissues they mark (B).
+    """Draw how much more densely maps mark kidneys and vessels (A, by phase), and the share of each tissue (B).
 
     Parameters
     ----------
     anatomy : DataFrame
-        As `lib.tissue_shares.summarise_shares` returns it. B prints the mean share over the phases; its colour is the
-        enrichment; bold where in at least four phases the interval of the share lies on one side of the tissue's share
-        of the image.
+        As from `lib.tissue_shares.summarise_shares`. Part B prints the mean share over the phases; the colour is the
+        enrichment. A number is bold if in at least four phases the interval of the share lies on one side of the
+        tissue's share of the image.
     tissues : DataFrame
-        As `lib.tissue_contrasts.contrast_tissues` returns it; A shows the rows of kidney and vessels against the rest
-        of the body. Maps without content (disc, edges, brightness, untrained network) come last where they are there.
+        As from `lib.tissue_contrasts.contrast_tissues`. Part A shows the rows that compare kidney and vessels with the
+        rest of the body. Control maps (disc, edges, brightness, untrained network), if there are any, come last.
     """
     maps = _order(anatomy)
     names = list(anatomy["tissue"].drop_duplicates())
@@ -49,12 +49,12 @@ def draw_anatomy(anatomy: pd.DataFrame, tissues: pd.DataFrame) -> Figure:
 
 
 def draw_signs(signs: pd.DataFrame) -> Figure:
-    """Draw what 10 HU more in a tissue would do to the score, by phase, and the signs that the paper names.
+    """Draw by how much 10 HU more in a tissue would change the score, by phase, and the signs that the paper names.
 
     Parameters
     ----------
     signs : DataFrame
-        As `lib.tissue_shares.summarise_signs` returns it: `score_per_10_hu` with `score_low` and `score_high`.
+        As from `lib.tissue_shares.summarise_signs`: `score_per_10_hu` with `score_low` and `score_high`.
     """
     tissues = list(signs["tissue"].drop_duplicates())
     with paper_style():
@@ -87,18 +87,18 @@ def draw_signs(signs: pd.DataFrame) -> Figure:
 
 
 def _short(value: float) -> str:
-    """Return a number with two decimals, or one significant digit where that would be 0."""
+    """Return a number with two decimals, or with one significant digit if these would be 0."""
     return (f"{value:.2f}" if abs(value) >= 0.005 else f"{value:.1g}").replace("-", "−")
 
 
 def _order(table: pd.DataFrame) -> list[tuple[str, str]]:
-    """Return the maps of a table, controls last."""
+    """Return the maps of a table, with controls last."""
     maps = list(table[["method", "layer"]].drop_duplicates().itertuples(index=False, name=None))
     return sorted((name for name in maps if name[0] != "image"), key=lambda name: name[0] in CONTROL_TITLES)
 
 
 def _draw_times(part, tissues: pd.DataFrame, maps: list[tuple[str, str]]) -> None:
-    """Draw densities of kidney and vessels over the rest of the body, one panel per phase, with intervals."""
+    """Draw the enrichment of kidney and vessels over the rest of the body, one panel per phase, with intervals."""
     chosen = tissues[(tissues["tissue"] == PARTS[0]) & (tissues["against"] == PARTS[1])]
     phases = [phase for phase in PHASES if phase in set(chosen["phase"])]
     panels = np.atleast_1d(part.subplots(1, len(phases), sharey=True, sharex=True))
@@ -128,7 +128,7 @@ def _draw_times(part, tissues: pd.DataFrame, maps: list[tuple[str, str]]) -> Non
 
 
 def _heat_map(panel: Axes, anatomy: pd.DataFrame, maps: list[tuple[str, str]], tissues: list[str]) -> None:
-    """Print shares, coloured by how often they exceed the image's; bold where four phases agree on the side."""
+    """Print shares, coloured by their ratio to the share of the image; bold if four phases agree on the side."""
     table = anatomy.assign(side=(anatomy["low"] > anatomy["area"]).astype(int) - (anatomy["high"] < anatomy["area"]))
     wide = table.pivot_table(index=["method", "layer"], columns="tissue", values=["share", "side"],
                              aggfunc={"share": "mean", "side": "sum"})  # fmt: skip

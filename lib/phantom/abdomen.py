@@ -1,4 +1,4 @@
-"""The organs of the belly in the order of painting: gut, pancreas, spleen, liver, adrenals."""
+"""The organs of the abdomen in the order in which they are painted: gut, pancreas, spleen, liver, adrenals."""
 # ruff: noqa: RUF005  (sums of arrays, not of tuples)
 
 import numpy as np
@@ -12,7 +12,7 @@ from lib.phantom.vessels import Vessels
 
 
 class Abdomen:
-    """The organs of the belly of one patient, fitted to its trunk.
+    """The abdominal organs of one patient, fitted to the trunk.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class Abdomen:
 
     # Painting order: gut, then solid organs over it, so that nothing lies inside the liver.
     def paint(self, canvas: Canvas, z: float) -> None:
-        """Paint every organ of the belly at height z, except kidneys and great vessels."""
+        """Paint all abdominal organs at height z, except kidneys and great vessels."""
         self.bowel.paint_small(canvas, z)
         self._paint_pancreas(canvas, z)
         self.vessels.paint_covered(canvas, z)

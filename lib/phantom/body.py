@@ -32,9 +32,9 @@ class Arm:
     ----------
     side : {-1, 1}
     away : float
-        Distance of its centre from the spine, mm.
+        Distance of the centre of the arm from the spine, mm.
     y : float
-        Its depth, mm.
+        Depth of the arm, mm.
     scale : float
         Size relative to an arm of 84 mm.
     """
@@ -57,13 +57,13 @@ class Arm:
 
 
 class Trunk:
-    """The frame of the abdomen of one patient.
+    """The trunk of one patient, which encloses the abdominal organs.
 
     Parameters
     ----------
     rng : numpy.random.Generator
     subject : Subject
-        Its body mass index sets girth and fat.
+        The body mass index decides girth and fat.
     """
 
     def __init__(self, rng: np.random.Generator, subject: Subject):
@@ -156,7 +156,7 @@ class Trunk:
         return skin, outer, inner
 
     def inward(self, z: float, angle: np.ndarray, depth: np.ndarray) -> np.ndarray:
-        """Return points a depth (mm) inward of the abdominal wall at angles from +x toward the back."""
+        """Return points at a depth (mm) inside the abdominal wall, at angles counted from +x toward the back."""
         inner = self.contours(z)[2]
         centre = np.array([0.0, self.centre_y])
         ray = inner - centre
@@ -170,7 +170,7 @@ class Trunk:
         return wall + toward / length * np.minimum(depth[:, None], 0.86 * length)
 
     def paint_frame(self, canvas: Canvas, z: float) -> None:
-        """Paint table, skin and the fat of the belly at height z."""
+        """Paint table, skin and abdominal fat at height z."""
         skin, outer, _ = self.contours(z)
         self._paint_table(canvas)
         for arm in self.arms:
@@ -179,7 +179,7 @@ class Trunk:
         canvas.polygon(outer, Tissue.VISCERAL_FAT)
 
     def paint_wall(self, canvas: Canvas, z: float) -> None:
-        """Paint subcutaneous fat and the muscular wall with its ribs over whatever the belly holds."""
+        """Paint subcutaneous fat and the muscular wall with its ribs over the contents of the abdomen."""
         skin, outer, inner = self.contours(z)
         canvas.polygon(_ring(grow(skin, -1.7), outer), Tissue.SUBCUTANEOUS_FAT)
         self._paint_septa(canvas, skin, outer, z)
@@ -342,7 +342,7 @@ def _ring(outside: np.ndarray, inside: np.ndarray) -> np.ndarray:
 
 
 def _inset(contour: np.ndarray, distance: np.ndarray) -> np.ndarray:
-    """Move each point inward by its own distance, mm, and even out the result so that it stays a simple curve."""
+    """Move each point inward by a distance of its own, mm, and smooth the result so that it stays a simple curve."""
     ahead, behind = np.roll(contour, -1, axis=0), np.roll(contour, 1, axis=0)
     tangent = ahead - behind
     normal = np.stack([-tangent[:, 1], tangent[:, 0]], 1)

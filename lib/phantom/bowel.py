@@ -17,14 +17,15 @@ COLLAPSED = Tissue.BOWEL_WALL  # a filling: none
 
 
 class Gut:
-    """A stretch of gut: spheres along a path, each with a filling; a plane cuts discs that merge into its section.
+    """A part of the gut: spheres along a path, each with a filling; a plane cuts them into discs that merge.
 
     Parameters
     ----------
     stations : float array (k, 3)
-        Points that the path runs through, mm.
+        Points through which the path runs, mm.
     radius : float array (k,)
-        Outer radius at the stations, mm; evened out along the path, and 0.55 of it where the gut is collapsed.
+        Outer radius at the stations, mm. It is smoothed along the path, and multiplied by 0.55 where the gut is
+        collapsed.
     filling : sequence of int (k,)
         Paint code from each station to the next; `COLLAPSED` for none.
     gas : float array (k,)
@@ -32,12 +33,12 @@ class Gut:
     wall : float
         Thickness of the wall, mm.
     folds : tuple of int and float
-        Spheres from one fold of the wall to the next, and how far they reach into the lumen, a share of its radius
-        (0: none); they show where the path runs within the plane.
+        Number of spheres from one fold of the wall to the next, and the height of the folds as a share of the radius of
+        the lumen (0: no folds). Folds are visible where the path runs within the plane.
     haustra : float
-        By how much the colon's narrow places are narrower, relative to the radius.
+        Depth of the constrictions of the colon, relative to its radius.
     specks : float array (m, 4), optional
-        Gas in stool: place along the path (0 to 1), x and y within the lumen (-1 to 1), relative radius.
+        Gas bubbles in stool: place along the path (0 to 1), x and y within the lumen (-1 to 1), relative radius.
     """
 
     def __init__(self, stations, radius, filling, gas, wall, folds=(1, 0.0), haustra=0.0, specks=()):
@@ -66,13 +67,13 @@ class Gut:
         self.specks = [(int(s * (n - 1)), x, y, size) for s, x, y, size in specks]
 
     def section(self, z: float, extra: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-        """Return which spheres the plane at height z cuts, int (n,), and the radii of the discs, mm."""
+        """Return the spheres that the plane at height z cuts, int (n,), and the radii of the discs, mm."""
         square = (self.radius + extra) ** 2 - (self.path[:, 2] - z) ** 2
         cut = np.flatnonzero(square > 1.0)
         return cut, np.sqrt(square[cut])
 
     def paint_outside(self, canvas: Canvas, z: float, code: int, extra: float = 0.0) -> None:
-        """Paint the whole section at height z with one code: the wall, or with `extra` mm the fat round it."""
+        """Paint the whole section at height z with one code: the wall, or with `extra` mm the fat around it."""
         for k, half in zip(*self.section(z, extra), strict=True):
             canvas.ellipse(*self.path[k, :2], half, half, code)
 
@@ -101,7 +102,7 @@ class Gut:
                 canvas.line(self.path[k, :2] + across, 1.1, Tissue.BOWEL_WALL)
 
     def _levels(self, down: np.ndarray) -> np.ndarray:
-        """Return the height of the fluid along the path, mm toward `down`: one as far as a pocket of gas reaches."""
+        """Return the level of the fluid along the path, mm toward `down`; each pocket of gas has a single level."""
         depth = self.path[:, :2] @ down
         front = np.minimum.reduceat(depth - self.lumen, self.pockets)
         back = np.maximum.reduceat(depth + self.lumen, self.pockets)
@@ -110,7 +111,7 @@ class Gut:
 
 
 def paint_gas(canvas: Canvas, contour: np.ndarray, level: float) -> None:
-    """Paint gas in the part of a contour, float (n, 2), that is higher than a level: gravity keeps it flat."""
+    """Paint gas in the part of a contour, float (n, 2), that is above a level, which gravity keeps flat."""
     depth = contour @ canvas.down
     if depth.min() < level:
         canvas.polygon(contour - np.maximum(depth - level, 0)[:, None] * canvas.down, Tissue.BOWEL_GAS)
@@ -123,9 +124,9 @@ class Sac:
     ----------
     rng : numpy.random.Generator
     centre, half : tuple of float
-        Centre x, y, z, and semi-axes along its course, across it, and in z, mm.
+        Centre x, y, z, and semi-axes along the sac, across it, and in z, mm.
     angle : float
-        Course within the plane, radians.
+        Direction of the sac within the plane, radians.
     filling : Tissue
     wall : float
         Thickness of the wall, mm.
@@ -152,7 +153,7 @@ class Sac:
         return shape @ np.array([[c, s], [-s, c]]) + self.centre[:2] + self.lean * (z - self.centre[2])
 
     def paint(self, canvas: Canvas, z: float, level: float) -> None:
-        """Paint fat plane, wall, filling and the gas that is higher than a level, mm toward `canvas.down`."""
+        """Paint fat plane, wall, filling, and the gas above a level, mm toward `canvas.down`."""
         outline = self.outline(z)
         if not len(outline):
             return
@@ -175,11 +176,11 @@ class Bowel:
     rng : numpy.random.Generator
     trunk : Trunk
     vessels : Vessels
-        The mesenteric root, round which the loops lie.
+        They contain the mesenteric root, around which the loops lie.
 
     Notes
     -----
-    Three patients in ten drank a positive contrast medium, whatever the phase.
+    Three patients in ten have positive oral contrast, in every phase.
     """
 
     def __init__(self, rng: np.random.Generator, trunk: Trunk, vessels: Vessels):
@@ -200,7 +201,7 @@ class Bowel:
         self.branches = vessels.mesenteric_branches(rng, places[np.concatenate([*ways, np.empty(0, int)])])
 
     def paint_small(self, canvas: Canvas, z: float) -> None:
-        """Paint mesenteric vessels, small bowel and duodenum at height z; loops that touch share a wall."""
+        """Paint mesenteric vessels, small bowel and duodenum at height z. Loops that touch share a wall."""
         for branch in self.branches:
             branch.paint(canvas, z)
         self._paint(canvas, z, self.small, halo=0.8)
@@ -225,7 +226,8 @@ class Bowel:
     def _places(self, rng: np.random.Generator, vessels: Vessels) -> np.ndarray:
         """Draw the places of the small bowel, float (n, 3).
 
-        They are spread evenly in its room, wider apart in a fat belly, and leave the mesenteric vessels free.
+        They are spread evenly in the available space, further apart if there is much fat, and do not cover the
+        mesenteric vessels.
         """
         width, depth, middle = self.width, self.depth, self.trunk.centre_y
         step = rng.uniform(23, 26) + 5 * self.trunk.fat_in_belly
@@ -255,7 +257,7 @@ class Bowel:
         return stretches
 
     def _colon(self, rng: np.random.Generator) -> list[Gut]:
-        """Draw it from the caecum to the sigmoid: up the right flank, across the front, down the left flank."""
+        """Draw the colon from caecum to sigmoid: up the right flank, across the front, and down the left flank."""
         width, depth, middle = self.width, self.depth, self.trunk.centre_y
         level, sag = rng.normal(-8, 20), rng.uniform(12, 40)
         right = [(-(width - 23), -32 - 0.2 * max(z, 0), z) for z in np.arange(-125, 24, 21)]
@@ -287,7 +289,7 @@ class Bowel:
         return [antrum, fundus, body]
 
     def _duodenum(self, rng: np.random.Generator, vessels: Vessels) -> Gut:
-        """Draw it down the right of the pancreatic head, then across between aorta and mesenteric artery."""
+        """Draw the duodenum: down the right side of the pancreatic head, then between aorta and mesenteric artery."""
         low, top = vessels.join[2] - rng.uniform(38, 52), vessels.join[2] + 15
         depth, front = vessels.join[1] + 6, vessels.aorta_centre(low)[1] - vessels.aorta_radius - 8
         down = [(-47 + rng.normal(0, 2), depth, z) for z in np.linspace(top, low + 8, 5)]
@@ -301,7 +303,7 @@ class Bowel:
 
 
 def walks(places: np.ndarray, start: np.ndarray, reach: float = 46.0) -> list[np.ndarray]:
-    """Return walks from neighbour to neighbour that visit no place twice, each an int array of at least three."""
+    """Return paths from neighbour to neighbour that visit no place twice, each an int array of at least three."""
     free, here = np.ones(len(places), bool), start
     walks, walk = [], []
     while free.any():
@@ -318,7 +320,7 @@ def walks(places: np.ndarray, start: np.ndarray, reach: float = 46.0) -> list[np
 
 
 def runs(rng: np.random.Generator, n: int, change: float) -> np.ndarray:
-    """Return of n stations the one whose value each holds: its own with a probability of change, else the last one's.
+    """Return for each of n stations an index: its own with the probability `change`, else that of the station before.
 
     Returns
     -------

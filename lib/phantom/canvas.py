@@ -1,4 +1,4 @@
-"""Paint closed contours given in millimetres into a supersampled map of tissues."""
+"""Painting of closed contours, which are given in millimetres, into a supersampled map of tissues."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -25,7 +25,7 @@ class Grid:
     left_mm, top_mm : float
         Patient coordinates (x to the patient's left, y to the back) of the corner of the first pixel, mm.
     oversample : int
-        Paint samples along each side of a pixel.
+        Number of samples along each side of a pixel.
     """
 
     matrix: int
@@ -42,9 +42,9 @@ class Pose:
     Attributes
     ----------
     roll : float
-        Turn about the axis of the spine, x = y = 0, radians; positive: the left side goes down.
+        Rotation about the axis of the spine (x = y = 0), radians. It is positive if the left side goes down.
     lift : float
-        How far the body lies higher than without a roll, mm.
+        Height of the body above its position without a roll, mm.
     """
 
     roll: float = 0.0
@@ -52,35 +52,35 @@ class Pose:
 
     @property
     def turn(self) -> np.ndarray:
-        """Return the matrix that turns points, float (n, 2) @ (2, 2)."""
+        """Return the rotation matrix of points, for float (n, 2) @ (2, 2)."""
         c, s = np.cos(self.roll), np.sin(self.roll)
         return np.array([[c, s], [-s, c]])
 
     def place(self, points: np.ndarray) -> np.ndarray:
-        """Return where points of the body lie in the scanner, float (n, 2) or (2,), mm."""
+        """Return the coordinates in the scanner of points of the body, float (n, 2) or (2,), mm."""
         return np.asarray(points, float) @ self.turn - (0.0, self.lift)
 
     def undo(self, points: np.ndarray) -> np.ndarray:
-        """Return which points of the body lie at points of the scanner, float (n, 2) or (2,), mm."""
+        """Return the coordinates in the body of points of the scanner, float (n, 2) or (2,), mm."""
         return (np.asarray(points, float) - (0.0, -self.lift)) @ self.turn.T
 
 
 class Canvas:
-    """A map of paint codes of one axial plane; later shapes cover earlier ones, as in painting.
+    """A map of paint codes in one axial plane. Later shapes cover earlier ones.
 
     Parameters
     ----------
     grid : Grid
-        Of the scanner.
+        Pixel grid of the scanner.
     fill : int
-        Paint of the empty plane.
+        Paint code of the empty plane.
     pose : Pose
-        How the patient lies: shapes are given in coordinates of the body, except table and blanket.
+        Position of the patient. Shapes are given in coordinates of the body, except table and blanket.
 
     Attributes
     ----------
     down : float array (2,)
-        Where gravity pulls, a unit vector in coordinates of the body.
+        Direction of gravity, a unit vector in coordinates of the body.
     """
 
     def __init__(self, grid: Grid, fill: int = 0, pose: Pose = Pose()):
@@ -161,7 +161,7 @@ def _open_weights(k: int, n: int) -> np.ndarray:
 
 
 def grow(contour: np.ndarray, distance_mm: float | np.ndarray) -> np.ndarray:
-    """Move a closed contour outward along its normals by mm, one distance or one a point (inward where negative)."""
+    """Move a closed contour outward along its normals by `mm`, one distance or one per point (negative: inward)."""
     tangent = np.empty_like(contour)
     tangent[1:-1] = contour[2:] - contour[:-2]
     tangent[0], tangent[-1] = contour[1] - contour[-1], contour[0] - contour[-2]
@@ -181,7 +181,7 @@ def ribbon(path: np.ndarray, half_width: np.ndarray) -> np.ndarray:
     path : float array (n, 2)
         Points along the middle, mm.
     half_width : float array (n,) or float
-        Half of the width at each point, mm.
+        Half the width at each point, mm.
     """
     tangent = np.empty_like(path, dtype=float)
     tangent[1:-1] = path[2:] - path[:-2]
@@ -208,7 +208,7 @@ class Wave:
 
 
 class Wobble:
-    """A contour's radius factor 1 + small harmonics of the angle whose phases drift with height."""
+    """A factor on the radius of a contour: 1 plus small harmonics of the angle whose phases change with height."""
 
     def __init__(
         self, rng: np.random.Generator, size: float, orders: tuple[int, ...] = (2, 3, 4, 5), drift: float = 0.02

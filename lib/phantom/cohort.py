@@ -1,4 +1,4 @@
-"""A patient's examination and a cohort of them, written as the DICOM that a hospital would send."""
+"""A cohort of simulated patients, written as DICOM in the form that a hospital would send."""
 
 import csv
 from functools import partial
@@ -14,12 +14,12 @@ from lib.parallel import in_parallel
 from lib.phantom.labelling_reader import READER_ERROR
 from lib.phantom.study import LABELS, Examination
 
-PHANTOM_KEY = "philbrick2018"  # public: everybody's phantom patients have the same ids and the same split
-WHOLE_KIDNEYS = 22  # slices from end to end that a whole series aims at; the paper's test series have 23
+PHANTOM_KEY = "philbrick2018"  # public, so that phantom patients have the same ids and the same split for everyone
+WHOLE_KIDNEYS = 22  # approximate number of slices from end to end; the paper's test series have 23
 
 
 class PlannedPatient(NamedTuple):
-    """A patient to be written; see `write_patient`."""
+    """A patient who is to be written; the fields are arguments of `write_patient`."""
 
     patient_id: str
     seed: int
@@ -39,33 +39,33 @@ def write_patient(
     matrix: int = 512,
     phases: list[str] | None = None,
 ) -> list[dict]:
-    """Write one patient's examination.
+    """Write the examination of one patient.
 
     Parameters
     ----------
     folder : path
-        The cohort's folder; files go to `<folder>/<patient_id>/<study>/<series>/`.
+        Folder of the cohort; files are written to `<folder>/<patient_id>/<study>/<series>/`.
     patient_id : str
     seed : int
-        All that is random about this patient follows from it.
+        All random properties of this patient follow from the seed.
     slices : int
-        Slices per series.
+        Number of slices per series.
     placing : {"spread", "middle", "whole"}
-        Which slices: spread over the kidneys, neighbours in their middle, or from end to end
-        (`lib.phantom.study.slice_steps`).
+        Places of the slices: spread over the kidneys, neighbouring slices in their middle, or from end to end (see
+        `lib.phantom.study.slice_steps`).
     labelling : {"reader", "scan_time"}
-        Whether a series is labelled from what the image shows, or by the time after injection.
+        Whether a series is labelled by a simulated reader of the image, or by the time after the injection.
     reader_error : float
-        SD of the reader's error (`lib.phantom.labelling_reader.read_phase`).
+        SD of the error of the reader (see `lib.phantom.labelling_reader.read_phase`).
     matrix : int
         Rows and columns.
     phases : list of str, optional
-        Phases the examination is meant to show; drawn (one to five) by default.
+        Phases that the examination is meant to show; by default one to five are drawn at random.
 
     Returns
     -------
     list of dict
-        One row per series: series_uid, phase, kidney_bottom_mm, kidney_top_mm, and what is true of it.
+        One row per series: `series_uid`, `phase`, `kidney_bottom_mm`, `kidney_top_mm`, and the truth about the series.
 
     Raises
     ------
@@ -91,23 +91,25 @@ def write_patient(
 def plan_cohort(
     patients: int, *, slices: int, test_slices: int, seed: int, test_seed: int, key: str
 ) -> list[PlannedPatient]:
-    """Return the patients of a cohort, as `write_cohort` takes them.
+    """Return the patients of a cohort, as needed by `write_cohort`.
 
     Parameters
     ----------
     patients : int
+        Number of patients.
     slices, test_slices : int
-        Slices per series: spread over the kidneys for training and validation, neighbours in their middle for test
-        patients. With `test_slices=0` test series run from end to end, 20 to 25 slices in most patients.
+        Number of slices per series. They are spread over the kidneys for training and validation patients, and
+        neighbours in the middle of the kidneys for test patients. With `test_slices=0`, test series run from end to end
+        of the kidneys, which gives 20 to 25 slices in most patients.
     seed, test_seed : int
-        Test patients are drawn from a seed of their own.
+        Seeds of the training and validation patients, and of the test patients.
     key : str
-        Of the split, as in `lib.labels.split_of`.
+        Key that decides the split, as in `lib.labels.split_of`.
 
     Returns
     -------
     list of PlannedPatient
-        No two of them have the same seed.
+        All have different seeds.
     """
     plan = []
     for number in range(patients):
@@ -129,32 +131,32 @@ def write_cohort(
     reader_error: float = READER_ERROR,
     matrix: int = 512,
 ) -> Path:
-    """Write a cohort, patients in parallel; what is there already is kept.
+    """Write a cohort with patients in parallel; patients that exist already are kept.
 
     Parameters
     ----------
     folder : path
     patients : list of PlannedPatient
     processes : int
-        The files do not depend on it.
+        Number of processes; the files do not depend on it.
     labelling, reader_error, matrix
         As in `write_patient`.
 
     Returns
     -------
     Path
-        labels.csv (series_uid, phase, kidney_bottom_mm, kidney_top_mm); truth.csv lies beside it.
+        Path of labels.csv (`series_uid`, `phase`, `kidney_bottom_mm`, `kidney_top_mm`); truth.csv is written beside it.
 
     Raises
     ------
     ValueError
-        If a patient_id comes twice, or a patient that is there already was written with other settings.
+        If a patient_id occurs twice, or if a patient exists already and was written with other settings.
     """
     folder = resolve(folder)
     folder.mkdir(parents=True, exist_ok=True)
     names = [patient[0] for patient in patients]
     if len(set(names)) != len(names):
-        raise ValueError("patients holds a patient_id twice; each needs one of its own.")
+        raise ValueError("patients holds a patient_id twice; each patient needs a different one.")
     settings = {"labelling": labelling, "reader_error": reader_error, "matrix": matrix}
     for patient_id, *drawn in patients:
         _check_written(folder / patient_id, _settings(*drawn, **settings))
@@ -178,7 +180,7 @@ def _write_one(folder: Path, settings: dict, patient: PlannedPatient) -> None:
 
 
 def _settings(seed: int, slices: int, placing: str, labelling: str, reader_error: float, matrix: int) -> dict:
-    """Return what a patient's files follow from, as truth.csv records it."""
+    """Return the settings that decide the files of a patient, as recorded in truth.csv."""
     return {"seed": seed, "slices": slices, "placing": placing, "labelling": labelling,
             "reader_error": reader_error, "matrix": matrix}  # fmt: skip
 

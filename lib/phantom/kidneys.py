@@ -1,4 +1,4 @@
-"""A kidney: cortex, pyramids, columns, sinus fat, calyces and pelvis, now and then a cyst or a tumour."""
+"""A kidney: cortex, pyramids, columns, sinus fat, calyces and pelvis, and sometimes a cyst or a tumour."""
 
 import numpy as np
 
@@ -18,7 +18,7 @@ class Kidney:
     ----------
     rng : numpy.random.Generator
     side : {-1, 1}
-        -1 the right kidney, 1 the left one.
+        -1 is the right kidney, 1 the left one.
     centre : tuple of float
         x, y, z of its centre, mm.
     size : float
@@ -26,20 +26,21 @@ class Kidney:
     girth : float
         Factor on the widths alone.
     tilt : tuple of float
-        Mean tilt of the long axis in the coronal and in the sagittal plane, degrees: lower pole lateral and anterior.
+        Mean tilt of the long axis in the coronal and in the sagittal plane, degrees; the lower pole is lateral and
+        anterior.
 
     Attributes
     ----------
     half_length, half_width, half_depth : float
-        Semi-axes, mm: along the kidney, from hilum to back, across. But for notch, waves and the shape of the poles
-        it is an ellipsoid.
+        Semi-axes along the kidney, from the hilum to the opposite side, and across, mm. Except for notch, waves and the
+        shape of the poles, the kidney is an ellipsoid.
     half_height : float
-        Half of its extent in z, mm.
+        Half the extent in z, mm.
 
     Notes
     -----
-    Distributions: Glodny et al., BMC Urol 2009;9:19 (length, cortical and parenchymal width), and the lesion-free
-    kidneys of the KiTS23 segmentations (axes, tilt, extent).
+    The distributions follow Glodny et al., BMC Urol 2009;9:19 (length, cortical and parenchymal width), and the
+    lesion-free kidneys of the KiTS23 segmentations (axes, tilt, extent).
     """
 
     def __init__(
@@ -73,13 +74,14 @@ class Kidney:
         self.fascia = rng.uniform(5, 13)  # beyond the fat that pushes other organs away, mm
 
     def _lean(self) -> None:
-        """Tilt the upright ellipsoid: its horizontal sections are ellipses round a leaning line.
+        r"""Tilt the upright ellipsoid: its horizontal sections are ellipses around an inclined line.
 
         Notes
         -----
-        With C the sum of a^2 u u^T over semi-axes a and their directions u, in coordinates z, toward the hilum, across,
-        the Cholesky factor of C takes the unit sphere to the ellipsoid and every horizontal plane to a horizontal one:
-        its first column holds half the height and the lean of the centres, the rest is the section at half height.
+        Let :math:`C = \sum a^2 u u^\top` over the semi-axes :math:`a` and their directions :math:`u`, in the
+        coordinates z, toward the hilum, and across. The Cholesky factor of :math:`C` maps the unit sphere to the
+        ellipsoid and every horizontal plane to a horizontal one. Its first column holds half the height and the shift
+        of the centres; the rest is the section at half height.
         """
         toward, across = self._frame()
         coronal, sagittal = np.tan(self.tilt)
@@ -142,7 +144,7 @@ class Kidney:
     def place(self, h: float, radius: np.ndarray, angle: np.ndarray) -> np.ndarray:
         """Return points of the section at relative height h in [-1, 1] given in polar coordinates, float (n, 2).
 
-        The coordinates are those of the upright kidney: the tilt moves and stretches its section.
+        The coordinates are those of the upright kidney, whose section the tilt then shifts and stretches.
         """
         section = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1) @ self.stretch.T + h * self.rise
         # The kidney curves round its hilum: its poles lean toward it.
@@ -150,7 +152,7 @@ class Kidney:
         return section @ self._frame() + (self.x, self.y)
 
     def surface(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return points all over the surface, float (n, 2), and their heights, float (n,), mm."""
+        """Return points on the whole surface, float (n, 2), and their heights, float (n,), mm."""
         heights = np.linspace(-0.9, 0.9, 9)
         points = np.concatenate([self.place(h, self.radius(h, _ANGLES), _ANGLES) for h in heights])
         return points, np.repeat(self.z + heights * self.half_height, len(_ANGLES))
@@ -171,7 +173,7 @@ class Kidney:
         return inner + opening * (self.radius(h, angle) * 1.06 - inner)
 
     def paint_fascia(self, canvas: Canvas, z: float) -> None:
-        """Paint the renal fascia (Gerota's) and septa within it; whatever is painted later may cover them."""
+        """Paint the renal fascia (Gerota's) and septa within it; what is painted later may cover them."""
         h = (z - self.z) / self.half_height
         if abs(h) < 1.2:
             inside = 0.83 * h  # it encloses the poles at a distance
@@ -184,7 +186,7 @@ class Kidney:
                 canvas.line(self.place(inside, reach, at), 0.5, FASCIA)
 
     def paint(self, canvas: Canvas, z: float) -> None:
-        """Paint the section at height z, with its masses and a thin layer of fat round it."""
+        """Paint the section at height z, with its masses and a thin layer of fat around it."""
         h, masses = (z - self.z) / self.half_height, self._masses_at(z)
         for _, _, contour in masses:
             canvas.polygon(grow(contour, 2.0), Tissue.VISCERAL_FAT)
@@ -274,7 +276,7 @@ class Kidney:
             canvas.polygon(ribbon(self.place(h, reach * polar, bend), half * np.linspace(1, 0.6, 7)), code)
 
     def _masses_at(self, z: float) -> list[tuple[Tissue, float, np.ndarray]]:
-        """Return tissue, radius in mm and contour of each mass that height z cuts; the last two of its section."""
+        """Return tissue, radius (mm) and contour of the section of each mass that the plane at height z cuts."""
         found = []
         for tissue, angle, height, size, depth, lumps in self.masses:
             u = (z - self.z - height * self.half_height) / size
@@ -287,9 +289,9 @@ class Kidney:
 
 
 def _draw_masses(rng: np.random.Generator) -> list[tuple]:
-    """Draw simple cysts (more often) and a solid tumour (seldom): tissue, angle, height, radius, depth, outline.
+    """Draw simple cysts (more often) and a solid tumour (rarely): tissue, angle, height, radius, depth, outline.
 
-    They lie in front and at the side: behind they would have to push muscles away.
+    They lie in front and at the side. Behind the kidney they would displace muscles.
     """
     masses = []
     for _ in range(rng.choice(3, p=[0.74, 0.18, 0.08])):
@@ -310,16 +312,16 @@ def draw_kidneys(rng: np.random.Generator, size: float = 1.0, room: float = 140.
     ----------
     rng : numpy.random.Generator
     size : float
-        Factor on their lengths, from the patient's height.
+        Factor on the lengths, which follows from the height of the patient.
     room : float
-        Half of the width of the belly, mm: kidneys lie further apart in a wide one.
+        Half the width of the abdomen, mm. In a wide abdomen the kidneys lie further apart.
 
     Notes
     -----
-    Both kidneys of a patient are large or small, plump or slender, upright or tilted together. Now and then one lies
-    far lower than the other, which gives the extent of both its long tail (133 +- 22 mm), and then further forward, on
-    the slope of the psoas. They are drawn closer together than in patients (149 +- 20 mm): `Anatomy` moves them out of
-    the muscles beside the spine.
+    The two kidneys of a patient resemble each other in size, width and tilt. Sometimes one lies much lower than the
+    other and then further forward, on the slope of the psoas; this gives the extent of both kidneys its long tail (133
+    ± 22 mm). The kidneys are drawn closer together than in patients (149 ± 20 mm), since `Anatomy` then moves them out
+    of the muscles beside the spine.
     """
     size = size * float(np.clip(rng.normal(1.0, 0.06), 0.84, 1.17))
     girth = float(np.clip(rng.lognormal(0.0, 0.06), 0.85, 1.18))

@@ -1,4 +1,4 @@
-"""Whole-body iodine kinetics after an intravenous injection: Bae's compartments, and a tubular model of the kidney."""
+"""Kinetics of iodine after an intravenous injection: Bae's compartments, and a tubular model of the kidney."""
 
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ ORGANS = (
 
 @dataclass(frozen=True)
 class Subject:
-    """A patient as the circulation sees one.
+    """The properties of a patient that decide the circulation.
 
     Attributes
     ----------
@@ -34,11 +34,11 @@ class Subject:
         Years.
     height_m, weight_kg : float
     output_factor : float
-        Cardiac output relative to the one expected from height and weight.
+        Cardiac output relative to the value expected from height and weight.
     renal_factor : float
-        Glomerular filtration relative to a healthy adult's.
+        Glomerular filtration relative to that of a healthy adult.
     blood_factor, space_factor : float
-        Blood volume, and extracellular volume of all organs, relative to those expected from height and weight.
+        Blood volume, and extracellular volume of all organs, relative to the values expected from height and weight.
     """
 
     sex: str = "M"
@@ -52,7 +52,7 @@ class Subject:
 
     @property
     def size(self) -> float:
-        """Return H^0.725 W^0.425 (inches, pounds), the scale of blood volume and cardiac output."""
+        """Return :math:`H^{0.725} W^{0.425}` (inches, pounds), which scales blood volume and cardiac output."""
         return (self.height_m / 0.0254) ** 0.725 * (self.weight_kg / 0.4536) ** 0.425
 
     @property
@@ -83,48 +83,55 @@ class Injection:
 
 @dataclass(frozen=True)
 class Circulation:
-    """Constants that were fitted to published enhancement; the tests hold the targets.
+    """Constants that were fitted to published enhancement; the tests check the targets.
 
     Attributes
     ----------
     central : float
         Factor on Bae's volumes from the right heart to the abdominal aorta.
     delay : float
-        Arrival delay, s, that well-mixed compartments lack.
+        Delay of arrival, s, which well-mixed compartments do not have.
     exchange, exchange_muscle : float
-        Permeability-surface product over flow, in the viscera and in muscle.
+        Ratio of permeability-surface product to flow, in the viscera and in muscle.
     deep_share : float
-        Share of the contrast that is held up in deep veins of the arm.
+        Share of the contrast medium that passes slowly through deep veins of the arm.
     injection_vein_ml, ..., cava_renal_ml : float
-        Volumes of vessels in the 70-kg adult, mL.
+        Volumes of vessels in an adult of 70 kg, mL.
     cortex_flow : float
-        Renal plasma flow, mL/s for each mL of kidney.
+        Renal plasma flow, mL/s per mL of kidney.
     extraction : float
-        Filtered share of the renal plasma flow.
+        Share of the renal plasma flow that is filtered.
     medullary_flow : float
-        Share of the blood flow that passes the medulla.
+        Share of the blood flow that passes through the medulla.
     glomerular_s, ..., duct_s : float
         Mean transit times of the kidney's compartments, s.
     cortex_share : float
         Share of the cortex in the parenchyma.
     haematocrit : float
     liver_ml, spleen_ml, bowel_ml : float
-        Tissue in which the organ's iodine is spread, mL.
+        Volume of tissue over which the iodine of the organ is spread, mL.
     pancreas_blood, pancreas_spleen : float
-        Enhancement of the pancreas in that of the aorta and that of the spleen.
+        Enhancement of the pancreas as a weighted sum: weights of the aorta and of the spleen.
     muscle_blood, muscle_space : float
-        Blood and extracellular space in muscle of the trunk, shares of its volume.
+        Blood and extracellular space of the muscle of the trunk, as shares of its volume.
 
     Notes
     -----
-    One weighted least-squares problem, each difference over its published SD: mean HU of thirteen tissues in four
-    phases, in 28 patients drawn as the cohort's and at five scan times a phase; Goshima et al. (Eur J Radiol
-    2007;63:420), 0.6 g of iodine a kilogram, 62 kg, 300 mg/mL at 4 mL/s; and the aortic peak by cardiac output in a
-    flow phantom. About 62 s after the injection the sources contradict each other: cortex and medulla differ by less
-    than 30 HU (Goshima) or by 50 (HU by phase, at three quarters of the dose). The kidney follows the second, which
-    public slices resemble. At the bound that they were given lie `exchange`, `exchange_muscle`, `delay`, the volumes of
-    both arm veins, leg artery, hepatic vein, renal vein and renal cava, `cortex_flow`, `extraction` (0.29 mL/min of
-    plasma are filtered for each mL of kidney; Tsushima 1999 measured 0.49 +- 0.11), `distal_s` and `duct_s`.
+    The constants solve one weighted least-squares problem, in which each difference is divided by its published SD. It
+    has three targets:
+
+    - the mean HU of thirteen tissues in four phases, in 28 patients drawn like those of the cohort, at five scan times
+      per phase,
+    - Goshima et al. (Eur J Radiol 2007;63:420): 0.6 g of iodine per kilogram, 62 kg, 300 mg/mL at 4 mL/s,
+    - the peak of the aorta by cardiac output in a flow phantom.
+
+    About 62 s after the injection the sources contradict each other. Cortex and medulla differ by less than 30 HU
+    (Goshima) or by 50 HU (HU by phase, at three quarters of the dose). The kidney follows the second source, which
+    public slices resemble.
+
+    These constants lie at the bounds that they were given: `exchange`, `exchange_muscle`, `delay`, the volumes of both
+    arm veins, leg artery, hepatic vein, renal vein and renal cava, `cortex_flow`, `extraction`, `distal_s` and
+    `duct_s`. As a result 0.29 mL/min of plasma are filtered per mL of kidney; Tsushima 1999 measured 0.49 ± 0.11.
     """
 
     central: float = 0.468
@@ -164,7 +171,7 @@ class Circulation:
 
 
 CIRCULATION = Circulation()
-_LIVER = ("periportal", "midzonal", "perivenous")  # zones of the acini, one after the other
+_LIVER = ("periportal", "midzonal", "perivenous")  # zones of the acini, in the order of flow
 # Flow (mL/min of a cardiac output of 6500), intravascular and extracellular volume (mL of a 70-kg adult).
 _ORGAN = {
     "lung": (6500, 150, 144),
@@ -188,7 +195,7 @@ _VESSEL_ML = {  # of a 70-kg adult
     "abdominal_aorta": 100,
     "cava": 700,
 }
-_FITTED_ML = {  # vessels whose volume stands in `Circulation`
+_FITTED_ML = {  # vessels whose volume is a constant of `Circulation`
     "antecubital": "injection_vein_ml",
     "deep_arm_vein": "deep_vein_ml",
     "leg_artery": "leg_artery_ml",
@@ -223,7 +230,7 @@ _KIDNEY = ("glomeruli", "venules", "vasa_recta", "proximal", "loop", "distal", "
 
 
 class Enhancement:
-    """Enhancement of every organ over time after one injection, HU at 120 kVp above the unenhanced value."""
+    """Enhancement of every organ over time after one injection: HU above the unenhanced value at 120 kVp."""
 
     def __init__(
         self,
@@ -249,36 +256,44 @@ class Enhancement:
         self.curves = _organ_curves(state, names, circulation, subject)
 
     def __call__(self, time: float) -> dict[str, float]:
-        """Return the enhancement of every organ in `ORGANS` at a time after the start of the injection, s -> HU."""
+        """Return the enhancement (HU) of every organ in `ORGANS` at a time (s) after the start of the injection."""
         position = (time - self.delay) / self.step
         grid = np.arange(len(next(iter(self.curves.values()))))
         return {name: float(np.interp(position, grid, curve, left=0.0)) for name, curve in self.curves.items()}
 
     def at(self, times: np.ndarray, organ: str) -> np.ndarray:
-        """Return one organ's curve at several times, float (n,)."""
+        """Return the enhancement of one organ (HU) at several times (s), float (n,)."""
         grid = np.arange(len(self.curves[organ]))
         return np.interp((np.asarray(times, float) - self.delay) / self.step, grid, self.curves[organ], left=0.0)
 
 
 def system(subject: Subject, circulation: Circulation = CIRCULATION) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
-    """Return the linear system dC/dt = A C + b u, C in mg I/mL, u in mg I/s.
+    r"""Return the linear system of the concentrations in all compartments.
 
     Returns
     -------
     matrix : float array (n, n), 1/s
     source : float array (n,), 1/mL
     volumes : dict of float
-        Compartments in the order of the matrix, mL; "<organ>.ec" is an organ's extracellular one. The regions of
-        the kidney count flow and time, not volume: theirs is 0.
+        Volumes in mL, with the compartments in the order of the matrix. "<organ>.ec" is the extracellular compartment
+        of an organ. The compartments of the kidney's tubules have flow and transit time but no volume; theirs is 0.
 
     Notes
     -----
-    Bae et al., Radiology 1998;207:647: vessels V dC/dt = Q (C_in - C); organs exchange with their extracellular space
-    by PS (C_iv - C_ec); the kidneys lose filtrate. Flows and most volumes are Bae's; `Circulation` holds those that
-    were fitted. The liver is three organs in series, and a share of the contrast enters by slow veins of the arm: both
-    sharpen fronts that one mixed vessel would smear. The kidney's own two regions follow a chain of seven compartments
-    driven by the aorta (Zhang et al. 2008, PMC2735648): it shapes their enhancement and returns nothing to the
-    circulation.
+    With the concentrations :math:`C` (mg I/mL) and the injection rate :math:`u` (mg I/s), the system is
+    :math:`\mathrm{d}C / \mathrm{d}t = A C + b u`. It follows Bae et al. (Radiology 1998;207:647). A vessel of volume
+    :math:`V` and flow :math:`Q` obeys
+
+    .. math:: V \frac{\mathrm{d}C}{\mathrm{d}t} = Q\, (C_\text{in} - C).
+
+    Organs exchange :math:`PS\, (C_\text{iv} - C_\text{ec})` between their blood and their extracellular space, and the
+    kidneys lose filtrate. Flows and most volumes are Bae's; `Circulation` holds those that were fitted.
+
+    Two changes keep the bolus sharper than single well-mixed vessels would: the liver consists of three organs in
+    series, and a share of the contrast medium enters through slow veins of the arm.
+
+    Cortex and medulla follow a chain of seven compartments that is driven by the aorta (Zhang et al. 2008, PMC2735648).
+    This chain decides their enhancement and returns nothing to the circulation.
     """
     names = [*_VESSEL_ML, *_FITTED_ML, *_ORGAN, *(f"{name}.ec" for name in _ORGAN), *_KIDNEY]
     at = {name: k for k, name in enumerate(names)}
@@ -330,7 +345,7 @@ def _organ_curves(state: np.ndarray, names: list[str], c: Circulation, subject: 
 
     spleen = mean("stomach_spleen", c.spleen_ml)
     # Transit times are longer at low output and flow smaller: their product, the volume that holds iodine, is the same.
-    plasma = c.cortex_flow / (1 - c.haematocrit)  # it carries all the iodine of the blood
+    plasma = c.cortex_flow / (1 - c.haematocrit)  # plasma carries all iodine of the blood
     passed, filtered = plasma * (1 - c.extraction), plasma * c.extraction * subject.renal_factor
     cortex = (
         plasma * c.glomerular_s * column["glomeruli"]

@@ -17,7 +17,7 @@ HILUM, CONFLUENCE = (0.60, 0.92, 52.0), (0.44, 0.95, 105.0)
 
 
 class Liver:
-    """The liver of one patient, which lines the abdominal wall from the right flank to the front.
+    """The liver of one patient, which lies along the abdominal wall from the right flank to the front.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class Liver:
 
     @property
     def hilum(self) -> np.ndarray:
-        """Return where the portal vein enters, float (3,), mm."""
+        """Return the point where the portal vein enters, float (3,), mm."""
         return np.append(self._place(HILUM[2], np.array([HILUM[:2]]))[0], HILUM[2])
 
     def _span(self, z: float) -> tuple[float, float, float] | None:
@@ -53,7 +53,7 @@ class Liver:
         return profile * size * self.wobble(share * np.pi, z) * self.trunk.half_width / 172
 
     def paint(self, canvas: Canvas, z: float) -> None:
-        """Paint it at height z with fat plane, fissure, veins and gallbladder."""
+        """Paint the liver at height z with fat plane, fissure, veins and gallbladder."""
         span = self._span(z)
         if span is None:
             return
@@ -78,13 +78,13 @@ class Liver:
             self._paint_gallbladder(canvas, z)
 
     def _place(self, z: float, place: np.ndarray) -> np.ndarray:
-        """Return where shares of the liver's span and of its depth, float (n, 2), lie at height z, float (n, 2), mm."""
+        """Return the points, float (n, 2) in mm, at height z for shares of the span and of the depth, float (n, 2)."""
         first, last, size = self._span(z)
         depth = place[:, 1] * self._thickness(z, place[:, 0], size)
         return self.trunk.inward(z, first + (last - first) * place[:, 0], 0.7 + depth)
 
     def _paint_vessels(self, canvas: Canvas, z: float) -> None:
-        """Paint the pieces of the two trees that lie within a radius of height z."""
+        """Paint the segments of the two trees that are within their radius of height z."""
         start, stop, radius, code = self.vessels
         rise = stop[:, 2] - start[:, 2]
         rise = np.where(np.abs(rise) < 1e-3, 1e-3, rise)
@@ -116,7 +116,7 @@ def draw_liver_vessels(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray
     Returns
     -------
     start, stop : float array (n, 3)
-        Ends of each piece: share of the liver's span, share of its depth, height in mm.
+        Ends of each segment: share of the span of the liver, share of its depth, height in mm.
     radius : float array (n,), mm
     code : int array (n,)
     """

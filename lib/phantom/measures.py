@@ -1,4 +1,4 @@
-"""What is measured on the phantom's images and masks to hold it against patients: HU, noise power, kidney geometry."""
+"""Measurements of the phantom that can be compared with patients: HU, noise power and geometry of the kidneys."""
 
 from collections.abc import Sequence
 
@@ -19,36 +19,36 @@ from lib.phantom.tissues import KIDNEY_TISSUES, Tissue
 def measure_tissues(
     cohort: Cohort, rows: pd.DataFrame, tissues: Sequence[str], margin: int = 1, min_voxels: int = 12
 ) -> pd.DataFrame:
-    """Measure tissues in the image where the truth says they are, in the middle of their largest sections.
+    """Measure the HU of tissues in the middle of their largest sections, where the true tissues are known.
 
     Parameters
     ----------
     cohort : Cohort
-        With a truth of the tissues.
+        Cohort whose true tissues are known.
     rows : DataFrame
         `patient`, `series`, `slice` and `phase`.
     tissues : sequence of str
-        Names as in the cohort.
+        Tissues, named as in the cohort.
     margin : int
-        Voxels that are left out along the edge at least, where blur mixes tissues.
+        Smallest number of voxels that are left out along the edge, where blur mixes tissues.
     min_voxels : int
-        Voxels that a series must have of a tissue, all slices together.
+        Smallest number of voxels of a tissue in all slices of a series.
 
     Returns
     -------
     DataFrame
-        patient, series, phase, tissue, hu (median of the voxels), voxels.
+        `patient`, `series`, `phase`, `tissue`, `hu` (median of the voxels), `voxels` (their number).
 
     Raises
     ------
     ValueError
-        If a tissue is none of the cohort's.
+        If a tissue is not a tissue of the cohort.
 
     Notes
     -----
-    As a radiologist who puts a region of interest into the middle of a large section: of all voxels of a tissue in a
-    series, those count that lie more than half as deep as the deepest of them. A voxel's depth is its distance from the
-    nearest one of another tissue in its slice, centre to centre.
+    A radiologist places a region of interest in the middle of a large section. Here the voxels of a tissue in a series
+    are used that lie more than half as deep as the deepest of them. The depth of a voxel is the distance of its centre
+    from that of the nearest voxel of another tissue in the same slice.
     """
     unknown = sorted(set(tissues) - set(cohort.tissues))
     if unknown:
@@ -65,7 +65,7 @@ def measure_tissues(
 
 
 def _voxels_by_depth(hu: np.ndarray, codes: np.ndarray, code: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return HU and depth (voxels) of a tissue's voxels in a stack, (n, H, W); voxels without HU are left out."""
+    """Return HU and depth (in voxels) of the voxels of a tissue in a stack (n, H, W), without those that lack HU."""
     values, depths = [np.empty(0)], [np.empty(0)]
     for image, labels in zip(hu, codes, strict=True):
         tissue = labels == code
@@ -86,16 +86,17 @@ def compare_hu(measured: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     measured : DataFrame
-        As `measure_tissues` returns it.
+        As from `measure_tissues`.
     published : DataFrame
-        tissue, phase, mean, sd.
+        `tissue`, `phase`, `mean`, `sd`.
 
     Returns
     -------
     DataFrame
-        The published rows with n, phantom_mean, phantom_sd (between patients), difference (phantom - published mean),
-        in_sd (difference over the published SD) and off: "mean" where it exceeds one published SD, "spread" where the
-        phantom's SD is not within half to twice the published one (from five series on), else empty.
+        The published rows with `n`, `phantom_mean`, `phantom_sd`, `difference` (phantom minus published mean), `in_sd`
+        (difference divided by the published SD) and `off`. `off` holds "mean" if the difference exceeds one published
+        SD, and "spread" if there are at least five series and the SD of the phantom is less than half or more than
+        twice the published one.
     """
     groups = measured.groupby(["tissue", "phase"])["hu"].agg(n="size", phantom_mean="mean", phantom_sd="std")
     table = published.merge(groups.reset_index(), how="left", on=["tissue", "phase"])
@@ -116,9 +117,9 @@ def find_patches(mask: np.ndarray, side: int, limit: int = 8) -> list[tuple[slic
     ----------
     mask : bool array (H, W)
     side : int
-        Of the squares, pixels.
+        Side of the squares in pixels.
     limit : int
-        At most so many, from the top left.
+        Largest number of squares; they are searched from the top left.
 
     Returns
     -------
@@ -139,15 +140,15 @@ def find_patches(mask: np.ndarray, side: int, limit: int = 8) -> list[tuple[slic
 
 
 def scan_liver(examination: Examination, time: float = 100.0, side: int = 32) -> tuple[np.ndarray, float]:
-    """Scan slices through the liver and cut squares of it, as for a measurement of the noise.
+    """Scan slices through the liver and return squares inside it, for a measurement of the noise.
 
     Parameters
     ----------
     examination : Examination
     time : float
-        s after the start of the injection.
+        Time after the start of the injection, s.
     side : int
-        Of the squares, pixels.
+        Side of the squares in pixels.
 
     Returns
     -------
@@ -167,26 +168,29 @@ def scan_liver(examination: Examination, time: float = 100.0, side: int = 32) ->
 
 
 def noise_power(patches: np.ndarray, pixel_mm: float, width: float = 0.05) -> pd.DataFrame:
-    """Measure the noise power spectrum by radial frequency.
+    r"""Measure the noise power spectrum by radial frequency.
 
     Parameters
     ----------
     patches : float array (n, m, m)
-        Squares of uniform tissue, HU. A plane fitted to each is taken off.
+        Squares of uniform tissue, HU. A plane is fitted to each and subtracted.
     pixel_mm : float
         Pixel spacing, mm.
     width : float
-        Of the bins, 1/mm.
+        Width of the bins, 1/mm.
 
     Returns
     -------
     DataFrame
-        frequency (middle of the bin, 1/mm), power (HU^2 mm^2), area (of the bin, 1/mm^2).
+        `frequency` (middle of the bin, 1/mm), `power` (HU² mm²), `area` (of the bin, 1/mm²).
 
     Notes
     -----
-    NPS(f) = <|DFT of the noise|^2> pixel^2 / m^2 (ICRU 87), zero frequency left out. The sum of power times area is the
-    variance.
+    With squares of :math:`m \times m` pixels of size :math:`\Delta` and the mean over the squares (ICRU 87),
+
+    .. math:: \mathrm{NPS}(f) = \frac{\Delta^2}{m^2}\, \langle \lvert \mathrm{DFT}(\text{noise}) \rvert^2 \rangle.
+
+    The frequency 0 is left out. The sum of power times area is the variance.
     """
     patches = np.asarray(patches, float)
     count, side = patches.shape[0], patches.shape[-1]
@@ -209,23 +213,23 @@ def noise_power(patches: np.ndarray, pixel_mm: float, width: float = 0.05) -> pd
 
 
 def mean_frequency(spectrum: pd.DataFrame) -> float:
-    """Return the mean frequency of a spectrum, 1/mm, weighted with the radial power as published ones are."""
+    """Return the mean frequency of a spectrum, 1/mm, weighted by the radial power, as in published measurements."""
     return float((spectrum["frequency"] * spectrum["power"]).sum() / spectrum["power"].sum())
 
 
 def kidney_masks(anatomy: Anatomy, pixel_mm: float = 1.5, step_mm: float = 3.0) -> tuple[np.ndarray, np.ndarray]:
-    """Paint each kidney of a patient alone, rolled as the patient lies, with its sinus and without cysts and tumours.
+    """Paint each kidney of a patient alone, in the position of the patient, with its sinus, without cysts and tumours.
 
     Parameters
     ----------
     anatomy : Anatomy
     pixel_mm, step_mm : float
-        Pixel spacing, distance of the planes, mm.
+        Pixel spacing and distance between the planes, mm.
 
     Returns
     -------
     right, left : bool array (z, y, x)
-        On one grid.
+        Masks on the same grid.
     """
     bottom, top = anatomy.kidney_extent
     grid = Grid(int(400 / pixel_mm), pixel_mm, -200.0, -200.0, oversample=3)  # of which the middle samples count
@@ -255,7 +259,7 @@ def kidney_geometry(right: np.ndarray, left: np.ndarray, spacing_mm: tuple[float
     Returns
     -------
     dict of float
-        Quantities of lib/published/kidney_geometry.csv in its units; of single kidneys the mean of the two.
+        The quantities of lib/published/kidney_geometry.csv in its units; those of single kidneys are the mean of both.
 
     Raises
     ------
@@ -277,11 +281,12 @@ def kidney_geometry(right: np.ndarray, left: np.ndarray, spacing_mm: tuple[float
 
 
 def measure_mask(mask: np.ndarray, spacing_mm: tuple[float, float, float]) -> dict:
-    """Measure one organ's mask, bool (z, y, x): extent, axes, largest section, volume, tilt, centroid (z, y, x; mm).
+    r"""Measure the mask of an organ, bool (z, y, x): extent, axes, largest section, volume, tilt, centroid (mm).
 
     Notes
     -----
-    The axes are those of the ellipsoid with the same second moments: 2 sqrt(5 eigenvalue) of the covariance.
+    The axes are those of the ellipsoid with the same second moments, :math:`2 \sqrt{5 \lambda}` for each eigenvalue
+    :math:`\lambda` of the covariance.
     """
     points = np.argwhere(mask) * np.asarray(spacing_mm)
     values, vectors = np.linalg.eigh(np.cov(points.T))

@@ -26,12 +26,12 @@ IMPLEMENTATION = generate_uid(entropy_srcs=["what does deep learning see", "phan
 
 
 def uid(*names: object) -> str:
-    """Return the UID that belongs to a list of names, always the same one."""
+    """Return a UID that follows from a list of names."""
     return generate_uid(entropy_srcs=["phantom", *(str(name) for name in names)])
 
 
 def draw_syntax(rng: np.random.Generator) -> str:
-    """Draw a transfer syntax as archives hold them: most are uncompressed."""
+    """Draw a transfer syntax; most are uncompressed, as in archives."""
     return _SYNTAXES[rng.choice(4, p=[0.82, 0.07, 0.06, 0.05])]
 
 
@@ -42,14 +42,14 @@ def clock(seconds: float) -> str:
 
 
 class SeriesWriter:
-    """Writes the CT images of one series; tags that all slices share are set once.
+    """Writes the CT images of one series; attributes that all slices share are set once.
 
     Parameters
     ----------
     folder : path
-        Where the files go.
+        Folder of the files.
     study : Dataset
-        Patient, study and frame of reference.
+        DICOM attributes of patient, study and frame of reference.
     protocol : Protocol
     series_uid : str
     number : int
@@ -60,7 +60,7 @@ class SeriesWriter:
     scan_clock : float
         Time of the scan, s after midnight.
     contrast : tuple of (float, Injection) or None
-        Start of the injection, s after midnight, and the injection; None before it.
+        Start of the injection, s after midnight, and the injection; None for an unenhanced scan.
     syntax : str
         Transfer syntax.
     """
@@ -209,7 +209,7 @@ def write_segmentations(folder: Path, images: list[Dataset], tissues: np.ndarray
 
 
 def _fix_clock(seg: Dataset, image: Dataset, series: str, name: str) -> None:
-    """Replace the hour of writing and random identifiers, so that the same seed writes the same bytes."""
+    """Replace the time of writing and random identifiers, so that the same seed writes the same bytes."""
     seg.SeriesDate = seg.ContentDate = seg.InstanceCreationDate = image.StudyDate
     seg.SeriesTime = seg.ContentTime = seg.InstanceCreationTime = image.SeriesTime
     for item in seg.get("ContributingEquipmentSequence", []):

@@ -1,4 +1,4 @@
-"""One patient's anatomy: everything drawn once, then painted at any height."""
+"""The anatomy of one patient, which is drawn once from random numbers and can be painted at any height."""
 
 import numpy as np
 from scipy import ndimage
@@ -26,7 +26,7 @@ class Anatomy:
     ----------
     rng : numpy.random.Generator
     subject : Subject
-        Size, sex and age shape trunk, kidneys, aorta and bone.
+        Size, sex and age decide the shape of trunk, kidneys, aorta and bone.
     """
 
     def __init__(self, rng: np.random.Generator, subject: Subject):
@@ -38,11 +38,11 @@ class Anatomy:
         self.vessels = Vessels(rng, subject, self.kidneys, liver.hilum)
         self.abdomen = Abdomen(rng, self.trunk, self.vessels, liver)
         self.pose = self._lie(np.radians(np.clip(rng.normal(0, 4), -10, 10)))
-        for arm in self.trunk.arms:  # kept out of the table
+        for arm in self.trunk.arms:  # arms do not reach into the table
             arm.y -= self._dip(self.pose.place(arm.outline))
 
     def _settle_kidneys(self) -> None:
-        """Move kidneys out of bone, wall and muscle, which yields by 5 mm, into the fat beside the spine."""
+        """Move the kidneys out of bone, wall and muscle into the fat beside the spine; tissue gives way by 5 mm."""
         grid = Grid(128, 3.0, -192.0, self.trunk.centre_y - 192.0, oversample=1)
         heights = np.arange(-100, 101, 25)
         ways = []  # from every sample to the nearest one that holds fat, mm
@@ -69,7 +69,7 @@ class Anatomy:
             kidney.x, kidney.y = kidney.x + shift[0], kidney.y + shift[1]
 
     def _dip(self, points: np.ndarray) -> float:
-        """Return how far points in the scanner, float (n, 2), reach into table and blanket, mm; 0 if they do not."""
+        """Return how far points of the scanner, float (n, 2), lie inside table and blanket, mm; 0 if they do not."""
         grid = Grid(800, 1.0, -400.0, -250.0, oversample=1)
         away = Canvas(grid, pose=Pose(lift=1e4))  # the body is out of sight
         self.trunk.paint_frame(away, 0.0)
@@ -80,7 +80,7 @@ class Anatomy:
         return max(float((y - grid.top_mm - top[column]).max()) + 1.0, 0.0)
 
     def _lie(self, roll: float) -> Pose:
-        """Return the pose with a roll (radians), lifted as far as the skin would dip into table or blanket."""
+        """Return the pose with a roll (radians), lifted so that the skin does not reach into table or blanket."""
         skin = np.concatenate([self.trunk.contours(z)[0] for z in range(-100, 101, 25)])
         return Pose(roll, self._dip(Pose(roll).place(skin)))
 
@@ -98,7 +98,7 @@ class Anatomy:
         z : float
             Height, mm.
         breath : float
-            Shift of the organs toward the head against spine and ribs, mm.
+            Shift of the organs toward the head, relative to spine and ribs, mm.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""One patient's blood, tissue and urine: what every tissue measures in HU at a time after the injection."""
+"""Blood, tissue and urine of one patient: the HU of every tissue at a time after the injection."""
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from lib.phantom.tissues import (
 )
 
 URINE_CEILING = 3071.0
-# Contrast that some hospitals give whatever the weight: mL, mg I/mL.
+# Volumes of contrast medium that some hospitals give to every patient: mL, mg I/mL.
 FIXED_VOLUMES = ((100.0, 350.0), (100.0, 370.0), (120.0, 300.0), (120.0, 350.0), (150.0, 300.0))
 # Unenhanced HU at 120 kVp: mean and SD between patients.
 _BASELINE = {
@@ -34,7 +34,7 @@ _BASELINE = {
 
 
 class Physiology:
-    """A patient's circulation, injection, urine and unenhanced HU, drawn once and used by all of the patient's scans.
+    """Circulation, injection, urine and unenhanced HU of a patient, drawn once and used for all scans of the patient.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class Physiology:
         self.baseline = {code: rng.normal(mean, sd) for code, (mean, sd) in _BASELINE.items()}
         self.blood = rng.normal(42, 4)
         self.marrow = float(np.clip(226 - 2.5 * max(self.subject.age - 25, 0) + rng.normal(0, 32), 50, 300))
-        # Organs take up a little more or less than their blood would let one expect.
+        # Organs enhance a little more or less than their blood supply predicts.
         self.uptake = {
             name: rng.lognormal(0, 0.06) for name in ("kidney", "liver", "spleen", "pancreas", "bowel", "muscle")
         }
@@ -66,7 +66,14 @@ class Physiology:
         self.urine_plateau = float(np.exp(rng.normal(np.log(1100), 0.45)) * renal)
 
     def urine(self, time: float | None) -> float:
-        """Return the enhancement of urine in the calyces, HU: none until `urine_onset`, then slowly and faster."""
+        r"""Return the enhancement of urine in the calyces, HU.
+
+        Notes
+        -----
+        It is 0 until the onset :math:`t_0`. Then, with the plateau :math:`U` and the time constant :math:`\tau`,
+
+        .. math:: U \tanh^2 \frac{t - t_0}{\tau}.
+        """
         if time is None or time < self.urine_onset:
             return 0.0
         rise = np.tanh((time - self.urine_onset) / self.urine_rise) ** 2
@@ -116,7 +123,7 @@ class Physiology:
         return np.minimum(hu, URINE_CEILING).astype(np.float32)
 
     def vena_cava(self, time: float | None, kvp: float, share_renal: float) -> float:
-        """Return the HU of the vena cava where a share (0 below, 1 above) of its blood comes from the renal veins."""
+        """Return the HU of the vena cava; a share of its blood (0 below, 1 above) comes from the renal veins."""
         if time is None:
             return self.blood
         rise = self.enhancement(time)
@@ -125,25 +132,25 @@ class Physiology:
 
 
 def iodine_gain(kvp: float) -> float:
-    """Return the enhancement of iodine at a tube voltage relative to 120 kVp: 22 % more at 100, 12 % less at 140."""
+    """Return the enhancement by iodine relative to 120 kVp: 22 % more at 100 kVp, 12 % less at 140 kVp."""
     return float(np.interp(kvp, [80, 100, 120, 140], [1.58, 1.22, 1.0, 0.88]))
 
 
 def draw_subject(rng: np.random.Generator) -> Subject:
-    """Draw sex, age, height, weight, cardiac output and renal function of an adult sent for renal CT."""
+    """Draw sex, age, height, weight, cardiac output and renal function of an adult who has a renal CT."""
     sex = "M" if rng.random() < 0.6 else "F"
     age = float(np.clip(rng.normal(60, 13.4), 20, 90))
     height = float(rng.normal(1.76, 0.07) if sex == "M" else rng.normal(1.63, 0.065))
     bmi = float(np.clip(27.5 * np.exp(rng.normal(0, 0.18)), 18, 45))
-    # Output falls with age, and varies for reasons that no header gives.
+    # Cardiac output falls with age, and varies for reasons that are not in the DICOM header.
     output = float(np.clip(rng.normal(1.08 - 0.004 * (age - 40), 0.10), 0.6, 1.4))
     renal = float(np.clip(rng.normal(0.95 - 0.004 * (age - 40), 0.16), 0.35, 1.3))
-    blood, space = rng.lognormal(0, 0.08), rng.lognormal(0, 0.12)  # more of either dilutes the iodine
+    blood, space = rng.lognormal(0, 0.08), rng.lognormal(0, 0.12)  # larger volumes dilute the iodine
     return Subject(sex, age, height, bmi * height**2, output, renal, float(blood), float(space))
 
 
 def draw_injection(rng: np.random.Generator, subject: Subject) -> Injection:
-    """Draw a hospital's protocol: iodine by weight within limits or a volume for everybody, and a pump rate."""
+    """Draw the injection: iodine by weight within limits or a fixed volume, and the rate of the pump."""
     if rng.random() < 0.5:
         concentration = float(rng.choice([300.0, 350.0, 370.0]))
         iodine = float(np.clip(0.47 * subject.weight_kg, 28, 43))

@@ -21,15 +21,15 @@ _SCANNERS = (
     ("TOSHIBA", "Aquilion ONE", "FC17", 0.34, 0.80, 0.22, 1.7, 0.15, 26.4, 0.12),
     ("Philips", "Brilliance 64", "B", 0.36, 0.80, 0.28, 1.9, 0.15, 15.0, 0.14),
 )
-# Thin slices are meant for reformats: their noise is finer, whatever the kernel (more of a; f0 and SD by a factor).
+# Thin slices are made for reformatting. Their noise is finer for every kernel: a is increased, f0 and SD multiplied.
 _THIN_MM, _THIN_A, _THIN_F0, _THIN_SD = 1.5, 0.7, 1.45, 1.68
-_NOISIEST = 50.0  # HU: automatic exposure allows no more
+_NOISIEST = 50.0  # HU: automatic exposure limits the noise
 _FINE_KERNEL = {"SIEMENS": "B45f", "GE MEDICAL SYSTEMS": "DETAIL", "TOSHIBA": "FC10", "Philips": "C"}
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a series was scanned and reconstructed; nothing of it depends on the phase.
+    r"""How a series was scanned and reconstructed; none of it depends on the phase.
 
     Attributes
     ----------
@@ -37,15 +37,15 @@ class Protocol:
     half_frequency : float
         Spatial frequency at which the blur halves the contrast, 1/mm.
     noise_shape : tuple of float
-        a, f0, b and floor of NPS(f) = max(f^a exp(-(f/f0)^b), floor).
+        The values :math:`a`, :math:`f_0`, :math:`b` and floor, see :func:`noise_spectrum`.
     noise_hu : float
-        SD in the middle of the body, HU, if it were sampled finely.
+        SD in the middle of the body at a fine sampling, HU.
     kvp, thickness_mm, spacing_mm : float
-        Voltage; slice thickness; distance of slices.
+        Tube voltage, slice thickness, and distance between slices.
     fov_mm : float
-        Side of the square that is reconstructed.
+        Side of the reconstructed square, mm.
     off_centre : tuple of float
-        The table's shift from the isocentre, mm.
+        Shift of the table from the isocentre, mm.
     streaks : float
         Strength of horizontal streaks relative to the noise.
     pad_outside : bool
@@ -78,7 +78,7 @@ def draw_protocol(rng: np.random.Generator, anatomy: Anatomy) -> Protocol:
     kvp = float(rng.choice([120.0, 100.0, 140.0], p=[0.85, 0.11, 0.04]))
     width = 2 * trunk.half_width + (90 if trunk.arms else 0)
     fov = float(np.clip(width + rng.normal(42, 20), 0.97 * width, 500)) if rng.random() > 0.06 else 0.96 * width
-    # Automatic exposure makes up for a part of what thicker patients absorb.
+    # Automatic exposure compensates for a part of the absorption in thicker patients.
     size = np.exp(0.0022 * (trunk.half_width + trunk.depth / 2 - 300))
     noise = sd * np.sqrt(3.0 / thickness) * size * rng.lognormal(0, 0.12)
     if thickness < _THIN_MM:
@@ -92,7 +92,7 @@ def draw_protocol(rng: np.random.Generator, anatomy: Anatomy) -> Protocol:
 
 
 def sharper(protocol: Protocol) -> Protocol:
-    """Return the second reconstruction of the same scan, by a finer kernel."""
+    """Return the protocol of a second reconstruction of the same scan with a finer kernel."""
     a, f0, b, floor = protocol.noise_shape
     return replace(
         protocol,
@@ -104,14 +104,19 @@ def sharper(protocol: Protocol) -> Protocol:
 
 
 def noise_spectrum(frequency: np.ndarray, shape: tuple[float, float, float, float]) -> np.ndarray:
-    """Return the radial noise power, relative to its peak.
+    r"""Return the radial noise power, relative to its peak.
 
     Parameters
     ----------
     frequency : float array
         Spatial frequency, 1/mm.
     shape : tuple of float
-        a, f0, b, floor: f^a exp(-(f/f0)^b) normalised to a peak of 1, and at least `floor` below the peak.
+        The values :math:`a`, :math:`f_0`, :math:`b` and floor.
+
+    Notes
+    -----
+    The power is :math:`f^a \exp(-(f / f_0)^b)`, normalised so that its peak is 1. Below the frequency of the peak, it
+    is rescaled so that it falls to `floor` instead of 0.
     """
     a, f0, b, floor = shape
     peak = f0 * (a / b) ** (1 / b)
@@ -120,14 +125,14 @@ def noise_spectrum(frequency: np.ndarray, shape: tuple[float, float, float, floa
 
 
 class Scanner:
-    """Makes images of one series; holds the filters that all of its slices share.
+    """Computes the images of one series, and holds the filters that all its slices share.
 
     Parameters
     ----------
     protocol : Protocol
     anatomy : Anatomy
     matrix : int
-        Rows and columns. A smaller matrix has larger pixels over the same field, and the noise that these average.
+        Rows and columns. A smaller matrix has larger pixels over the same field, which average the noise.
     """
 
     def __init__(self, protocol: Protocol, anatomy: Anatomy, matrix: int = 512):
@@ -142,7 +147,7 @@ class Scanner:
         fx, fy = fft.rfftfreq(matrix, pixel)[None, :], fft.fftfreq(matrix, pixel)[:, None]
         radial = np.hypot(fx, fy)
         aperture = np.sinc(fx * pixel) * np.sinc(fy * pixel)
-        # Painting already averages over the pixel: the kernel's blur comes on top.
+        # Painting already averages over the pixel; the blur of the kernel is added to this.
         self.transfer = np.exp(-np.log(2) * (radial / protocol.half_frequency) ** 2).astype(np.float32)
         power = noise_spectrum(radial, protocol.noise_shape) * aperture**2
         streak = protocol.streaks * np.exp(-((fx / 0.012) ** 2)) * np.exp(-((fy / 0.25) ** 2)) * (np.abs(fy) > 0.02)
@@ -154,14 +159,14 @@ class Scanner:
         self._noise_map(rows + centre[0], rows + centre[1])
 
     def _gain(self, pixel: float) -> float:
-        """Return the factor that gives the protocol's SD at a fine sampling of 0.7 mm, whatever the matrix."""
+        """Return the factor that gives the SD of the protocol at a fine sampling of 0.7 mm, for every matrix."""
         fine = fft.fftfreq(256, 0.7)
         power = noise_spectrum(np.hypot(fine[None, :], fine[:, None]), self.protocol.noise_shape)
         density = power.mean() / 0.7**2  # integral of the power over frequency, 1/mm^2
         return self.protocol.noise_hu / np.sqrt(density) * self.matrix / pixel / np.sqrt(2)
 
     def _noise_map(self, x: np.ndarray, y: np.ndarray) -> None:
-        """Noise is highest in the middle of the body and falls to a third in the air around it."""
+        """Set the map of the noise, which is highest in the middle of the body and falls to a third in the air."""
         trunk = self.anatomy.trunk
         points = np.stack(np.broadcast_arrays(x[None, :], y[:, None]), axis=-1)
         away = (self.anatomy.pose.undo(points) - (0.0, trunk.centre_y)) / (trunk.half_width, trunk.depth / 2)
@@ -169,7 +174,7 @@ class Scanner:
         self.modulation = (0.34 + 0.72 / (1 + (q / 1.15) ** 3)).astype(np.float32)
 
     def planes(self, z: float) -> np.ndarray:
-        """Return the heights that are averaged into a slice, mm."""
+        """Return the heights of the planes that are averaged into a slice, mm."""
         thickness = self.protocol.thickness_mm
         count = 1 if thickness < 1.6 else 2
         return z + thickness * ((np.arange(count) + 0.5) / count - 0.5)
@@ -183,7 +188,9 @@ class Scanner:
         shared = max(1 - self.protocol.spacing_mm / self.protocol.thickness_mm, 0.0)
         field = white(index)
         if shared > 0:
-            angle = 0.5 * np.arcsin(min(2 * shared, 1.0))  # neighbours correlate by sin(angle) cos(angle) = shared
+            angle = 0.5 * np.arcsin(
+                min(2 * shared, 1.0)
+            )  # the correlation of neighbours is sin(angle) cos(angle) = shared
             field = np.cos(angle) * field + np.sin(angle) * white(index + 1)
         spectrum = (field[0] + 1j * field[1]) * self.amplitude
         return fft.irfft2(spectrum, s=(self.matrix, self.matrix)) * self.modulation
@@ -201,15 +208,15 @@ class Scanner:
         Parameters
         ----------
         index : int
-            Its place on the scan's grid: its height is index times the protocol's spacing.
+            Place on the grid of the scan; the height is the index times the spacing of the protocol.
         hounsfield : callable
-            Height in mm -> HU of every paint code, float32 (64,).
+            Function from height in mm to the HU of every paint code, float32 (64,).
         noise : callable
-            Index -> the generator of that slice's noise.
+            Function from index to the random generator of the noise of that slice.
         breath : float
             Shift of the organs, mm.
         texture : callable, optional
-            (HU, tissues, grid, z) -> None: changes the noise-free HU in place.
+            Function of HU, tissues, grid and z that changes the noise-free HU in place.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""One patient's examination: its phases, its series, and what is true of each."""
+"""The examination of one patient: its phases, its series, and the truth about each series."""
 
 import zlib
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from lib.phantom.texture import Texture
 from lib.phantom.tissues import Tissue
 
 LABELS = ("series_uid", "phase", "kidney_bottom_mm", "kidney_top_mm")
-# Tissues whose noise-free HU at the series' voltage go into truth.csv as <name>_hu.
+# Tissues whose noise-free HU at the voltage of the series are written into truth.csv as <name>_hu.
 MEASURED = {
     "aorta": Tissue.AORTA,
     "renal_artery": Tissue.ARTERY,
@@ -39,16 +39,16 @@ PROTOCOL_COLUMNS = ("manufacturer", "kernel", "kvp", "thickness_mm", "spacing_mm
 
 
 class Visit(NamedTuple):
-    """What all series of an examination share.
+    """What all series of an examination have in common.
 
     Attributes
     ----------
     folder : Path
-        The study's.
+        Folder of the study.
     header : Dataset
         Patient, study and frame of reference.
     table_mm : float
-        Position of the table: what is added to the phantom's heights.
+        Position of the table, which is added to the heights of the phantom, mm.
     start : float
         Start of the injection, s after midnight.
     syntax : str
@@ -63,9 +63,16 @@ class Visit(NamedTuple):
 
 
 class Scan(NamedTuple):
-    """One scan: the phase it is meant to show, s after the start of the injection (None before it), and the breath.
+    """One scan.
 
-    `breath` is how far the organs lie toward the head against spine and ribs, mm.
+    Attributes
+    ----------
+    phase : str
+        The phase that the scan is meant to show.
+    time : float or None
+        Time after the start of the injection, s; None before it.
+    breath : float
+        Shift of the organs toward the head, relative to spine and ribs, mm.
     """
 
     phase: str
@@ -74,16 +81,16 @@ class Scan(NamedTuple):
 
 
 class Examination:
-    """A patient drawn from a seed; each part has a generator of its own, so that one does not disturb another.
+    """A patient who follows from a seed. Each part has a separate random generator, so that no part changes another.
 
     Parameters
     ----------
     patient_id : str
     seed : int
     slices : int
-        Slices per series; with `placing="whole"` about so many.
+        Number of slices per series; with `placing="whole"` it is approximate.
     placing : {"spread", "middle", "whole"}
-        Which slices, see :func:`slice_steps`.
+        Places of the slices, see :func:`slice_steps`.
     matrix : int
         Rows and columns.
     """
@@ -100,7 +107,7 @@ class Examination:
         return np.random.default_rng([self.seed, *key])
 
     def write(self, folder: Path, phases: list[str] | None, labelling: str, reader_error: float) -> list[dict]:
-        """Write all series under `folder` and return one row of labels and truth for each (`write_patient`)."""
+        """Write all series under `folder`; return one row of labels and truth per series (see `write_patient`)."""
         rng = self._rng("study")
         phases = draw_phases(rng) if phases is None else phases
         header = self._header(rng)
@@ -121,7 +128,7 @@ class Examination:
     def _labels(
         self, phase: str, time: float | None, rng: np.random.Generator, labelling: str, reader_error: float
     ) -> dict[str, str]:
-        """Return what the series is labelled, what a second reader calls it, and what is true."""
+        """Return the label of the series, the label of a second reader, and the true phase."""
         first = read_phase(self.physiology, time, rng, reader_error)
         second = read_phase(self.physiology, time, self._rng("second reader", phase), reader_error)
         label = phase_by_time(time) if labelling == "scan_time" else first
@@ -129,7 +136,7 @@ class Examination:
         return {"phase": label, "label": label, "intended_phase": phase, "true_phase": true, "second_reader": second}
 
     def _header(self, rng: np.random.Generator) -> Dataset:
-        """Return patient, study and frame of reference."""
+        """Return the DICOM attributes of patient, study and frame of reference."""
         subject, study = self.physiology.subject, Dataset()
         day, born = rng.integers(0, 365 * 6), int(subject.age * 365.25)
         date = np.datetime64("2012-01-01") + day
@@ -150,7 +157,7 @@ class Examination:
         return study
 
     def _write_series(self, visit: Visit, scan: Scan, number: int, reconstruction: int) -> dict:
-        """Write the images and segmentations of one series; return its extent and what is true of it."""
+        """Write the images and segmentations of one series; return the extent of the kidneys and the truth."""
         protocol = sharper(self.protocol) if reconstruction else self.protocol
         scanner, texture = Scanner(protocol, self.anatomy, self.matrix), Texture(self._rng("texture"), scan.time)
         series_uid = uid(self.patient_id, self.seed, scan.phase, reconstruction)
@@ -181,7 +188,7 @@ class Examination:
     def _writer(
         self, visit: Visit, scan: Scan, protocol: Protocol, scanner: Scanner, series_uid: str, number: int
     ) -> SeriesWriter:
-        """Return what writes the images of one series."""
+        """Return the writer of the images of one series."""
         grid = scanner.grid
         return SeriesWriter(
             visit.folder / f"SE{number:04d}",
@@ -197,7 +204,7 @@ class Examination:
         )
 
     def _hounsfield(self, scan: Scan, kvp: float) -> Callable[[float], np.ndarray]:
-        """Return the function that gives every paint's HU at a height: renal blood mixes into the vena cava."""
+        """Return a function from height to the HU of every paint code; renal blood mixes into the vena cava."""
         base = self.physiology.hounsfield(scan.time, kvp)
 
         def at_height(z: float) -> np.ndarray:
@@ -209,7 +216,7 @@ class Examination:
         return at_height
 
     def _truth(self, scan: Scan, protocol: Protocol) -> dict[str, object]:
-        """Return noise-free HU, the scanner's settings and the subject, as truth.csv holds them."""
+        """Return noise-free HU, the settings of the scanner and the subject, as written into truth.csv."""
         base, subject = self.physiology.hounsfield(scan.time, protocol.kvp), self.physiology.subject
         return {
             **{f"{name}_hu": round(float(base[tissue]), 1) for name, tissue in MEASURED.items()},
@@ -225,25 +232,27 @@ class Examination:
 def slice_steps(
     rng: np.random.Generator, bottom: float, top: float, spacing: float, slices: int, placing: str
 ) -> np.ndarray:
-    """Choose the slices of a series on the scan's grid, whose heights are multiples of the spacing.
+    """Choose the slices of a series on the grid of the scan, whose heights are multiples of the spacing.
 
     Parameters
     ----------
     rng : numpy.random.Generator
     bottom, top : float
-        Extent of the kidneys, mm.
+        Lower and upper end of the kidneys, mm.
     spacing : float
-        Distance of neighbouring slices, mm.
+        Distance between neighbouring slices, mm.
     slices : int
+        Number of slices.
     placing : {"spread", "middle", "whole"}
-        "spread": one slice in each of `slices` equal parts of the central 80 % of the extent, at random within it.
-        "middle": neighbours from a random start, the middle of the kidneys among them. "whole": from end to end at
-        equal distances, a multiple of the spacing that gives as nearly `slices` as can be.
+        "spread": the central 80 % of the extent is divided into `slices` equal parts, and each gives one slice at
+        random. "middle": neighbouring slices that include the middle of the kidneys, from a random start. "whole":
+        slices from end to end at equal distances; the distance is the multiple of the spacing that gives about
+        `slices`.
 
     Returns
     -------
     int array
-        Ascending; height = step * spacing.
+        In ascending order; the height of a slice is step * spacing.
     """
     if placing == "whole":
         first, last = int(np.ceil(bottom / spacing)), int(np.floor(top / spacing))
@@ -253,6 +262,6 @@ def slice_steps(
         return round((bottom + top) / 2 / spacing) - int(rng.integers(0, slices)) + np.arange(slices)
     share = 0.10 + 0.80 * (np.arange(slices) + rng.random(slices)) / slices
     steps = np.round((bottom + share * (top - bottom)) / spacing).astype(int)
-    for k in range(1, slices):  # thick slices: no two at one height
+    for k in range(1, slices):  # thick slices: no two at the same height
         steps[k] = max(steps[k], steps[k - 1] + 1)
     return steps

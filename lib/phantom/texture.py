@@ -1,4 +1,4 @@
-"""What is uneven inside a tissue: layered urine, the arterial spleen, streaming in the vena cava, soft mottling."""
+"""Unevenness inside tissues: layered urine, the arterial spleen, streaming in the vena cava, soft mottling."""
 
 import numpy as np
 
@@ -22,13 +22,13 @@ _MOTTLED = {
 
 
 class Texture:
-    """Unevenness of one patient's tissues at one time.
+    """Unevenness of the tissues of one patient at one time.
 
     Parameters
     ----------
     rng : numpy.random.Generator
     time : float or None
-        s after the start of the injection; None before it.
+        Time after the start of the injection, s; None before it.
     """
 
     def __init__(self, rng: np.random.Generator, time: float | None):
@@ -45,7 +45,7 @@ class Texture:
             self.strength[tissue] = size * rng.uniform(0.7, 1.3)
 
     def __call__(self, hu: np.ndarray, tissues: np.ndarray, grid: Grid, z: float) -> None:
-        """Change a slice's HU in place; float32 (n, n), uint8 (n, n)."""
+        """Change the HU of a slice in place; HU are float32 (n, n), tissues uint8 (n, n)."""
         n = grid.matrix
         x = (grid.left_mm + (np.arange(n, dtype=np.float32) + 0.5) * grid.pixel_mm)[None, :]
         y = (grid.top_mm + (np.arange(n, dtype=np.float32) + 0.5) * grid.pixel_mm)[:, None]

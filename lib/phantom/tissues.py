@@ -1,4 +1,4 @@
-"""The tissues of the phantom: one code each, as in its segmentations."""
+"""The tissues of the phantom, each with a code that is also used in its segmentations."""
 
 from enum import IntEnum
 
@@ -40,7 +40,7 @@ class Tissue(IntEnum):
     ADRENAL = 31
 
 
-# Paint that is not a tissue of its own: (tissue that it belongs to).
+# Paint codes that are not a separate tissue, and the tissue that each belongs to.
 TABLE = 40
 BLANKET = 41
 FASCIA = 42

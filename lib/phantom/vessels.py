@@ -10,7 +10,7 @@ from lib.phantom.tissues import URETER, Tissue
 
 
 class Tube:
-    """A vessel: a smooth path through control points with a radius at each.
+    """A vessel: a smooth path through control points, each with a radius.
 
     Parameters
     ----------
@@ -77,11 +77,11 @@ class Vessels:
         self.ureters = [self._ureter(rng, kidney) for kidney in kidneys]
 
     def aorta_centre(self, z: float) -> np.ndarray:
-        """Return the aorta's centre at height z, float (2,)."""
+        """Return the centre of the aorta at height z, float (2,), mm."""
         return np.array([self.aorta_side - 0.015 * z + self.aorta_x(z), -20.5 - self.aorta_radius + self.aorta_y(z)])
 
     def cava_centre(self, z: float) -> np.ndarray:
-        """Return the vena cava's centre at height z, float (2,)."""
+        """Return the centre of the vena cava at height z, float (2,), mm."""
         forward = 0.10 * max(z, 0) + 0.003 * max(z, 0) ** 2 * 0.3
         return np.array([-21.5 - 0.03 * z + self.cava_x(z), -24.0 - forward])
 
@@ -223,13 +223,13 @@ class Vessels:
         ----------
         rng : numpy.random.Generator
         places : float array (k, 3)
-            Of the bowel, mm.
+            Places of the bowel, mm.
         n : int
             Number of pairs.
         """
         tubes = []
         for end in places[rng.permutation(len(places))[:n]]:
-            # They leave the trunk higher than they arrive and arch on their way.
+            # They leave the main vessel higher than they arrive, and run in an arch.
             z = 0.55 * end[2] + 0.45 * self.join[2] + rng.normal(0, 6)
             down = np.clip((self.join[2] - z) / 100, 0, 1)
             start = np.array([self.join[0] - 8 * down, self.join[1] - 5 * down, z])
