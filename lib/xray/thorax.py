@@ -278,8 +278,8 @@ def body_outline(habitus: Habitus, z: np.ndarray, fat: bool) -> tuple[np.ndarray
     widths = np.array([trunk * 0.97, trunk, trunk + 2, axilla, axilla + 10, axilla + 26, 205 * s, 203 * s, 192 * s,
                        168 * s, 133 * s, 98 * s, 70 * s, 60 * s, 60 * s])  # fmt: skip
     deep = habitus.depth + 0.75 * habitus.wall
-    depths = np.array([deep + 4, deep + 6, deep + 4, deep, deep - 3, deep - 7, deep - 15, deep - 25, deep - 34, deep - 41,
-                       deep - 46, 55, 54, 54, 54])  # fmt: skip
+    depths = np.array([deep + 4, deep + 6, deep + 4, deep, deep - 3, deep - 7, deep - 15, deep - 25, deep - 35,
+                       0.7 * (deep - 44) + 0.3 * 56, 0.3 * (deep - 48) + 0.7 * 56, 56, 55, 54, 54])  # fmt: skip
     extra = (habitus.fat if fat else 0.0) * PchipInterpolator([-260, 0, 110, 170, 260], [1.1, 1.0, 0.7, 0.4, 0.4])(z)
     z = np.clip(z, heights[0], heights[-1])
     return PchipInterpolator(heights, widths)(z) + extra, PchipInterpolator(heights, depths)(z) + extra
