@@ -59,7 +59,7 @@ class Mouth:
             raise ValueError(f"view={view!r} is not known: choose one of {', '.join(VIEWS)}.")
         self.seed, self.view = seed, view
         rng = self._rng("teeth")
-        self.mirrored = bool(rng.random() < 0.5)
+        self.mirrored = bool(rng.random() < 0.5)  # the front teeth on the right: the patient's right side
         occlusal = 15.5 + rng.normal(0, 0.8)
         jaws = (-1, 1)
         if view == "periapical":
@@ -110,7 +110,7 @@ class Mouth:
         if self.mirrored:
             arrays = [np.ascontiguousarray(array[:, ::-1]) for array in arrays]
         treated = [kind for tooth in self.teeth for kind, _ in tooth.treatment]
-        facts = {"seed": self.seed, "view": self.view, "teeth": len(self.teeth), "mirrored": self.mirrored,
+        facts = {"seed": self.seed, "view": self.view, "teeth": len(self.teeth), "side": "right" if self.mirrored else "left",
                  "fillings": len(treated) - treated.count("caries"), "caries": treated.count("caries")}  # fmt: skip
         return Plate(*arrays, PIXEL_MM, facts)
 
@@ -191,7 +191,7 @@ def plate_outline(rows: int, columns: int, pixel_mm: float) -> np.ndarray:
     return np.hypot(dx, dy) < CORNER_MM - 0.05
 
 
-def show(signal: np.ndarray, plate: np.ndarray, limits: tuple[float, float] = (0.90, 0.045)) -> np.ndarray:
+def show(signal: np.ndarray, plate: np.ndarray, limits: tuple[float, float] = (0.85, 0.06)) -> np.ndarray:
     """Return grey values from 0 (black, much signal or no plate) to 1 (white), float32.
 
     Linear in the logarithm of the signal between two fixed limits: what happens in one place of a plate, an artifact

@@ -45,7 +45,7 @@ def draw_pneumothorax(rng: np.random.Generator) -> Pneumothorax:
     4.4 % of the image in nine of ten cases, 1.4 % on average.
     """
     side = int(rng.choice([-1, 1]))
-    apex = float(np.clip(np.exp(rng.normal(np.log(15.0), 0.62)), 3.0, 85.0))
+    apex = float(np.clip(np.exp(rng.normal(np.log(7.5), 0.85)), 1.8, 80.0))
     middle = apex * rng.uniform(0.10, 0.75)
     base = apex * float(rng.choice([rng.uniform(0.0, 0.15), rng.uniform(0.15, 0.75)]))
     waves = tuple((rng.normal(0, 0.10), rng.uniform(16, 48), rng.uniform(0, 6.3)) for _ in range(2))
