@@ -156,7 +156,7 @@ class Chest:
                 lost = 1 - ratio
                 masks["gap"][place] |= (left < 0.5) & (open_ > 6)
                 masks["air"][place] |= open_ - left > 1.0
-                aerated[place] += left / ratio**0.85
+                aerated[place] += left / ratio  # the same tissue in less room
                 vessels += draw_trees(view, trees, lambda points, lung=collapsed, space=space: move_points(points, space, lung))
             else:
                 left = open_

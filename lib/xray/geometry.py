@@ -248,14 +248,15 @@ def draw_band(
         raw = (du * eu + dv * ev) * np.float32(1 / (eu * eu + ev * ev + 1e-12))
         t = np.minimum(np.maximum(raw, 0), 1)
         squared = (du - t * eu) ** 2 + (dv - t * ev) ** 2
-        if not ends and k == 0:
-            squared[raw < 0] = np.inf
-        if not ends and k == last:
-            squared[raw > 1] = np.inf
         nearer = squared < distance[here]
         np.copyto(distance[here], squared, where=nearer)
         np.copyto(half[here], np.float32(ha) + t * np.float32(hb - ha), where=nearer)
         np.copyto(chord[here], np.float32(ca) + t * np.float32(cb - ca), where=nearer)
+    if not ends:  # cut across the line at both ends
+        for at, toward in ((band.line[0], band.line[1]), (band.line[-1], band.line[-2])):
+            along = toward - at
+            du, dv = u[None, window[1]] - np.float32(at[0]), v[window[0], None] - np.float32(at[1])
+            distance[(du * along[0] + dv * along[1] < 0) & (du**2 + dv**2 < (1.5 * reach) ** 2)] = np.inf
     outer = chord * np.sqrt(np.maximum(1 - distance / half**2, 0))
     if wall is None:
         return window, outer, np.zeros_like(outer)

@@ -64,7 +64,7 @@ def draw_tooth(rng: np.random.Generator, x: float, occlusal: float, jaw: int, mo
         deep=rng.normal(10.3 if molar else 8.6, 0.4),
         crown=crown,
         root=rng.normal(13.4 if molar else 14.2, 0.8),
-        enamel=rng.normal(1.25, 0.08),
+        enamel=rng.normal(1.36, 0.08),
         lean=rng.normal(0.0, 0.035),
         pulp=float(np.clip(rng.normal(1.0, 0.3), 0.35, 1.6)),
         bends=tuple(rng.normal(0, 0.7, 3)),
@@ -167,7 +167,7 @@ def draw_tooth_chords(tooth: Tooth, x: np.ndarray, y: np.ndarray) -> dict[str, n
     """
     across, h = tooth.local(x, y)
     crown_part = h < tooth.crown * (1.0 + 0.03 * np.cos(np.pi * across / tooth.neck))
-    rind = tooth.enamel * np.clip(1 - (np.maximum(h, 0) / tooth.crown) ** 2.4, 0, 1) ** 1.25
+    rind = tooth.enamel * np.clip(1 - (np.maximum(h, 0) / tooth.crown) ** 3.0, 0, 1) ** 1.2
     deep = tooth.deep * (0.80 + 0.20 * np.sin(np.pi * np.clip(h / tooth.crown, 0, 1) * 0.9 + 0.2))
     outer = np.where(crown_part, _block(tooth, across, h, 0.0, deep), 0)
     core = np.where(crown_part, np.minimum(_block(tooth, across, h, rind, deep - 2 * rind), outer), 0)
