@@ -29,9 +29,7 @@ def test_enamel_over_four_lower_teeth_is_ten_millimetres():
         for molar, width in LOWER_MM[:4]:
             tooth = draw_tooth(rng, 0.0, 0.0, 1, molar, width)
             x, y = np.meshgrid(np.arange(-1, width + 1, 0.02), [tooth.y + 0.5 * tooth.crown])
-            parts = draw_tooth_chords(
-                tooth.__class__(**{**tooth.__dict__, "lean": 0.0, "treatment": ()}), x, y
-            )
+            parts = draw_tooth_chords(tooth.__class__(**{**tooth.__dict__, "lean": 0.0, "treatment": ()}), x, y)
             inner = parts["dentine"][0] > 1e-6
             outer = parts["crown"][0] > 1e-6
             total += (outer.sum() - inner.sum()) * 0.02
@@ -71,7 +69,9 @@ def test_an_artifact_changes_its_mask_and_grows(plate, kind):
         assert not (masks[0] & ~masks[2]).any()
 
 
-@pytest.mark.parametrize("kind", [k for k in KINDS if k not in (*WHOLE_PLATE, "bent corner", "peeled edge", "scanner line")])
+@pytest.mark.parametrize(
+    "kind", [k for k in KINDS if k not in (*WHOLE_PLATE, "bent corner", "peeled edge", "scanner line")]
+)
 def test_an_artifact_lies_where_it_is_put_and_size_enlarges_it(plate, kind):
     areas = []
     for size in (0.7, 1.5):

@@ -47,7 +47,9 @@ def test_hard_dental_tissues_attenuate_as_measured():
     for tissue, mean, sd in (("enamel", 2.97, 0.71), ("dentine", 2.12, 0.92)):
         water, mineral = in_basis(tissue)
         alone = spectrum.transmission({"water": np.array(cheek)})
-        with_it = spectrum.transmission({"water": np.array(cheek + 0.2 * water), "hydroxyapatite": np.array(0.2 * mineral)})
+        with_it = spectrum.transmission(
+            {"water": np.array(cheek + 0.2 * water), "hydroxyapatite": np.array(0.2 * mineral)}
+        )
         assert abs(-np.log(with_it / alone) / 0.2 - mean) < sd
 
 

@@ -15,7 +15,16 @@ from lib.xray.lung_vessels import draw_trees, lung_trees
 from lib.xray.pneumothorax import Pneumothorax, draw_pneumothorax, move_points
 from lib.xray.skeleton import Bone, draw_ribs, draw_shoulders, draw_spine
 from lib.xray.thorax import (
-    SIDES, Dome, Ellipsoid, Habitus, Hemithorax, airways, body_chord, draw_habitus, lung_of, mediastinum
+    SIDES,
+    Dome,
+    Ellipsoid,
+    Habitus,
+    Hemithorax,
+    airways,
+    body_chord,
+    draw_habitus,
+    lung_of,
+    mediastinum,
 )  # fmt: skip
 
 
@@ -88,7 +97,7 @@ class Chest:
             Rays across a pixel.
         """
         view = View(pixels * oversample)
-        thickness, soft = self._line_integrals(view, pneumothorax)
+        thickness, soft = self.line_integrals(view, pneumothorax)
         tube_chord = np.zeros((view.pixels, view.pixels), np.float32)
         self.devices.draw(view, thickness)
         if chest_tube:
@@ -106,6 +115,10 @@ class Chest:
         facts = self._facts(soft, masks, pneumothorax, chest_tube)
         return Radiograph(grey, masks["gap"], masks["air"], masks["lungs"], masks["tube"], facts)
 
+    def truth(self, pixels: int) -> dict:
+        """Return masks and the lost share of lung volume of the patient's pneumothorax, without making an image."""
+        return self.line_integrals(View(pixels), True)[1]
+
     def _facts(self, soft: dict, masks: dict, pneumothorax: bool, chest_tube: bool) -> dict:
         case, gap = self.pneumothorax, self.pneumothorax.gap
         sizes = (gap.apex, gap.middle, gap.base) if pneumothorax else (0.0, 0.0, 0.0)
@@ -113,7 +126,10 @@ class Chest:
             "seed": self.seed,
             "pneumothorax": pneumothorax,
             "side": {1: "left", -1: "right"}[case.side] if pneumothorax else "",
-            **{f"{name}_mm": round(float(value), 1) for name, value in zip(("apex", "middle", "base"), sizes, strict=True)},
+            **{
+                f"{name}_mm": round(float(value), 1)
+                for name, value in zip(("apex", "middle", "base"), sizes, strict=True)
+            },
             "volume_percent": round(100 * soft["lost"], 2),
             "gap_share": float(masks["gap"].mean()),
             "chest_tube": chest_tube,
@@ -121,7 +137,7 @@ class Chest:
             "age": round(self.habitus.age, 1),
         }
 
-    def _line_integrals(self, view: View, pneumothorax: bool) -> tuple[dict[str, np.ndarray], dict]:
+    def line_integrals(self, view: View, pneumothorax: bool) -> tuple[dict[str, np.ndarray], dict]:
         """Return g/cm2 of each material along the rays, and masks and volumes of lungs and air."""
         habitus, case = self.habitus, self.pneumothorax
         push = 2.0 - case.side * case.shift if pneumothorax else 2.0
@@ -157,13 +173,15 @@ class Chest:
                 masks["gap"][place] |= (left < 0.5) & (open_ > 6)
                 masks["air"][place] |= open_ - left > 1.0
                 aerated[place] += left / ratio  # the same tissue in less room
-                vessels += draw_trees(view, trees, lambda points, lung=collapsed, space=space: move_points(points, space, lung))
+                vessels += draw_trees(
+                    view, trees, lambda points, lung=collapsed, space=space: move_points(points, space, lung)
+                )
             else:
                 left = open_
                 aerated[place] += left
                 vessels += draw_trees(view, trees)
             lung[place] += left
-        masks["lungs"] = cavity > 6
+        masks["lungs"] = cavity > 1
         muscle, adipose, lung_unit = in_basis("muscle"), in_basis("adipose"), in_basis("lung")
         body = body_chord(view, habitus, fat=True)
         lean = np.minimum(body_chord(view, habitus, fat=False), body)

@@ -89,7 +89,9 @@ class Mouth:
             low, high = sorted((tooth.y - tooth.jaw * 1.5, tooth.y + tooth.jaw * (tooth.crown + tooth.root + 2)))
             rows = slice(max(int(low / PIXEL_MM), 0), min(int(high / PIXEL_MM) + 1, ROWS))
             reach = 0.62 * tooth.width + 2.0
-            columns = slice(max(int((tooth.x - reach) / PIXEL_MM), 0), min(max(int((tooth.x + reach) / PIXEL_MM) + 1, 0), COLUMNS))
+            columns = slice(
+                max(int((tooth.x - reach) / PIXEL_MM), 0), min(max(int((tooth.x + reach) / PIXEL_MM) + 1, 0), COLUMNS)
+            )
             if rows.stop <= rows.start or columns.stop <= columns.start:
                 continue
             for name, chord in draw_tooth_chords(tooth, x[rows, columns], y[rows, columns]).items():
@@ -110,7 +112,8 @@ class Mouth:
         if self.mirrored:
             arrays = [np.ascontiguousarray(array[:, ::-1]) for array in arrays]
         treated = [kind for tooth in self.teeth for kind, _ in tooth.treatment]
-        facts = {"seed": self.seed, "view": self.view, "teeth": len(self.teeth), "side": "right" if self.mirrored else "left",
+        side = "right" if self.mirrored else "left"
+        facts = {"seed": self.seed, "view": self.view, "teeth": len(self.teeth), "side": side,
                  "fillings": len(treated) - treated.count("caries"), "caries": treated.count("caries")}  # fmt: skip
         return Plate(*arrays, PIXEL_MM, facts)
 
@@ -128,7 +131,9 @@ class Mouth:
             scallop = np.zeros(x.shape[1])
             for tooth in mine:  # the crest rises between teeth and dips where a root stands
                 scallop += 0.55 * np.exp(-(((x[0] - tooth.x) / (0.33 * tooth.width)) ** 2))
-            crest = line + jaw * (self.crest_mm[jaw] + scallop + 0.12 * gaussian_filter(rng.normal(size=x.shape[1]), 12) * 12)
+            crest = line + jaw * (
+                self.crest_mm[jaw] + scallop + 0.12 * gaussian_filter(rng.normal(size=x.shape[1]), 12) * 12
+            )
             below = (y - crest[None]) * jaw
             bone = np.clip(below / 0.10 + 0.5, 0, 1)
             ligament = 0.75 * np.exp(-(((away - 0.09) / 0.09) ** 2)) * (away > 0)
@@ -144,18 +149,22 @@ class Mouth:
         return compact, spongy, soft
 
     def _trabeculae(self, rng: np.random.Generator, shape: tuple[int, int], jaw: int) -> np.ndarray:
-        """Return the density of spongy bone, mean about 1: a net of struts, level in the lower jaw, finer in the upper."""
+        """Return the density of spongy bone, mean about 1: struts, level in the lower jaw, finer in the upper."""
         total = np.ones(shape)
         scales = ((0.80, 1.6, 0.20), (0.42, 1.3, 0.17)) if jaw > 0 else ((0.55, 1.0, 0.18), (0.32, 1.0, 0.16))
         for size, stretch, amount in scales:
             field = rng.standard_normal(shape, dtype=np.float32)
             sigma = size / PIXEL_MM / 2
-            smooth = gaussian_filter(field, (sigma, sigma * stretch)) - gaussian_filter(field, (2 * sigma, 2 * sigma * stretch))
+            smooth = gaussian_filter(field, (sigma, sigma * stretch)) - gaussian_filter(
+                field, (2 * sigma, 2 * sigma * stretch)
+            )
             smooth /= smooth.std()
             total += amount * (2.0 * np.exp(-(smooth**2) / 0.5) - 1.0 + 0.5 * smooth)
         return np.maximum(total + 0.12 * _waves(rng, shape, 2.5) + 0.10 * _waves(rng, shape, 6.0), 0.05)
 
-    def _thickness(self, parts: dict, compact: np.ndarray, spongy: np.ndarray, soft: np.ndarray) -> dict[str, np.ndarray]:
+    def _thickness(
+        self, parts: dict, compact: np.ndarray, spongy: np.ndarray, soft: np.ndarray
+    ) -> dict[str, np.ndarray]:
         """Return g/cm2 by material."""
         composite_share = 0.80 * parts["composite"] if "composite" in parts else 0  # glass in resin: near enamel
         tissues = {"enamel": parts["enamel"] + composite_share, "dentine": parts["dentine"],

@@ -47,7 +47,7 @@ class Devices:
 
 
 def draw_devices(rng: np.random.Generator, habitus: Habitus) -> Devices:
-    """Draw leads and electrodes (one patient in three), a central line (one in six) and a fold of skin (one in four)."""
+    """Draw leads with electrodes (in one patient of three), a central line (of six) and a fold of skin (of four)."""
     leads, electrodes, front = [], [], habitus.depth + 28.0
     s = habitus.scale
     if rng.random() < 0.33:
@@ -55,9 +55,11 @@ def draw_devices(rng: np.random.Generator, habitus: Habitus) -> Devices:
             for height in rng.permutation([rng.uniform(78, 104), rng.uniform(-105, -40)])[: rng.integers(1, 3)]:
                 start = np.array([side * rng.uniform(70, 125) * s, front, height])
                 electrodes.append((float(start[0]), float(start[2])))
-                middle = start + [rng.normal(0, 25), 2, rng.normal(-40, 30)]
+                middle = start + np.array([rng.normal(0, 25), 2, rng.normal(-40, 30)])
                 end = np.array([rng.normal(0, 60), front, -210.0])
-                leads.append(smooth_curve(np.array([start, middle, 0.5 * (middle + end) + [rng.normal(0, 22), 0, 0], end]), 60))
+                leads.append(
+                    smooth_curve(np.array([start, middle, 0.5 * (middle + end) + [rng.normal(0, 22), 0, 0], end]), 60)
+                )
     line = None
     if rng.random() < 0.17:
         side = rng.choice([-1, 1], p=[0.75, 0.25])
@@ -85,9 +87,14 @@ def draw_tube(
     if rng.random() < 0.8:
         inner = np.array([side * (w - rng.uniform(10, 24)), -25, wall[2] + rng.uniform(30, 55)])
         tip = np.array([side * rng.uniform(42, 66) * s, -40, rng.uniform(62, 96)])
-        points = [entry, wall, inner, 0.55 * inner + 0.45 * tip + [side * 7, -5, 0], tip]
+        points = [entry, wall, inner, 0.55 * inner + 0.45 * tip + np.array([side * 7, -5, 0]), tip]
     else:
-        points = [entry, wall, wall + [-side * 22, -30, -6], np.array([side * rng.uniform(48, 75), -60, wall[2] - rng.uniform(5, 40)])]
+        points = [
+            entry,
+            wall,
+            wall + np.array([-side * 22, -30, -6]),
+            np.array([side * rng.uniform(48, 75), -60, wall[2] - rng.uniform(5, 40)]),
+        ]
     line = smooth_curve(np.array(points), 80)
     radius = rng.uniform(3.2, 4.8)
     window, outer, inner = draw_band(view, tube(view, line, radius), wall=0.28 * radius, ends=True)

@@ -46,7 +46,9 @@ def _patient(seed: int, kind: str, sex: str, age: float | None) -> Dataset:
     ds.PatientName, ds.PatientID, ds.PatientSex = f"PHANTOM^{kind}{seed:06d}", f"{kind}{seed:06d}", sex
     ds.PatientBirthDate = "" if age is None else (day - datetime.timedelta(days=int(age * 365.25))).strftime("%Y%m%d")
     ds.StudyDate = ds.SeriesDate = ds.AcquisitionDate = ds.ContentDate = day.strftime("%Y%m%d")
-    ds.StudyTime = ds.SeriesTime = ds.AcquisitionTime = ds.ContentTime = f"{int(rng.integers(8, 18)):02d}{int(rng.integers(0, 60)):02d}00"
+    ds.StudyTime = ds.SeriesTime = ds.AcquisitionTime = ds.ContentTime = (
+        f"{int(rng.integers(8, 18)):02d}{int(rng.integers(0, 60)):02d}00"
+    )
     ds.StudyInstanceUID, ds.SeriesInstanceUID = uid(kind, seed, "study"), uid(kind, seed, "series")
     ds.StudyID, ds.AccessionNumber, ds.ReferringPhysicianName, ds.SeriesNumber = "1", "", "", 1
     ds.Manufacturer, ds.ManufacturerModelName = "Phantom", "lib.xray"

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -57,7 +58,8 @@ def grow(root: np.ndarray, heading: np.ndarray, targets: np.ndarray, tip_mm: flo
     Notes
     -----
     A branch goes part of the way to the centre of the targets that it has to reach, then these are split across their
-    longest axis (one step of a power iteration finds it well enough). Radii follow r^2.6 = r1^2.6 + r2^2.6, near Murray's cube.
+    longest axis (one step of a power iteration finds it well enough). Radii follow
+    r^2.5 = r1^2.5 + r2^2.5, near Murray's cube.
     """
     lines, radii, leaves = [], [], []
     stack = [(root, heading / np.linalg.norm(heading), np.arange(len(targets)))]
@@ -108,7 +110,9 @@ def lung_trees(
     artery, vein = hilum(cavity.side, cavity.habitus.scale, push)
     outward = np.array([cavity.side * 1.0, -0.2, -0.9])
     trees = [grow(artery, outward, fill_points(cavity, bodies, tips, rng), 0.60, rng)]
-    trees.append(grow(vein, np.array([cavity.side, 0.1, 0.1]), fill_points(cavity, bodies, int(0.7 * tips), rng), 0.55, rng))
+    trees.append(
+        grow(vein, np.array([cavity.side, 0.1, 0.1]), fill_points(cavity, bodies, int(0.7 * tips), rng), 0.55, rng)
+    )
     return trees
 
 
@@ -127,7 +131,7 @@ def draw_trees(view: View, trees: list[Tree], shape=None) -> np.ndarray:
         lines = tree.lines if shape is None else shape(tree.lines.reshape(-1, 3)).reshape(tree.lines.shape)
         mean = tree.radii.mean(axis=1)
         edges = [*CLASSES_MM, max(CLASSES_MM[-1], 0.8 * view.pixel_mm) + 1e-6]
-        for low, high in zip(edges[:-1], edges[1:], strict=True):
+        for low, high in pairwise(edges):
             chosen = (mean >= low) & (mean < high)
             if chosen.any():
                 out += _splat(view, lines[chosen], tree.radii[chosen], 0.5 * (low + high))

@@ -98,7 +98,11 @@ def _bundle(grid, rng, centre, size):
     for _ in range(int(rng.integers(5, 10))):
         start = centre + across * rng.normal(0, 1.0 * size) + along * rng.normal(0, 1.2 * size)
         half = along * rng.uniform(1.2, 4.0) * size + across * rng.normal(0, 0.15)
-        np.maximum(loss, rng.uniform(0.4, 0.75) * grid.stroke(np.array([start - half, start + half]), rng.uniform(0.08, 0.18)), out=loss)
+        np.maximum(
+            loss,
+            rng.uniform(0.4, 0.75) * grid.stroke(np.array([start - half, start + half]), rng.uniform(0.08, 0.18)),
+            out=loss,
+        )
     return loss, 0
 
 
@@ -128,7 +132,11 @@ def _dust(grid, rng, centre, size):
     for _ in range(int(rng.integers(8, 24))):
         at, angle = centre + rng.normal(0, 2.2 * size, 2), rng.uniform(0, np.pi)
         half = _direction(angle) * rng.uniform(0.0, 0.16)
-        np.maximum(loss, rng.uniform(0.6, 0.95) * grid.stroke(np.array([at - half, at + half]), rng.uniform(0.12, 0.38)), out=loss)
+        np.maximum(
+            loss,
+            rng.uniform(0.6, 0.95) * grid.stroke(np.array([at - half, at + half]), rng.uniform(0.12, 0.38)),
+            out=loss,
+        )
     return loss, 0
 
 

@@ -124,13 +124,17 @@ def draw_spine(view: View, habitus: Habitus, bone: Bone) -> None:
         inner = (deep - 1.2) * superellipse(x / (waist - 0.7), 3.5) * superellipse(tipped / (high - 0.7), 6)
         bone.add(window, outer.astype(np.float32), np.minimum(inner, outer).astype(np.float32), solid=0.55)
         for side in SIDES:
-            centre = np.array([(side * 0.70 * half, y - 22, z + 0.18 * high), (side * 0.70 * half, y - 6, z + 0.1 * high)])
+            centre = np.array(
+                [(side * 0.70 * half, y - 22, z + 0.18 * high), (side * 0.70 * half, y - 6, z + 0.1 * high)]
+            )
             ring = tube(view, smooth_curve(centre, 5), np.full((5, 2), (2.9, 5.0)) * habitus.scale,
                         np.tile([1.0, 0.0, 0.0], (5, 1)))  # fmt: skip
             bone.add(*draw_band(view, ring, wall=0.9, ends=True), solid=0.4)
             if 1 <= number <= 12:
                 reach = np.interp(number, [1, 12], [35, 22]) * habitus.scale
-                process = np.array([(side * 9, y - 30, z + 4), (side * 0.6 * reach, y - 34, z + 7), (side * reach, y - 40, z + 8)])
+                process = np.array(
+                    [(side * 9, y - 30, z + 4), (side * 0.6 * reach, y - 34, z + 7), (side * reach, y - 40, z + 8)]
+                )
                 band = tube(view, smooth_curve(process, 7), np.linspace(4.2, 3.4, 7))
                 bone.add(*draw_band(view, band, wall=0.9, ends=True), solid=0.8)
         tip = np.array([(0, y - 34, z), (0.3, y - 44, z - 0.5 * pitch), (0.6, y - 50, z - 0.95 * pitch)])
@@ -142,9 +146,13 @@ def draw_shoulders(view: View, habitus: Habitus, rng: np.random.Generator, bone:
     """Add clavicles, manubrium, scapulae turned off the lungs, and the humeral heads."""
     s, top = habitus.scale, 0.5 * sum(habitus.apex) - 127
     x, z = view.plane(62.0)
-    plate = 9 * superellipse(x / (26 * s * (1 + 0.10 * np.sin((z - 55) / 24))), 5) * superellipse((z - 74 - top) / 23, 6)
+    plate = (
+        9 * superellipse(x / (26 * s * (1 + 0.10 * np.sin((z - 55) / 24))), 5) * superellipse((z - 74 - top) / 23, 6)
+    )
     core = 7.5 * superellipse(x / (24.8 * s), 5) * superellipse((z - 74 - top) / 21.5, 6)
-    bone.add((slice(None), slice(None)), plate.astype(np.float32), np.minimum(core, plate).astype(np.float32), solid=0.7)
+    bone.add(
+        (slice(None), slice(None)), plate.astype(np.float32), np.minimum(core, plate).astype(np.float32), solid=0.7
+    )
     for side in SIDES:
         raise_ = top + rng.normal(0, 3)
         clavicle = np.array([(15, 70, 88), (34, 74, 92), (62, 66, 99), (92, 44, 107), (124, 14, 113), (150, -6, 117)])
@@ -152,9 +160,13 @@ def draw_shoulders(view: View, habitus: Habitus, rng: np.random.Generator, bone:
         radius = np.interp(np.linspace(0, 1, 41), [0, 0.12, 0.4, 0.7, 1], [8.6, 6.6, 5.3, 5.4, 6.2]) * (0.5 + 0.5 * s)
         bone.add(*draw_band(view, tube(view, clavicle, radius), wall=2.1, ends=True))
         out = rng.normal(4, 4)
-        place = lambda points: np.array(points) * [side * s, 1, 1] + [side * out, 0, raise_ * 0.7]  # noqa: E731
-        corners = place([(101, -92, 100), (112, -96, 40), (131, -96, -22), (140, -90, -8), (150, -82, 35), (152, -60, 76),
-                         (140, -62, 92)])  # fmt: skip
+        turn, shift = np.array([side * s, 1, 1]), np.array([side * out, 0, raise_ * 0.7])
+
+        def place(points, turn=turn, shift=shift):
+            return np.array(points) * turn + shift
+
+        corners = place([(101, -92, 100), (112, -96, 40), (131, -96, -22), (140, -90, -8), (150, -82, 35),
+                         (152, -60, 76), (140, -62, 92)])  # fmt: skip
         flat, _ = view.project(corners)
         bone.compact += 1.9 * _polygon(view, flat)
         for line, radius, wall in (

@@ -187,7 +187,9 @@ def _rounded(a: np.ndarray, b: np.ndarray, radius: float) -> np.ndarray:
     return np.maximum(np.minimum(np.maximum(a, b), 0), outside)
 
 
-def _treat(tooth: Tooth, kind: str, how: float, across: np.ndarray, h: np.ndarray, parts: dict, canals: np.ndarray) -> None:
+def _treat(
+    tooth: Tooth, kind: str, how: float, across: np.ndarray, h: np.ndarray, parts: dict, canals: np.ndarray
+) -> None:
     """Replace tissue by a filling or take mineral away, in place."""
     w, c = tooth.width, tooth.crown
     u = across / w
@@ -210,7 +212,9 @@ def _treat(tooth: Tooth, kind: str, how: float, across: np.ndarray, h: np.ndarra
         parts["metal"] = parts.get("metal", 0) + 0.75 * shell
         parts["enamel"] = np.zeros_like(shell)
     elif kind == "root_filling":
-        parts["gutta_percha"] = parts.get("gutta_percha", 0) + np.where(h > 0.95 * c, 0.55 * canals * soft(h - c - tooth.root * 0.93), 0)
+        parts["gutta_percha"] = parts.get("gutta_percha", 0) + np.where(
+            h > 0.95 * c, 0.55 * canals * soft(h - c - tooth.root * 0.93), 0
+        )
         plug = soft(np.hypot(across / 1.2, (h - 0.5 * c) / 1.1) - 0.19 * w) * parts["crown"] * 0.5
         scale = 1 - plug / np.maximum(parts["crown"], 1e-6)
         parts["enamel"], parts["dentine"] = parts["enamel"] * scale, parts["dentine"] * scale
