@@ -126,7 +126,7 @@ class Hemithorax:
         near = np.clip((z - 62) / (top - 62), 0, 1)
         medial = tip - (tip - 2) * np.sqrt(1 - near**2.2)
         depth = self.habitus.depth * (1 - up**2.3) ** (1 / 2.3) * (1 - 0.06 * low**2) - self.inset
-        depth = depth * (1 - 0.65 * self.retraction(z) / w)
+        depth = depth * (1 - 0.05 * self.retraction(z) / w)
         return lateral, medial, np.maximum(depth, 0), -4 - 20 * up**1.6
 
     def half_depth(self, x: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
