@@ -68,11 +68,12 @@ def effective_heat_ratio(heat: np.ndarray, mask: np.ndarray, *, weighted: bool =
 
 def top_pixels(heat: np.ndarray, count: int) -> np.ndarray:
     """Return the `count` hottest pixels of a map (H, W), bool; equal ones in a fixed random order."""
-    heat = np.asarray(heat)
-    ties = np.random.default_rng(0).permutation(heat.size)
-    chosen = np.zeros(heat.size, bool)
-    chosen[np.lexsort((ties, -heat.ravel()))[:count]] = True
-    return chosen.reshape(heat.shape)
+    values = np.asarray(heat, float).ravel()
+    limit = np.partition(values, values.size - count)[values.size - count]
+    chosen = values > limit
+    ties = np.flatnonzero(values == limit)
+    chosen[np.random.default_rng(0).permutation(ties)[: count - np.count_nonzero(chosen)]] = True
+    return chosen.reshape(np.shape(heat))
 
 
 def enrichment(heat: np.ndarray, mask: np.ndarray, fraction: float = 0.1, within: np.ndarray | None = None) -> float:

@@ -25,8 +25,8 @@
 #
 # *Enrichment* is how much denser a region is among the hottest 10 % of the plate than on the plate as a whole; 1 is
 # chance. Claims about a network's heat need a network that has learnt its task: below an area under the ROC curve of
-# .85, M3 to M5 are not judged. Two controls stand beside it: a network trained for one epoch, and one trained on shuffled
-# labels. Since the artifact is known, it can be taken away: what the network's answer owes to it is measured, not read
+# .85, M3 to M5 are not judged. Two controls stand beside it: a network trained for one epoch, and one trained on
+# shuffled labels. Since the artifact is known, it can be taken away: what the network's answer owes to it is measured, not read
 # from a map.
 #
 # | | |

@@ -184,7 +184,8 @@ if real_chest:
     values = real.pixel_array.astype(float)
     values = (values - np.quantile(values, 0.01)) / (np.quantile(values, 0.99) - np.quantile(values, 0.01))
     values = np.clip(1 - values if real.PhotometricInterpretation == "MONOCHROME1" else values, 0, 1)
-    spacing = float((real.get("ImagerPixelSpacing") or real.get("PixelSpacing") or [0.2])[0])
+    told = [float(v[0]) for v in (real.get("ImagerPixelSpacing"), real.get("PixelSpacing")) if v and float(v[0]) > 0]
+    spacing = told[0] if told else 350 / min(values.shape)  # where the file does not say: a plate 35 cm wide
     side = min(values.shape)
     square = values[(len(values) - side) // 2 :][:side, (values.shape[1] - side) // 2 :][:, :side]
     step = max(side // pixels, 1)

@@ -60,7 +60,7 @@ def draw_layers(clean: pd.DataFrame, spoiled: pd.DataFrame) -> Figure:
     """
     panels_of = (
         (clean, "edge_rank", "Correlation with edges", None), (clean, "edge_band", "Enrichment of the outline", 1),
-        (clean, "half_mass", "Share of the image with half the heat", None),
+        (clean, "half_mass", "Share with half the heat", None),
         (clean, "band", "Enrichment, 2 mm around teeth", 1), (spoiled, "enrichment", "Enrichment of the artifact", 1),
         (spoiled, "same", "Correlation with the clean map", None),
     )  # fmt: skip
