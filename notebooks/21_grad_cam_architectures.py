@@ -9,23 +9,23 @@
 # %% [markdown]
 # # 21 · Grad-CAM on deeper networks, for pneumothorax
 #
-# **Is a deeper network better at finding a pneumothorax, and is its Grad-CAM a better explanation?** Qiu, Rivaz and Xiao
-# ([arXiv 2308.15172](https://arxiv.org/abs/2308.15172), MLMI 2023) asked it of ResNets, VGGs and vision transformers on
-# a public set of chest radiographs (SIIM-ACR). Their abstract is what is known to us at first hand; numbers beyond it are
-# second-hand and marked as such.
+# **Is a deeper network better at finding a pneumothorax, and is its Grad-CAM a better explanation?** Qiu, Rivaz and
+# Xiao ([arXiv 2308.15172](https://arxiv.org/abs/2308.15172), MLMI 2023) asked it of ResNets, VGGs and vision
+# transformers on a public set of chest radiographs (SIIM-ACR). Their abstract is what is known to us at first hand;
+# numbers beyond it are second-hand and marked as such.
 #
 # | | claim | source | supported if (95 % intervals resample patients) |
 # |---|---|---|---|
-# | Q1 | deeper is not much more accurate | abstract | accuracy of the deepest less the shallowest of a ladder is below 5 points |
+# | Q1 | deeper is not much more accurate | abstract | deepest less shallowest of a ladder is below 5 points |
 # | Q2 | how well Grad-CAM works differs among architectures | abstract | networks differ more than seeds do |
 # | Q3 | it works better on convolutional networks | second-hand | their EHR is higher than that of transformers |
-# | Q4 | accuracy and map quality are not in step | second-hand | a pair of networks differs in both, oppositely (Holm) |
-# | Q5 | the maps beat maps that see no image | ours | EHR is above that of the mean mask, and of the untrained network |
+# | Q4 | accuracy and map quality are not in step | second-hand | a pair of networks differs in both, oppositely |
+# | Q5 | the maps beat maps that see no image | ours | EHR is above that of the mean mask and of the untrained network |
 #
-# The *effective heat ratio* (EHR) is the heat inside the mask over the number of pixels above a threshold, averaged over
-# thresholds: `lib.localisation` has the formula. It mixes how hot a map is with where it is hot, so that other measures
-# stand beside it. What no clinical set has: the same simulated patients without their pneumothorax, so that it can be
-# told whether the network or its map is wrong; and an arm in which a chest tube gives the finding away.
+# The *effective heat ratio* (EHR) is the heat inside the mask over the number of pixels above a threshold, averaged
+# over thresholds: `lib.localisation` has the formula. It mixes how hot a map is with where it is hot, so that other
+# measures stand beside it. What no clinical set has: the same simulated patients without their pneumothorax, so that
+# it can be told whether the network or its map is wrong; and an arm in which a chest tube gives the finding away.
 #
 # | | |
 # |---|---|
@@ -53,8 +53,8 @@ from lib.xray.chest_study import chests, network_input, public_chests, train_che
 from lib.xray.plate_maps import at_plate, weakest
 
 # %% tags=["parameters"]
-names: list = ["resnet18", "resnet34", "vgg11", "vit_tiny"]  # networks, see lib.backbones
-seeds: list = [1]  # of weights and order; claims about differences need two or more
+networks: str = "resnet18, resnet34, vgg11, vit_tiny"  # names, see lib.backbones
+repeats: int = 1  # seeds of weights and order per network; claims about differences need two or more
 training: int = 400  # images of the training, half of them with pneumothorax
 testing: int = 160  # images of other patients
 epochs: int = 10  # of each training
@@ -74,7 +74,7 @@ figures: str = "runs/quick/figures"  # where the figures go
 # Half of the patients have a pneumothorax. The third set holds the test patients once more, without any.
 
 # %%
-cached = resolve(cache)
+cached, names, seeds = resolve(cache), networks.replace(" ", "").split(","), range(1, repeats + 1)
 if siim:
     everything = public_chests(siim, pixels=pixels, limit=training + testing)
     train, test = ({k: v[part] for k, v in everything.items() if k != "facts"}
@@ -87,7 +87,7 @@ else:
     test = chests(people, cached / "test.npz", pixels=pixels, tubes=tubes and 0.5, processes=processes)
     without = chests(people, cached / "without.npz", pixels=pixels, finding="none", processes=processes)
 positive = np.flatnonzero((test["label"] == 1) & test["gap"].any(axis=(1, 2)))
-print(f"{len(train['label'])} images to train on, {len(test['label'])} to test, {len(positive)} of them with a mask, which "
+print(f"{len(train['label'])} images to train on, {len(test['label'])} to test, {len(positive)} with a mask that "
       f"covers {test['gap'][positive].mean():.2%} of an image")  # fmt: skip
 
 # %% [markdown]
@@ -109,7 +109,7 @@ of_nulls = nulls.groupby("map", sort=False).mean(numeric_only=True).drop(columns
 display(of_nulls.round(4))
 
 # %% [markdown]
-# The same for the public masks, where their table is given (`-p siim_masks FILE`; 400 patients, the mean of 800 others).
+# The same for the public masks, where their table is given (`-p siim_masks FILE`; 400 patients, 800 others' mean).
 # Only these means are kept. Second-hand, the text's networks reached EHRs of .0319 (ResNet101), .0243 (VGG16) and .0145
 # to .0171 (transformers).
 
@@ -166,17 +166,17 @@ answers, maps = pd.DataFrame(answers), pd.DataFrame(map_rows)
 last = maps[(maps["method"] == "grad_cam") & maps["last"]]
 untrained = maps[maps["method"] == "untrained"]
 keys = ["network", "seed"]
-networks = answers.groupby(keys, sort=False)["right"].mean().rename("accuracy").to_frame()
-networks["auc"] = [roc_auc_score(part["label"], part["p"]) for _, part in answers.groupby(keys, sort=False)]
+quality = answers.groupby(keys, sort=False)["right"].mean().rename("accuracy").to_frame()
+quality["auc"] = [roc_auc_score(part["label"], part["p"]) for _, part in answers.groupby(keys, sort=False)]
 measures = ["ehr", "ehr_unweighted", "auprc", "pointing", "mass", "iou_10", "iou_mask", "diff"]
-networks = networks.join(last.groupby(keys)[measures].mean())
-networks["dead"] = last.groupby(keys)["ehr"].apply(lambda values: values.isna().mean())
-networks["untrained"] = untrained.groupby(keys)["ehr"].mean()
-display(networks.round(3))
+quality = quality.join(last.groupby(keys)[measures].mean())
+quality["dead"] = last.groupby(keys)["ehr"].apply(lambda values: values.isna().mean())
+quality["untrained"] = untrained.groupby(keys)["ehr"].mean()
+display(quality.round(3))
 
 # %%
 references = of_nulls.loc[["uniform", "mean mask", "ceiling, 8 x 8 cells"], "ehr"].to_dict()
-drawn = {"architectures_quality": draw_quality(networks.reset_index(), references)}
+drawn = {"architectures_quality": draw_quality(quality.reset_index(), references)}
 display(drawn["architectures_quality"])
 
 # %% [markdown]
@@ -243,14 +243,14 @@ claims = chest_claims(answers, last, beside)
 display(claims.drop(columns="claim").round(4))
 
 # %%
-for name, frame in {"claims": claims, "networks": networks.reset_index(), "maps": stages.reset_index(),
+for name, frame in {"claims": claims, "networks": quality.reset_index(), "maps": stages.reset_index(),
                     "nulls": of_nulls.reset_index()}.items():  # fmt: skip
     with atomic_path(resolve(tables) / f"architectures_{name}.csv") as temporary:
         frame.to_csv(temporary, index=False, float_format="%.6g")
 for name, figure in drawn.items():
     save_figure(figure, resolve(figures) / f"{name}.png")
 write_sidecar(resolve(tables) / "architectures_claims.csv", notebook="21_grad_cam_architectures", parameters={
-    "names": names, "seeds": seeds, "training": training, "testing": testing, "epochs": epochs, "pixels": pixels,
+    "networks": names, "repeats": repeats, "training": training, "testing": testing, "epochs": epochs, "pixels": pixels,
     "width": width, "tubes": tubes})  # fmt: skip
 
 # %% [markdown]

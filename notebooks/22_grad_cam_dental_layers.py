@@ -26,8 +26,8 @@
 # *Enrichment* is how much denser a region is among the hottest 10 % of the plate than on the plate as a whole; 1 is
 # chance. Claims about a network's heat need a network that has learnt its task: below an area under the ROC curve of
 # .85, M3 to M5 are not judged. Two controls stand beside it: a network trained for one epoch, and one trained on
-# shuffled labels. Since the artifact is known, it can be taken away: what the network's answer owes to it is measured, not read
-# from a map.
+# shuffled labels. Since the artifact is known, it can be taken away: what the network's answer owes to it is measured,
+# not read from a map.
 #
 # | | |
 # |---|---|
@@ -41,7 +41,6 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-from lib.attribution import Attributor
 from lib.figures.plates import draw_causes, draw_kinds_by_layer, draw_layers, draw_map_sheet
 from lib.figures.style import save_figure
 from lib.figures.xray import draw_radiographs
@@ -49,14 +48,15 @@ from lib.files import atomic_path, resolve
 from lib.provenance import write_sidecar
 from lib.xray.dental import show
 from lib.xray.plate_artifacts import KINDS, WHOLE_PLATE
-from lib.xray.plate_maps import at_plate, on_artifact, on_clean, place_slopes, plate_claims, weakest
-from lib.xray.plate_study import LAYERS, PIXEL, network_input, plates, spoiled_set, train_plates
+from lib.xray.plate_maps import place_slopes, plate_claims, weakest
+from lib.xray.plate_measures import layer_maps, measure_maps
+from lib.xray.plate_study import LAYERS, network_input, plates, spoiled_set, train_plates
 
 # %% tags=["parameters"]
 training_plates: int = 120  # clean plates of the training; each is also shown spoiled, anew in every epoch
 test_plates: int = 12  # other patients, with every artifact
 places: int = 1  # at which each artifact is laid on each test plate
-sizes: list = [0.7, 1.4]  # of the artifacts, relative to the usual one
+sizes: str = "0.7, 1.4"  # of the artifacts, relative to the usual one
 epochs: int = 12  # of the competent network
 seed: int = 1  # of weights, order and artifacts
 processes: int = 2  # that simulate plates
@@ -75,12 +75,13 @@ cached = resolve(cache)
 train = plates(range(10_000, 10_000 + training_plates), cached / "train.npz", processes=processes)
 test = plates(range(50_000, 50_000 + test_plates), cached / "test.npz", processes=processes)
 repeat = plates(range(50_000, 50_000 + test_plates), cached / "repeat.npz", noise=1, processes=processes)
-spoiled = spoiled_set(test, KINDS, places, sizes, seed)
+scales = [float(size) for size in sizes.split(",")]
+spoiled = spoiled_set(test, KINDS, places, scales, seed)
 print(f"{len(train['seed'])} training plates, {test_plates} test plates, {len(spoiled['kind'])} spoiled images")
 
 # %%
 first = spoiled["plate"] == 0
-examples = [show(image, test["plate"][0]) for image in spoiled["signal"][first & (spoiled["size"] == sizes[0])][:5]]
+examples = [show(image, test["plate"][0]) for image in spoiled["signal"][first & (spoiled["size"] == scales[0])][:5]]
 drawn = {"dental_examples": draw_radiographs([[show(test["signal"][0], test["plate"][0]), *examples]])}
 display(drawn["dental_examples"])
 
@@ -124,36 +125,14 @@ display(quality.round(3))
 # so that the clean plate and its second exposure are explained for *spoiled* there as well.
 
 # %%
-methods = ["grad_cam", "hires_cam", "layer_cam", "sam"]
-shape = test["signal"].shape[1:]
-clean_rows, spoiled_rows = [], []
+clean_parts, spoiled_parts = [], []
 for arm, network in networks.items():
-    attributor = Attributor(network, LAYERS)
-    used = methods if arm == "competent" else [method]
-    of_clean = attributor(clean_input, 0, used)
-    as_spoiled, of_repeat = attributor(clean_input, 1, used), attributor(repeat_input, 1, used)
-    for (kind_of_map, layer), maps in of_clean.items():
-        depth = LAYERS.index(layer)
-        grey = np.array([show(*pair) for pair in zip(test["signal"], test["plate"], strict=True)])
-        for n, heat in enumerate(at_plate(maps, shape)):
-            facts = on_clean(heat, grey[n], test["distance_mm"][n], test["plate"][n], PIXEL)
-            clean_rows.append({"network": arm, "method": kind_of_map, "plate": n, "layer": depth, **facts})
-    found = attributor(spoiled_input, 1, used)
-    for (kind_of_map, layer), maps in found.items():
-        depth, key = LAYERS.index(layer), (kind_of_map, layer)
-        references, repeats = at_plate(as_spoiled[key], shape), at_plate(of_repeat[key], shape)
-        again = [on_artifact(h, np.ones(shape, bool), r, m, PIXEL)["same"]
-                 for h, r, m in zip(repeats, references, test["plate"], strict=True)]  # fmt: skip
-        for n, heat in enumerate(at_plate(maps, shape)):
-            p = spoiled["plate"][n]
-            facts = on_artifact(heat, spoiled["mask"][n], references[p], test["plate"][p], PIXEL)
-            lost = p_spoiled[arm][n] - p_clean[arm][p]
-            spoiled_rows.append({"network": arm, "method": kind_of_map, "layer": depth, "image": n, "plate": p,
-                                 "kind": spoiled["kind"][n], "size": spoiled["size"][n], "place": spoiled["place"][n],
-                                 "repeat": again[p], "p_lost": lost, **facts})  # fmt: skip
-    if arm == "competent":
-        kept = {layer: at_plate(found[method, layer], shape) for layer in LAYERS}
-clean_table, spoiled_table = pd.DataFrame(clean_rows), pd.DataFrame(spoiled_rows)
+    methods = ["grad_cam", "hires_cam", "layer_cam", "sam"] if arm == "competent" else [method]
+    of_clean, of_spoiled = measure_maps(network, test, repeat, spoiled, methods)
+    lost = p_spoiled[arm] - p_clean[arm][spoiled["plate"]]
+    clean_parts.append(of_clean.assign(network=arm))
+    spoiled_parts.append(of_spoiled.assign(network=arm, p_lost=lost[of_spoiled["image"]]))
+clean_table, spoiled_table = pd.concat(clean_parts, ignore_index=True), pd.concat(spoiled_parts, ignore_index=True)
 print(f"{len(clean_table)} maps of clean plates, {len(spoiled_table)} of spoiled ones")
 
 # %% [markdown]
@@ -161,11 +140,10 @@ print(f"{len(clean_table)} maps of clean plates, {len(spoiled_table)} of spoiled
 # of their own; they are a stratum apart and take no part in the verdicts on M3 and M5.
 
 # %%
-chosen = [np.flatnonzero(first & (spoiled["kind"] == kind) & (spoiled["size"] == sizes[-1]))[0] for kind in KINDS]
+chosen = [np.flatnonzero(first & (spoiled["kind"] == kind) & (spoiled["size"] == scales[-1]))[0] for kind in KINDS]
 greys = [show(spoiled["signal"][n], test["plate"][0]) for n in chosen]
-drawn["dental_maps"] = draw_map_sheet(
-    greys, [spoiled["mask"][n] for n in chosen], {layer: kept[layer][chosen] for layer in LAYERS}, KINDS
-)
+kept = layer_maps(networks["competent"], spoiled_input[chosen], method)
+drawn["dental_maps"] = draw_map_sheet(greys, [spoiled["mask"][n] for n in chosen], kept, KINDS)
 display(drawn["dental_maps"])
 
 # %% [markdown]
