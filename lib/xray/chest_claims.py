@@ -31,7 +31,7 @@ def difference(one: pd.Series, other: pd.Series, *, seed: int = 0, resamples: in
         return (float(d.mean()) if len(d) else float("nan")), float("nan"), float("nan"), float("nan")
     means = resample_clusters(len(d), rng=np.random.default_rng(seed), resamples=resamples) @ d / len(d)
     low, high = bootstrap_interval(means, len(d))
-    p = float(stats.ttest_1samp(d, 0).pvalue) if np.ptp(d) > 0 else (1.0 if d[0] == 0 else 0.0)
+    p = float(stats.ttest_1samp(d, 0).pvalue) if np.ptp(d) > 1e-12 else float(abs(d[0]) < 1e-12)
     return float(d.mean()), low, high, p
 
 
@@ -145,7 +145,7 @@ def _opposite(accuracy: pd.DataFrame, heat: pd.DataFrame) -> tuple[str, float, f
         rejected = holm(p).reshape(-1, 2)
         discordant = sum(bool(both.all()) and a[0] * h[0] < 0 for both, (a, h) in zip(rejected, tests, strict=True))
     rank = float("nan")
-    if len(heat.columns) > 2:
+    if len(heat.columns) > 2 and np.ptp(accuracy[list(heat)].mean()) > 0:
         rank = float(stats.spearmanr(accuracy[list(heat)].mean(), heat.mean())[0])
     measured = f"pairs of networks of {len(pairs)} that differ in both, oppositely (Spearman of the means {rank:.2f})"
     return measured, float(discordant), np.nan, np.nan, "supported" if discordant else "inconclusive"
