@@ -1,0 +1,110 @@
+"""Figures of 21_grad_cam_architectures, drawn from its tables and images; nothing is computed there."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lib.figures.style import TWO_COLUMNS_MM, axes_mm, paper_style
+
+KIND_COLOURS = {"resnet": "#4477aa", "vgg": "#228833", "vit": "#ee6677"}
+
+
+def kind_of(network: str) -> str:
+    """Return "resnet", "vgg" or "vit"."""
+    return next(kind for kind in KIND_COLOURS if network.startswith(kind))
+
+
+def draw_quality(table: pd.DataFrame, references: Mapping[str, float]) -> Figure:
+    """Draw accuracy (A) and EHR of Grad-CAM (B) by network, and one against the other (C).
+
+    Parameters
+    ----------
+    table : DataFrame
+        A row for each network and seed: network, accuracy, ehr, untrained.
+    references : mapping of str to float
+        EHR of maps that see no image, and of the ceiling.
+    """
+    names = list(dict.fromkeys(table["network"]))
+    with paper_style():
+        figure, (first, second, third) = axes_mm(TWO_COLUMNS_MM, 70, 1, 3)
+        for panel, column, label, title in (
+            (first, "accuracy", "Accuracy", "A"),
+            (second, "ehr", "EHR of Grad-CAM", "B"),
+        ):
+            for at, name in enumerate(names):
+                values = table.loc[table["network"] == name, column]
+                colour = KIND_COLOURS[kind_of(name)]
+                panel.plot(np.full(len(values), at), values, "o", markersize=3, color=colour)
+                panel.plot([at - 0.3, at + 0.3], [values.mean()] * 2, color=colour)
+                if column == "ehr":
+                    blank = table.loc[table["network"] == name, "untrained"]
+                    panel.plot(np.full(len(blank), at), blank, "x", markersize=3, color="0.4")
+            panel.set_xticks(range(len(names)), [name.replace("_", " ") for name in names], rotation=60, ha="right")
+            panel.set(ylabel=label, title=title)
+        for k, (name, value) in enumerate(references.items()):
+            second.axhline(value, color="black", linewidth=0.6, linestyle=(":", "--", "-.", "-")[k % 4], label=name)
+        second.plot([], [], "x", markersize=3, color="0.4", linestyle="", label="untrained")
+        second.set_yscale("log")
+        second.legend(fontsize=5.5)
+        means = table.groupby("network", sort=False)[["accuracy", "ehr"]].mean()
+        for name, row in means.iterrows():
+            third.plot(row["accuracy"], row["ehr"], "o", markersize=4, color=KIND_COLOURS[kind_of(name)])
+            third.annotate(name.replace("_", " "), (row["accuracy"], row["ehr"]), fontsize=5.5,
+                           textcoords="offset points", xytext=(3, 2))  # fmt: skip
+        third.set(xlabel="Accuracy", ylabel="EHR of Grad-CAM", title="C")
+    return figure
+
+
+def draw_examples(
+    images: np.ndarray, masks: np.ndarray, maps: Mapping[str, np.ndarray], titles: Sequence[str] = ()
+) -> Figure:
+    """Draw radiographs (rows) and the map of each network (columns), masks outlined.
+
+    Parameters
+    ----------
+    images : float array (n, H, W)
+    masks : bool array (n, H, W)
+    maps : mapping of str to float array (n, H, W)
+    titles : sequence of str
+        Of the rows.
+    """
+    count = len(maps) + 1
+    with paper_style():
+        tall = TWO_COLUMNS_MM / count * len(images) + 6
+        figure, axes = axes_mm(TWO_COLUMNS_MM, tall, len(images), count, squeeze=False, layout="compressed")
+        figure.get_layout_engine().set(w_pad=0.005, h_pad=0.005, wspace=0, hspace=0)
+        for r, panels in enumerate(axes):
+            for panel in panels:
+                panel.set(xticks=[], yticks=[])
+                panel.spines[:].set_visible(False)
+                panel.imshow(images[r], cmap="gray", vmin=0, vmax=1)
+            if titles:
+                panels[0].set_ylabel(titles[r])
+            panels[0].contour(masks[r], [0.5], colors="#ee6677", linewidths=0.6)
+            for panel, held in zip(panels[1:], maps.values(), strict=True):
+                span = np.ptp(held[r])
+                panel.imshow((held[r] - held[r].min()) / (span or 1), cmap="inferno", alpha=0.6, vmin=0, vmax=1)
+                panel.contour(masks[r], [0.5], colors="#66ccee", linewidths=0.6)
+        for panel, title in zip(axes[0], ["radiograph", *(name.replace("_", " ") for name in maps)], strict=True):
+            panel.set_title(title)
+    return figure
+
+
+def draw_causes(table: pd.DataFrame) -> Figure:
+    """Draw what p owes to the finding against EHR, image by image.
+
+    Parameters
+    ----------
+    table : DataFrame
+        network, p_lost, ehr.
+    """
+    with paper_style():
+        figure, panel = axes_mm(86, 66)
+        for network, part in table.groupby("network", sort=False):
+            panel.plot(part["p_lost"], part["ehr"], "o", markersize=2, alpha=0.6, color=KIND_COLOURS[kind_of(network)],
+                       label=network.replace("_", " "))  # fmt: skip
+        panel.set(xlabel="p that is lost without the pneumothorax", ylabel="EHR of Grad-CAM")
+        panel.legend(fontsize=5.5)
+    return figure

@@ -1,0 +1,1 @@
+"""Radiographs of simulated patients: beam, detector, chest with pneumothorax, dental plates with artifacts, DICOM."""

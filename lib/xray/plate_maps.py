@@ -1,0 +1,253 @@
+"""What maps of a plate show, by layer: edges, detail, the artifact, the surroundings of teeth; and the verdicts."""
+
+import numpy as np
+import pandas as pd
+from scipy import ndimage, stats
+
+from lib.localisation import edges, enrichment, scaled
+from lib.voxels import upsample
+
+BAND_MM = 2.0
+
+
+def at_plate(maps: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Return maps (n, h, w) at the plate's size, bilinear."""
+    return np.asarray(upsample(np.asarray(maps, np.float32), shape, "bilinear"))
+
+
+def frequency(heat: np.ndarray, pixel_mm: float) -> float:
+    """Return the mean spatial frequency of a map (H, W), weighted by its power without the mean, 1/mm."""
+    power = np.abs(np.fft.rfft2(heat - heat.mean())) ** 2
+    fy, fx = np.fft.fftfreq(heat.shape[0], pixel_mm), np.fft.rfftfreq(heat.shape[1], pixel_mm)
+    return float((np.hypot(fy[:, None], fx[None]) * power).sum() / power.sum()) if power.sum() > 0 else float("nan")
+
+
+def half_mass(heat: np.ndarray) -> float:
+    """Return the share of the image that holds half of a map's heat; small: concentrated."""
+    ranked = np.sort(heat.ravel())[::-1].cumsum()
+    return float(np.searchsorted(ranked, ranked[-1] / 2) + 1) / heat.size if ranked[-1] > 0 else float("nan")
+
+
+def centroid(heat: np.ndarray, pixel_mm: float) -> np.ndarray:
+    """Return the centre of mass of a map or mask, (x, y) in mm."""
+    y, x = ndimage.center_of_mass(np.asarray(heat, float))
+    return (np.array([x, y]) + 0.5) * pixel_mm
+
+
+def on_clean(heat: np.ndarray, grey: np.ndarray, distance_mm: np.ndarray, plate: np.ndarray, pixel_mm: float) -> dict:
+    """Return what the map of a clean plate shows.
+
+    Parameters
+    ----------
+    heat : float array (H, W)
+        At the plate's size.
+    grey : float array (H, W)
+        The image.
+    distance_mm : float array (H, W)
+        From the teeth, negative inside.
+    plate : bool array (H, W)
+    pixel_mm : float
+
+    Returns
+    -------
+    dict
+        edge_rank (Spearman's correlation with the Sobel edges of the image), edge_band, band, inside (enrichment of
+        pixels within .5 mm of the teeth's outline, of the 2 mm outside of it, and of the teeth), half_mass, frequency.
+    """
+    inner = ndimage.binary_erosion(plate, iterations=3)  # the plate's own border is no tooth
+    unit = scaled(heat)
+    if unit is None:
+        return dict.fromkeys(("edge_rank", "edge_band", "band", "inside", "half_mass", "frequency"), float("nan"))
+    sobel = edges(ndimage.gaussian_filter(grey, 1.0))
+    return {
+        "edge_rank": _rank_correlation(unit, sobel, inner),
+        "edge_band": enrichment(unit, np.abs(distance_mm) < 0.5, within=inner),
+        "band": enrichment(unit, (distance_mm > 0) & (distance_mm < BAND_MM), within=inner),
+        "inside": enrichment(unit, distance_mm < 0, within=inner),
+        "half_mass": half_mass(unit),
+        "frequency": frequency(unit, pixel_mm),
+    }
+
+
+def _rank_correlation(a: np.ndarray, b: np.ndarray, inside: np.ndarray) -> float:
+    """Return Spearman's correlation of two maps on every third pixel of a region, NaN where one is constant."""
+    a, b, inside = a[::3, ::3], b[::3, ::3], inside[::3, ::3]
+    if np.ptp(a[inside]) == 0 or np.ptp(b[inside]) == 0:
+        return float("nan")
+    return float(stats.spearmanr(a[inside], b[inside])[0])
+
+
+def on_artifact(heat: np.ndarray, mask: np.ndarray, reference: np.ndarray, plate: np.ndarray, pixel_mm: float) -> dict:
+    """Return what the map of a spoiled plate shows.
+
+    Parameters
+    ----------
+    heat, reference : float array (H, W)
+        The map, and that of the clean plate.
+    mask : bool array (H, W)
+        The artifact's.
+    plate : bool array (H, W)
+    pixel_mm : float
+
+    Returns
+    -------
+    dict
+        enrichment of the artifact in the hottest 10 % of the plate, same (Spearman's correlation with the reference),
+        distance_mm (between the centres of heat and artifact), x_mm, y_mm, mask_x_mm, mask_y_mm (the two centres),
+        heat (mean of the map, unscaled), area (share of the image), dead (whether the map is zero throughout).
+    """
+    unit, area = scaled(heat), float(mask.mean())
+    if unit is None or not mask.any():
+        names = ("enrichment", "same", "distance_mm", "x_mm", "y_mm", "mask_x_mm", "mask_y_mm", "heat")
+        return dict.fromkeys(names, float("nan")) | {"area": area, "dead": unit is None}
+    here, there = centroid(unit, pixel_mm), centroid(mask, pixel_mm)
+    same = _rank_correlation(heat, reference, plate)
+    return {
+        "enrichment": enrichment(unit, mask, within=plate),
+        "same": same,
+        "distance_mm": float(np.hypot(*(here - there))),
+        "x_mm": here[0],
+        "y_mm": here[1],
+        "mask_x_mm": there[0],
+        "mask_y_mm": there[1],
+        "heat": float(np.mean(heat)),
+        "area": area,
+        "dead": False,
+    }
+
+
+def mean_interval(values: pd.Series, plates: pd.Series) -> tuple[float, float, float, int]:
+    """Return mean, 95 % interval and number of plates: plates are the unit, their means count (Student's t)."""
+    means = values.groupby(plates).mean().dropna()
+    n = len(means)
+    if n < 2:
+        return (float(means.mean()) if n else float("nan"), float("nan"), float("nan"), n)
+    half = float(stats.t.ppf(0.975, n - 1) * means.std(ddof=1) / np.sqrt(n))
+    return float(means.mean()), float(means.mean()) - half, float(means.mean()) + half, n
+
+
+def judge(low: float, high: float, *, below: float | None = None, above: float | None = None, within=None) -> str:
+    """Return "supported", "contradicted" or "inconclusive" of an interval.
+
+    Exactly one of: `below` (the claim is that the value lies below it), `above`, `within` (a pair of limits).
+    """
+    if np.isnan(low) or np.isnan(high):
+        return "inconclusive"
+    if within is not None:
+        if within[0] <= low and high <= within[1]:
+            return "supported"
+        return "contradicted" if high < within[0] or low > within[1] else "inconclusive"
+    if below is not None:
+        return "supported" if high < below else "contradicted" if low > below else "inconclusive"
+    return "supported" if low > above else "contradicted" if high < above else "inconclusive"
+
+
+def place_slopes(table: pd.DataFrame) -> pd.DataFrame:
+    """Return how the heat follows the artifact: slopes with their standard errors by ordinary least squares.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Rows of one layer: columns of :func:`on_artifact`.
+    """
+    rows = []
+    for what, x, y in (
+        ("centre of the heat on the artifact's, x (mm/mm)", "mask_x_mm", "x_mm"),
+        ("centre of the heat on the artifact's, y (mm/mm)", "mask_y_mm", "y_mm"),
+        ("log mean heat on log area of the artifact", "area", "heat"),
+    ):
+        both = table[[x, y]].dropna()
+        if x == "area":
+            both = np.log(both[(both > 0).all(axis=1)])
+        if len(both) < 3 or both[x].nunique() < 2:
+            rows.append((what, float("nan"), float("nan"), len(both)))
+            continue
+        fit = stats.linregress(both[x], both[y])
+        rows.append((what, float(fit.slope), float(fit.stderr), len(both)))
+    return pd.DataFrame(rows, columns=["measured", "slope", "se", "images"]).set_index("measured")
+
+
+WEAKEST = ("contradicted", "inconclusive", "supported")
+
+
+def _slope(row: pd.Series) -> float:
+    """Return the slope of a row over its columns' names, NaN with fewer than two values."""
+    held = row.dropna()
+    return float(np.polyfit(held.index.astype(float), held, 1)[0]) if len(held) > 1 else float("nan")
+
+
+def plate_claims(clean: pd.DataFrame, spoiled: pd.DataFrame, auc: float, *, gate: float = 0.85) -> pd.DataFrame:
+    """Return the text's five claims with what was measured of one network and one method, and the verdicts.
+
+    Parameters
+    ----------
+    clean : DataFrame
+        A row for each plate and layer (0, 1, ... in depth): columns of :func:`on_clean`, plate, layer.
+    spoiled : DataFrame
+        A row for each image and layer: columns of :func:`on_artifact`, plate, layer, kind, repeat (the correlation of
+        the clean plate's map with that of another exposure).
+    auc : float
+        Of the network; below `gate` M3 to M5 are not judged.
+
+    Returns
+    -------
+    DataFrame
+        id, claim, measured, value, low, high, plates, verdict.
+
+    Notes
+    -----
+    M1: the slope over the layers, plate by plate, of the correlation with edges and of the enrichment of the outline of
+    the teeth lies below 0. M2: the slopes of the half mass (below 0) and of the mean frequency (above 0). M3: the
+    enrichment of the artifact at the last layer lies below 1.2. M4: that of the band around the teeth lies above 1 and
+    above that of the teeth. M5: the correlation of a spoiled plate's map with the clean one's is within .1 of that with
+    a repeated exposure's. A claim of several parts gets the weakest verdict.
+    """
+    last = int(clean["layer"].max())
+    plates = sorted(clean["plate"].unique())
+
+    def slopes(column: str) -> pd.Series:
+        wide = clean.pivot_table(index="plate", columns="layer", values=column)
+        return wide.apply(
+            lambda row: np.polyfit(row.dropna().index, row.dropna(), 1)[0] if row.notna().sum() > 1 else np.nan, axis=1
+        )
+
+    def part(name: str, values: pd.Series, **rule) -> tuple:
+        mean, low, high, n = mean_interval(values, pd.Series(values.index, index=values.index))
+        return name, mean, low, high, n, judge(low, high, **rule)
+
+    end, hit = clean[clean["layer"] == last].set_index("plate"), spoiled[spoiled["layer"] == last]
+    by_plate = hit.groupby("plate")
+    found = {
+        "M1": [part("slope of the correlation with edges, per layer", slopes("edge_rank"), below=0),
+               part("slope of the enrichment of the teeth's outline", slopes("edge_band"), below=0)],
+        "M2": [part("slope of the half mass", slopes("half_mass"), below=0),
+               part("slope of the mean frequency (1/mm)", slopes("frequency"), above=0)],
+        "M3": [part("enrichment of the artifact, last layer", by_plate["enrichment"].mean(), below=1.2)],
+        "M4": [part("enrichment of the 2 mm around the teeth", end["band"], above=1),
+               part("less that of the teeth", end["band"] - end["inside"], above=0)],
+        "M5": [part("correlation with the clean map, less that of a repeat",
+                    by_plate["same"].mean() - by_plate["repeat"].mean(), within=(-0.1, 0.1))],
+    }  # fmt: skip
+    rows = []
+    for claim, parts in found.items():
+        for name, mean, low, high, n, verdict in parts:
+            weak = claim in ("M3", "M4", "M5") and not auc >= gate
+            rows.append((claim, CLAIMS[claim], name, mean, low, high, n, "network too weak" if weak else verdict))
+    if not plates:
+        raise ValueError("there is no plate to judge by.")
+    return pd.DataFrame(rows, columns=["id", "claim", "measured", "value", "low", "high", "plates", "verdict"])
+
+
+CLAIMS = {
+    "M1": "Early layers show lines and edges of the teeth",
+    "M2": "Later layers show more detail",
+    "M3": "With an artifact, the heat is not on it",
+    "M4": "Without an artifact, the heat is around the teeth",
+    "M5": "Place and size of the artifact do not change the pattern",
+}
+
+
+def weakest(table: pd.DataFrame) -> pd.Series:
+    """Return the verdict of each claim: that of its weakest part."""
+    order = {verdict: k for k, verdict in enumerate(WEAKEST)}
+    return table.groupby("id")["verdict"].agg(lambda parts: min(parts, key=lambda verdict: order.get(verdict, -1)))

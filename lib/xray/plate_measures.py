@@ -1,0 +1,68 @@
+"""Every map of a network over clean and spoiled plates, measured: tables, a row for each map."""
+
+import keras
+import numpy as np
+import pandas as pd
+
+from lib.attribution import Attributor
+from lib.xray.dental import show
+from lib.xray.plate_maps import at_plate, on_artifact, on_clean
+from lib.xray.plate_study import LAYERS, PIXEL, network_input
+
+
+def measure_maps(
+    network: keras.Model, test: dict, repeat: dict, spoiled: dict, methods: list[str]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return what the maps of every layer show.
+
+    Parameters
+    ----------
+    network : keras.Model
+        Of `lib.xray.plate_study`.
+    test, repeat : dict
+        Clean plates, and other exposures of the same.
+    spoiled : dict
+        Of `spoiled_set(test, ...)`.
+    methods : list of str
+        Layer maps of `lib.attribution`.
+
+    Returns
+    -------
+    clean : DataFrame
+        method, layer (0, 1, ...), plate, and the columns of `on_clean`: the map of the class *clean*.
+    spoiled : DataFrame
+        method, layer, image, plate, kind, size, place, repeat (the correlation of the clean plate's map with that of
+        the other exposure), and the columns of `on_artifact`: the map of the class *spoiled*, also of clean plates.
+    """
+    shape, attributor = test["signal"].shape[1:], Attributor(network, LAYERS)
+    grey = [show(*pair) for pair in zip(test["signal"], test["plate"], strict=True)]
+    clean_images = network_input(test["signal"], test["plate"])
+    of_clean = attributor(clean_images, 0, methods)
+    as_spoiled = attributor(clean_images, 1, methods)
+    of_repeat = attributor(network_input(repeat["signal"], repeat["plate"]), 1, methods)
+    of_spoiled = attributor(network_input(spoiled["signal"], test["plate"][spoiled["plate"]]), 1, methods)
+    clean_rows, spoiled_rows = [], []
+    for key, maps in of_clean.items():
+        name = {"method": key[0], "layer": LAYERS.index(key[1])}
+        for n, heat in enumerate(at_plate(maps, shape)):
+            facts = on_clean(heat, grey[n], test["distance_mm"][n], test["plate"][n], PIXEL)
+            clean_rows.append({**name, "plate": n, **facts})
+        references, repeats = at_plate(as_spoiled[key], shape), at_plate(of_repeat[key], shape)
+        everywhere = np.ones(shape, bool)
+        again = [
+            on_artifact(heat, everywhere, reference, plate, PIXEL)["same"]
+            for heat, reference, plate in zip(repeats, references, test["plate"], strict=True)
+        ]
+        for n, small in enumerate(of_spoiled[key]):
+            p = int(spoiled["plate"][n])
+            heat = at_plate(small[None], shape)[0]
+            facts = on_artifact(heat, spoiled["mask"][n], references[p], test["plate"][p], PIXEL)
+            which = {column: spoiled[column][n] for column in ("kind", "size", "place")}
+            spoiled_rows.append({**name, "image": n, "plate": p, **which, "repeat": again[p], **facts})
+    return pd.DataFrame(clean_rows), pd.DataFrame(spoiled_rows)
+
+
+def layer_maps(network: keras.Model, images: np.ndarray, method: str) -> dict[str, np.ndarray]:
+    """Return the maps of the class *spoiled* of each layer, at the plate's size, by layer."""
+    maps = Attributor(network, LAYERS)(images, 1, [method])
+    return {layer: at_plate(maps[method, layer], images.shape[1:3]) for layer in LAYERS}

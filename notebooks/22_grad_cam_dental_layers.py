@@ -1,0 +1,238 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 22 · Grad-CAM over the layers, on dental plates
+#
+# **When a network finds that a dental plate is spoiled, does Grad-CAM show what spoiled it, and what do early and late
+# layers show?** McAllister, Mendez, Bermudez and Tyrrell (J Undergrad Life Sci 2020;14(1),
+# [doi:10.33137/juls.v14i1.35833](https://doi.org/10.33137/juls.v14i1.35833)) trained a network to separate plates with
+# artifacts from plates without, laid seventeen artifacts over one image, and looked at Grad-CAM in several layers.
+# Their abstract is all that is known to us: the claims below are read from it, how each is measured is our reading.
+#
+# | | the abstract says | supported if, on plates as the unit (95 % interval) |
+# |---|---|---|
+# | M1 | early layers show lines and edges of teeth | correlation with edges and enrichment of the outline fall |
+# | M2 | later layers show more detail | half the heat takes less of the image, its spatial frequency rises |
+# | M3 | with an artifact, the heat is not on it | the artifact's enrichment is below 1.2 at the last layer |
+# | M4 | without one, the heat is around the teeth | the 2 mm around the teeth are enriched, more than the teeth |
+# | M5 | its place and size do not matter | correlation with the clean plate's map is within .1 of a repeat's |
+#
+# *Enrichment* is how much denser a region is among the hottest 10 % of the plate than on the plate as a whole; 1 is
+# chance. Claims about a network's heat need a network that has learnt its task: below an area under the ROC curve of
+# .85, M3 to M5 are not judged. Two controls stand beside it: a network trained for one epoch, and one trained on
+# shuffled labels. Since the artifact is known, it can be taken away: what the network's answer owes to it is measured,
+# not read from a map.
+#
+# | | |
+# |---|---|
+# | **reads** | nothing: plates are simulated (94_look_at_xray_phantoms shows them) |
+# | **writes** | `tables/dental_{claims,networks,layers,kinds,places}.csv`; figures `dental_*` |
+# | **takes** | smoke 1 minute, quick 5, study 40 on two free cores |
+
+# %%
+from IPython.display import display
+import numpy as np
+import pandas as pd
+from sklearn.metrics import roc_auc_score
+
+from lib.figures.plates import draw_causes, draw_kinds_by_layer, draw_layers, draw_map_sheet
+from lib.figures.style import save_figure
+from lib.figures.xray import draw_radiographs
+from lib.files import atomic_path, resolve
+from lib.provenance import write_sidecar
+from lib.xray.dental import show
+from lib.xray.plate_artifacts import KINDS, WHOLE_PLATE
+from lib.xray.plate_maps import place_slopes, plate_claims, weakest
+from lib.xray.plate_measures import layer_maps, measure_maps
+from lib.xray.plate_study import LAYERS, network_input, plates, spoiled_set, train_plates
+
+# %% tags=["parameters"]
+training_plates: int = 120  # clean plates of the training; each is also shown spoiled, anew in every epoch
+test_plates: int = 12  # other patients, with every artifact
+places: int = 1  # at which each artifact is laid on each test plate
+sizes: str = "0.7, 1.4"  # of the artifacts, relative to the usual one
+epochs: int = 12  # of the competent network
+seed: int = 1  # of weights, order and artifacts
+processes: int = 2  # that simulate plates
+method: str = "grad_cam"  # the map that is judged; hires_cam, layer_cam and sam are computed beside it
+cache: str = "runs/quick/dental"  # where plates are kept
+tables: str = "runs/quick/tables"  # where the tables go
+figures: str = "runs/quick/figures"  # where the figures go
+
+# %% [markdown]
+# ## Plates
+#
+# Patients of the training and of the test differ. Each test plate is exposed twice: the same teeth, other noise.
+
+# %%
+cached = resolve(cache)
+train = plates(range(10_000, 10_000 + training_plates), cached / "train.npz", processes=processes)
+test = plates(range(50_000, 50_000 + test_plates), cached / "test.npz", processes=processes)
+repeat = plates(range(50_000, 50_000 + test_plates), cached / "repeat.npz", noise=1, processes=processes)
+scales = [float(size) for size in sizes.split(",")]
+spoiled = spoiled_set(test, KINDS, places, scales, seed)
+print(f"{len(train['seed'])} training plates, {test_plates} test plates, {len(spoiled['kind'])} spoiled images")
+
+# %%
+first = spoiled["plate"] == 0
+examples = [show(image, test["plate"][0]) for image in spoiled["signal"][first & (spoiled["size"] == scales[0])][:5]]
+drawn = {"dental_examples": draw_radiographs([[show(test["signal"][0], test["plate"][0]), *examples]])}
+display(drawn["dental_examples"])
+
+# %% [markdown]
+# ## Three networks
+#
+# Five blocks of convolution, clean and spoiled versions of the same plates in one batch, the artifacts drawn anew in
+# every epoch and fainter toward the end. The text used PyTorch and its own plates.
+
+# %%
+arms = {"competent": (epochs, False), "undertrained": (1, False), "shuffled labels": (epochs, True)}
+networks, histories = {}, {}
+for arm, (count, shuffled) in arms.items():
+    networks[arm], histories[arm] = train_plates(train, epochs=count, seed=seed, shuffled=shuffled)
+    print(f"{arm}: last training loss {histories[arm]['loss'][-1]:.3f}, accuracy {histories[arm]['accuracy'][-1]:.3f}")
+
+# %% [markdown]
+# How well they tell spoiled from clean test plates; p is the probability of *spoiled*.
+
+# %%
+clean_input = network_input(test["signal"], test["plate"])
+repeat_input = network_input(repeat["signal"], repeat["plate"])
+spoiled_input = network_input(spoiled["signal"], test["plate"][spoiled["plate"]])
+p_clean = {arm: network.predict(clean_input, verbose=0)[:, 1] for arm, network in networks.items()}
+p_repeat = {arm: network.predict(repeat_input, verbose=0)[:, 1] for arm, network in networks.items()}
+p_spoiled = {arm: network.predict(spoiled_input, verbose=0)[:, 1] for arm, network in networks.items()}
+rows = []
+for arm in arms:
+    negative = np.concatenate([p_clean[arm], p_repeat[arm]])
+    truth = np.repeat([0, 1], [len(negative), len(p_spoiled[arm])])
+    answers = np.concatenate([negative, p_spoiled[arm]])
+    change = p_spoiled[arm] - p_clean[arm][spoiled["plate"]]
+    rows.append((arm, roc_auc_score(truth, answers), ((answers > 0.5) == truth).mean(), change.mean()))
+quality = pd.DataFrame(rows, columns=["network", "auc", "accuracy", "p_lost_without_artifact"]).set_index("network")
+display(quality.round(3))
+
+# %% [markdown]
+# ## Maps of every layer
+#
+# Of the class *spoiled* for spoiled plates, of the class *clean* for clean ones. For M5 the class has to be the same,
+# so that the clean plate and its second exposure are explained for *spoiled* there as well.
+
+# %%
+clean_parts, spoiled_parts = [], []
+for arm, network in networks.items():
+    methods = ["grad_cam", "hires_cam", "layer_cam", "sam"] if arm == "competent" else [method]
+    of_clean, of_spoiled = measure_maps(network, test, repeat, spoiled, methods)
+    lost = p_spoiled[arm] - p_clean[arm][spoiled["plate"]]
+    clean_parts.append(of_clean.assign(network=arm))
+    spoiled_parts.append(of_spoiled.assign(network=arm, p_lost=lost[of_spoiled["image"]]))
+clean_table, spoiled_table = pd.concat(clean_parts, ignore_index=True), pd.concat(spoiled_parts, ignore_index=True)
+print(f"{len(clean_table)} maps of clean plates, {len(spoiled_table)} of spoiled ones")
+
+# %% [markdown]
+# The first test plate with all seventeen artifacts, and the map of each layer. Banding, fading and ghosts have no place
+# of their own; they are a stratum apart and take no part in the verdicts on M3 and M5.
+
+# %%
+chosen = [np.flatnonzero(first & (spoiled["kind"] == kind) & (spoiled["size"] == scales[-1]))[0] for kind in KINDS]
+greys = [show(spoiled["signal"][n], test["plate"][0]) for n in chosen]
+kept = layer_maps(networks["competent"], spoiled_input[chosen], method)
+drawn["dental_maps"] = draw_map_sheet(greys, [spoiled["mask"][n] for n in chosen], kept, KINDS)
+display(drawn["dental_maps"])
+
+# %% [markdown]
+# ## What layers show
+#
+# Means over plates with 95 % intervals, by layer and network.
+
+# %%
+local = spoiled_table[~spoiled_table["kind"].isin(WHOLE_PLATE)]
+judged = clean_table[clean_table["method"] == method], local[local["method"] == method]
+drawn["dental_layers"] = draw_layers(*judged)
+display(drawn["dental_layers"])
+layers = (
+    judged[0]
+    .groupby(["network", "layer"])[["edge_rank", "edge_band", "half_mass", "frequency", "band", "inside"]]
+    .mean()
+)
+layers = layers.join(
+    judged[1].groupby(["network", "layer"])[["enrichment", "same", "repeat", "distance_mm", "dead"]].mean()
+)
+display(layers.round(3))
+
+# %%
+competent = spoiled_table[(spoiled_table["network"] == "competent") & (spoiled_table["method"] == method)]
+kinds = competent.pivot_table(index="kind", columns="layer", values="enrichment", sort=False)
+kinds["p_lost"] = competent.drop_duplicates("image").groupby("kind", sort=False)["p_lost"].mean()
+drawn["dental_kinds"] = draw_kinds_by_layer(kinds, LAYERS)
+display(drawn["dental_kinds"])
+
+# %% [markdown]
+# ## Is it the map or the network that misses the artifact?
+#
+# Taking the artifact away is the causal check: how much of p does the network owe to it? Where p falls and the heat is
+# not on the artifact, the map fails; where p does not fall, the network has not seen the artifact, and the map cannot
+# show it.
+
+# %%
+last = competent[competent["layer"] == len(LAYERS) - 1]
+last = last[~last["kind"].isin(WHOLE_PLATE)]
+drawn["dental_causes"] = draw_causes(last)
+display(drawn["dental_causes"])
+seen = np.where(last["p_lost"] > 0.25, "artifact matters to p", "artifact does not")
+marked = np.where(last["enrichment"] > 1.2, "heat on it", "heat not on it")
+pd.crosstab(pd.Series(seen, name="network"), pd.Series(marked, name="map"), normalize="all").round(3)
+
+# %% [markdown]
+# Does the heat follow the artifact from place to place, and does a larger one change it? Slopes of the centre of the
+# heat on the artifact's centre (1: it follows, 0: it does not move), and of the mean heat on the artifact's area.
+
+# %%
+following = place_slopes(last)
+display(following.round(3))
+
+# %% [markdown]
+# ## Verdicts
+#
+# For every network, and for the other kinds of map of the competent one.
+
+# %%
+verdicts = []
+for (arm, kind_of_map), part in clean_table.groupby(["network", "method"], sort=False):
+    there = local[(local["network"] == arm) & (local["method"] == kind_of_map)]
+    table = plate_claims(part, there, float(quality.loc[arm, "auc"]))
+    verdicts.append(table.assign(network=arm, method=kind_of_map))
+verdicts = pd.concat(verdicts, ignore_index=True)
+main = verdicts[(verdicts["network"] == "competent") & (verdicts["method"] == method)]
+display(main.drop(columns=["network", "method"]).round(3))
+pd.DataFrame({key: weakest(part) for key, part in verdicts.groupby(["network", "method"], sort=False)}).T
+
+# %%
+for name, frame in {"claims": verdicts, "networks": quality.reset_index(), "layers": layers.reset_index(),
+                    "kinds": kinds.reset_index(), "places": following.reset_index()}.items():  # fmt: skip
+    with atomic_path(resolve(tables) / f"dental_{name}.csv") as temporary:
+        frame.to_csv(temporary, index=False, float_format="%.6g")
+for name, figure in drawn.items():
+    save_figure(figure, resolve(figures) / f"{name}.png")
+write_sidecar(resolve(tables) / "dental_claims.csv", notebook="22_grad_cam_dental_layers", parameters={
+    "training_plates": training_plates, "test_plates": test_plates, "places": places, "sizes": sizes, "epochs": epochs,
+    "seed": seed, "method": method})  # fmt: skip
+
+# %% [markdown]
+# ## What we saw
+#
+# The sentences below are made from the tables of this run.
+
+# %%
+by_claim = weakest(main)
+print(f"Area under the ROC curve: {quality['auc'].round(3).to_dict()}.")
+for claim, verdict in by_claim.items():
+    parts = main[main["id"] == claim]
+    told = "; ".join(f"{r.measured} {r.value:.2f} [{r.low:.2f}, {r.high:.2f}]" for r in parts.itertuples())
+    print(f"{claim} ({parts['claim'].iloc[0].lower()}): {verdict}. {told}.")
