@@ -117,7 +117,7 @@ EXACT = {
     "padding of -2000 written as 63536": padded("US", 63536, np.int16(-2000)),
     "padding above everything": padded("SS", 32767, np.int16(32767)),
     "padding as a range": padded("SS", -3000, np.int16(-2500), limit=-2000, band=np.int16(-2000)),
-    "padding as a range, the limit first": padded("SS", -2000, np.int16(-2500), limit=-3000, band=np.int16(-2000)),
+    "padding as a range above everything": padded("SS", 32767, np.int16(32767), limit=32000, band=np.int16(32500)),
     "padding never declared": padded(None, None, np.int16(-2000)),
     "padding in implicit VR": implicit_padding,
     "-1024 outside": padded(None, None, np.int16(0)),
