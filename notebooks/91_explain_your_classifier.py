@@ -282,7 +282,7 @@ def small(*between, head="softmax"):
 
 noise = layers.Lambda(lambda x: x + keras.random.normal(ops.shape(x)), name="noise")
 quantised = small()
-quantised.quantize("int8")
+quantised.layers[-1].quantize("int8")
 attempts = {
     "guided backprop of a GELU": lambda: Attributor(small())(images[:1], 0, "guided_backprop"),
     "a layer's name misspelt": lambda: Attributor(small(), ["covn"]),
