@@ -370,8 +370,8 @@ for name, figure in drawn.items():
 # %% [markdown]
 # ## What still looks wrong
 #
-# None of the following depends on the phase, so none of it reveals the phase. Even so, a network may find the phantom's
-# five phases easier than those of patients.
+# The faults of anatomy and image do not depend on the phase, so they do not reveal it. Even so, a network may find the
+# phantom's five phases easier than those of patients.
 #
 # **Kidneys.** Kidneys are ellipsoids with a notch. They are a little too long, and the extent of both together is a
 # little too short; the shape of the poles is a compromise between the two. Their outline is smooth. There are no scars,
@@ -413,7 +413,7 @@ for name, figure in drawn.items():
 # %% [markdown]
 # ## What we saw
 #
-# The phantom was fitted to published enhancement, HU, noise and kidney sizes, and the tables above say where it still
+# The phantom is built from published enhancement, HU, noise and kidney sizes, and the tables above say where it still
 # differs from them. With the reader's labels, maps mark kidneys and vessels at least in part by construction; the
 # control with scan-time labels shows whether a network finds these organs by itself. No network can be expected to
 # agree with the labels better than the ceiling above.
