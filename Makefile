@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PROFILE ?= quick
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+export TF_ENABLE_ONEDNN_OPTS ?= 1
 
 .PHONY: help setup complete figures reproduce apply verify publish test test-oracles test-backends lint sync report lab
 help:  ## list the commands

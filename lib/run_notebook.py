@@ -146,6 +146,7 @@ def run_notebook(notebook: nbformat.NotebookNode, executed: Path, parameters: di
     executed.parent.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("TQDM_MININTERVAL", "10")  # seconds between two states of a progress bar
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors of TensorFlow that matter come as exceptions
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # twice as fast where TensorFlow leaves it off: AVX2 alone
     start = time.monotonic()
     with kernel_log(executed.with_suffix(".log")):
         pm.execute_notebook(

@@ -297,6 +297,7 @@ def train(
     *,
     rotation: float = 5.0,
     translation: float = 5.0,
+    clip_norm: float | None = None,
     precision: str = "float32",
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -313,6 +314,9 @@ def train(
         File with the state of the training. If it exists, the training resumes from it.
     rotation, translation : float
         Largest augmentation, in degrees and in pixels.
+    clip_norm : float, optional
+        Largest norm of the gradient over all weights; a longer one is shortened to it. A rate of 1e-3 without it can
+        end with kernels that are 0 everywhere, from which the network does not recover.
     precision : str
         Precision of the computation in training, see :func:`in_precision`; that of the network itself does not change.
     seed : int
@@ -331,7 +335,9 @@ def train(
     learner = in_precision(network, precision)
     model = Augmented(learner, rotation=rotation, translation=translation, seed=seed)
     model.compile(
-        keras.optimizers.Adam(schedule.learning_rate), "sparse_categorical_crossentropy", metrics=["accuracy"]
+        keras.optimizers.Adam(schedule.learning_rate, global_clipnorm=clip_norm),
+        "sparse_categorical_crossentropy",
+        metrics=["accuracy"],
     )
     model.build((None, *network.input_shape[1:]))
     model.optimizer.build(model.trainable_variables)
