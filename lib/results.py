@@ -6,9 +6,11 @@ from pathlib import Path
 import pandas as pd
 
 from lib.files import ROOT
+from lib.metrics import phase_table
 from lib.paper import LAYERS, PHASES, published
 from lib.titles import LAYER_TITLES, PHASE_TITLES
 
+TABLE_1 = {"single": "table1_slices", "voting": "table1_volumes"}
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 MASKS = (  # what is masked, as the README names it: method, layer, region
     ("the highest of saliency", "saliency", "input", "top"),
@@ -58,12 +60,13 @@ def shown(readme: Path) -> str:
 
 def _prediction(tables: Path) -> str:
     ours, theirs = pd.read_csv(tables / "headline.csv").set_index("scheme"), published("headline").set_index("scheme")
-    table2, paper2 = (t.set_index(["scheme", "phase"])["f1"] for t in (_table2(tables), published("table2")))
+    f1 = {name: phase_table(_matrix(tables, name))["f1"] for name in TABLE_1.values()}
+    paper_f1 = {name: phase_table(published(name))["f1"] for name in TABLE_1.values()}
     rows = [
         ("macro F1, every phase weighing the same", [f"{t.f1[s]:.3f}" for s in ours.index for t in (ours, theirs)]),
         (
-            "F1 by phase: " + ", ".join(PHASE_TITLES.values()),
-            [", ".join(f"{t[s, p]:.2f}" for p in PHASES) for s in ours.index for t in (table2, paper2)],
+            f"F1 by phase, from Table 1: {', '.join(PHASE_TITLES.values())}",
+            [", ".join(f"{t[TABLE_1[s]][p]:.2f}" for p in PHASES) for s in ours.index for t in (f1, paper_f1)],
         ),
         ("ROC AUC, mean over the phases", [f"{t.roc_auc[s]:.3f}" for s in ours.index for t in (ours, theirs)]),
     ]
@@ -71,8 +74,9 @@ def _prediction(tables: Path) -> str:
     return "\n".join(lines + [f"| {name} | {' | '.join(values)} |" for name, values in rows])
 
 
-def _table2(tables: Path) -> pd.DataFrame:
-    return pd.read_csv(tables / "table2.csv").query("phase != 'mean'")
+def _matrix(tables: Path, name: str) -> pd.DataFrame:
+    """Read a confusion matrix, rows predicted and columns labelled."""
+    return pd.read_csv(tables / f"{name}.csv", index_col="predicted")
 
 
 def _masking(tables: Path) -> str:

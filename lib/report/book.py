@@ -22,6 +22,8 @@ from lib.report.tables import claims_table, csv_page, read_claims
 
 TEXTS = {  # of the repository -> page of the book
     "README.md": "index.md",
+    "docs/differences.md": "differences.md",
+    "docs/own_ct.md": "own_ct.md",
     "CONTRIBUTING.md": "contributing.md",
     "tables/claims.md": "tables/claims.md",
 }
@@ -152,7 +154,7 @@ def _contents(pages: list[Page]) -> str:
     """Return the table of contents that follows the front page: parts of the paper, then the reference."""
     chapters = {part: [_entry(page) for page in pages if page.part == part] for part in PARTS}
     chapters["Claims"].insert(0, "claims")
-    chapters["Reference"] = ["api/index", "contributing", "about"]
+    chapters["Reference"] = ["differences", "own_ct", "api/index", "contributing", "about"]
     blocks = ["\n"]
     for caption, entries in chapters.items():
         if entries:
