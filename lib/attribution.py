@@ -618,7 +618,7 @@ class Attributor:
         """Return where CAM lies, None where there is no such head."""
         pooled = self._head.pooled if self._head else None
         place = self._places.get(pooled)
-        if place is None or _grid(place).count(1) == len(_grid(place)):
+        if place is None:
             return None
         lead, *patches = place.tokens or (0,)
         return None if lead or (patches and math.prod(patches) != pooled.shape[1]) else place
