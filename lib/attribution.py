@@ -825,8 +825,8 @@ class Attributor:
         alone, _ = passes.predict(self.model, self._survey, images[:1])
         if not all(map(_alike, alone, expected)):
             raise RuntimeError(
-                f"Model {self.model.name!r} gives an image another answer when others are in its batch: is training=True "
-                "or a statistic of the batch fixed in it?"
+                f"Model {self.model.name!r} gives an image another answer when others are in its batch: is "
+                "training=True or a statistic of the batch fixed in it?"
             )
 
     def _verify(self, images: np.ndarray, firsts: list[np.ndarray], expected: list[np.ndarray], cam: bool) -> None:
