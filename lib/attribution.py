@@ -823,6 +823,11 @@ class Attributor:
 
     def _refuse_statistics(self, images: np.ndarray, expected: list[np.ndarray]) -> None:
         alone, _ = passes.predict(self.model, self._survey, images[:1])
+        again, _ = passes.predict(self.model, self._survey, images[:1])
+        if not all(map(_alike, again, alone)):
+            raise RuntimeError(
+                f"Model {self.model.name!r} gives two answers to the same image in inference mode: it draws random numbers."
+            )
         if not all(map(_alike, alone, expected)):
             raise RuntimeError(
                 f"Model {self.model.name!r} gives an image another answer when others are in its batch: is "
