@@ -826,7 +826,8 @@ class Attributor:
         again, _ = passes.predict(self.model, self._survey, images[:1])
         if not all(map(_alike, again, alone)):
             raise RuntimeError(
-                f"Model {self.model.name!r} gives two answers to the same image in inference mode: it draws random numbers."
+                f"Model {self.model.name!r} gives two answers to the same image in inference mode: it draws "
+                "random numbers."
             )
         if not all(map(_alike, alone, expected)):
             raise RuntimeError(
