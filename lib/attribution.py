@@ -618,7 +618,7 @@ class Attributor:
         """Return where CAM lies, None where there is no such head."""
         pooled = self._head.pooled if self._head else None
         place = self._places.get(pooled)
-        if place is None or _grid(place).count(1) == len(_grid(place)):
+        if place is None:
             return None
         lead, *patches = place.tokens or (0,)
         return None if lead or (patches and math.prod(patches) != pooled.shape[1]) else place
@@ -691,9 +691,9 @@ class Attributor:
         wanted = tuple(sorted(set(keys), key=lambda key: (METHODS.index(key[0]), key[1])))
         images, classes, signs = self._checked(images, classes, negative)
         sizes = images.shape[1:] if passes.BACKEND == "jax" else self._steps[INPUT].shape[1:]
+        new = (wanted, images.shape[1:]) not in self._verified
+        expected = self._expect(images) if new else []
         if (wanted, sizes) not in self._compiled:
-            if self._kind is None or not all(layer.built for layer in self.model._flatten_layers()):
-                self._judge(passes.predict(self.model, self._survey, _pair(images))[0])
             signature = [((None, *sizes), images.dtype.name), ((None,), "int32"), ((None,), "float32")]
             self._compiled[wanted, sizes] = passes.compiled(
                 lambda x, c, s: self._maps(x, c, s, wanted), self.model.variables, signature
@@ -707,8 +707,8 @@ class Attributor:
             np.concatenate(p) if len(parts) > 1 else p[0] for p in zip(*parts, strict=True)
         )
         self._check_finite(score, "class score")
-        if (wanted, images.shape[1:]) not in self._verified:
-            self._verify(images, firsts, "cam" in {method for method, _ in wanted})
+        if new:
+            self._verify(images, firsts, expected, "cam" in {method for method, _ in wanted})
             self._verified.add((wanted, images.shape[1:]))
         for key, value in zip(wanted, maps, strict=True):
             self._check_finite(value, f"{key[0]} map of {key[1]!r}")
@@ -808,23 +808,38 @@ class Attributor:
         tapped = sum(values(place.step) for place in self._taps.values())
         return 4 * (sum(map(values, kept)) + tapped + 3 * max(map(values, self._steps)))
 
-    def _verify(self, images: np.ndarray, firsts: list[np.ndarray], cam: bool) -> None:
+    def _expect(self, images: np.ndarray) -> list[np.ndarray]:
+        """Return what the model itself gives for the first image, and see that it gives that every time."""
+        outputs, written = passes.predict(self.model, self._survey, _pair(images))
+        expected = [value[:1] for value in outputs]
+        if written:
+            self._refuse_statistics(images, expected)
+            raise RuntimeError(
+                f"Model {self.model.name!r} writes to {written} of its variables in inference mode: it draws random "
+                "numbers or keeps statistics, so that no two answers are the same."
+            )
+        self._judge(outputs)
+        return expected
+
+    def _refuse_statistics(self, images: np.ndarray, expected: list[np.ndarray]) -> None:
+        alone, _ = passes.predict(self.model, self._survey, images[:1])
+        again, _ = passes.predict(self.model, self._survey, images[:1])
+        if not all(map(_alike, again, alone)):
+            raise RuntimeError(
+                f"Model {self.model.name!r} gives two answers to the same image in inference mode: it draws "
+                "random numbers."
+            )
+        if not all(map(_alike, alone, expected)):
+            raise RuntimeError(
+                f"Model {self.model.name!r} gives an image another answer when others are in its batch: is "
+                "training=True or a statistic of the batch fixed in it?"
+            )
+
+    def _verify(self, images: np.ndarray, firsts: list[np.ndarray], expected: list[np.ndarray], cam: bool) -> None:
         """Compare what the compiled replay gave for the first image with what the model gives."""
         name, pair = self.model.name, _pair(images)
-        expected, written = passes.predict(self.model, self._survey, pair)
-        expected = [value[:1] for value in expected]
-        if written or not all(map(_alike, firsts, expected)):
-            alone, _ = passes.predict(self.model, self._survey, pair[:1])
-            if not all(map(_alike, alone, expected)):
-                raise RuntimeError(
-                    f"Model {name!r} gives an image another answer when others are in its batch: is training=True or "
-                    "a statistic of the batch fixed in it?"
-                )
-            if written:
-                raise RuntimeError(
-                    f"Model {name!r} writes to {written} of its variables in inference mode: it draws random numbers "
-                    "or keeps statistics, so that no two answers are the same."
-                )
+        if not all(map(_alike, firsts, expected)):
+            self._refuse_statistics(images, expected)
             where = passes.first_difference(self.model, self._survey, pair)
             raise RuntimeError(
                 f"The replay of model {name!r} does not give what the model gives ({where}): its maps would be wrong."

@@ -29,11 +29,11 @@ def test_the_share_of_the_peak_counts_the_passes():
 
 
 def test_the_script_measures_on_this_machine(tmp_path):
-    """Nothing but Keras, pandas and a backend is imported: no masking, no plotting, no other library."""
+    """Nothing but Keras, pandas and a backend is imported: no masking, no figures, no other library."""
     output = tmp_path / "speed.csv"
     job = ["--sizes", "32", "--batches", "2", "--layers", "1", "--repeats", "1", "--no-peers", "--output", str(output)]
     program = f"import sys; sys.argv = ['speed', *{job!r}]; from lib.speed import main; main(); print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     table = pd.read_csv(output)
     assert (table.images_per_s > 0).all() and set(table.library) == {PLAIN, OURS} and len(table) == 4
-    assert not {"matplotlib", "lib.masking", "captum", "tf_keras_vis"} & set(run.stdout.split())
+    assert not {"lib.masking", "lib.figures", "captum", "tf_keras_vis"} & set(run.stdout.split())
