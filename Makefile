@@ -42,7 +42,7 @@ publish: setup  ## copy the figures and tables of a run into figures/ and tables
 	python -m lib.publish runs/$(PROFILE)
 
 test: complete lint  ## run all checks: lint, unit tests, notebooks, and the whole workflow with the smoke profile
-	pytest
+	pytest -n 2 --dist loadfile
 
 test-oracles: complete  ## compare the maps with other libraries and finite differences (installs torch, captum, tf-keras-vis)
 	$(BIN)/pip install --quiet -e ".[oracles]"

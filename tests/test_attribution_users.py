@@ -302,16 +302,17 @@ def test_a_thin_function_costs_a_call(phases):
     images = images_of(1)
     explain = Attributor(phases, [])
 
-    def median(function):
+    def fastest(function):
+        """Of several calls: other work on the machine only makes a call slower."""
         function()
         times = []
         for _ in range(15):
             start = time.perf_counter()
             function()
             times.append(time.perf_counter() - start)
-        return np.median(times)
+        return min(times)
 
-    assert median(lambda: saliency(phases, images, 1)) < 3 * median(lambda: explain(images, 1, "saliency"))
+    assert fastest(lambda: saliency(phases, images, 1)) < 3 * fastest(lambda: explain(images, 1, "saliency"))
 
 
 def test_thin_functions_see_new_weights(phases):

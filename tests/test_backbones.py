@@ -47,13 +47,13 @@ def test_every_stage_has_maps_and_gradients(name):
             assert np.abs(found).max() > 0, layer
 
 
-def test_the_mean_over_tokens_makes_cam_defined():
+def test_hires_cam_of_the_tokens_sums_to_the_logit():
+    """After the mean over tokens and one dense layer: HiResCAM's cells add up to the logit without its bias."""
     model = backbone("vit_tiny", (64, 64, 1), seed=0)
     images = np.random.default_rng(0).normal(size=(3, 64, 64, 1)).astype("float32")
-    attributor = Attributor(model, ["map"])
-    maps = attributor(images, 1, ["cam", "hires_cam"])
-    cells = maps["cam", "map"].shape[1] * maps["cam", "map"].shape[2]
-    assert maps["cam", "map"] / cells == pytest.approx(maps["hires_cam", "map"], abs=1e-6)
+    maps, found = Attributor(model, ["map"])(images, 1, ["hires_cam"], return_scores=True)
+    bias = model.get_layer("logits").get_weights()[1][1]
+    assert maps["hires_cam", "map"].sum(axis=(1, 2)) == pytest.approx(found.explained - bias, abs=1e-5)
 
 
 def test_a_seed_gives_the_same_weights_and_names_are_told():

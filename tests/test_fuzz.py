@@ -7,7 +7,7 @@ import fuzz
 import numpy as np
 import pytest
 from conftest import abdomen, ct_dataset
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
 from lib.dicom.errors import DicomError
@@ -44,7 +44,10 @@ def test_any_value_in_an_attribute_is_read_or_refused(tmp_path_factory, keyword,
         del dataset[keyword]
     dataset.add_new(keyword, "UN", value.encode("utf-8", "replace"))
     buffer = io.BytesIO()
-    dataset.save_as(buffer, enforce_file_format=True)
+    try:
+        dataset.save_as(buffer, enforce_file_format=True)
+    except (OSError, struct.error, TypeError, ValueError, AttributeError):
+        reject()  # pydicom itself cannot write it: bytes that no writer makes are what the mutants are for
     (folder / "any.dcm").write_bytes(buffer.getvalue())
     tree = read_tree(folder)
     slices = [item for series in tree.series for item in series.slices]

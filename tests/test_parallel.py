@@ -31,7 +31,7 @@ import sys
 from lib.phantom.cohort import write_cohort
 
 if __name__ == "__main__":
-    write_cohort(sys.argv[1], [(f"P{n}", n, 1, True) for n in range(40)], processes=2, matrix=64)
+    write_cohort(sys.argv[1], [(f"P{n}", n, 1, "middle") for n in range(40)], processes=2, matrix=64)
 """
 
 

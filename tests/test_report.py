@@ -194,7 +194,7 @@ def test_every_module_is_on_one_page_and_its_members_are_found_without_importing
     assert sorted(placed) == sorted(modules) and len(modules) > 50
     assert families(["lib.voting", "lib.unheard_of"])["more"] == ["lib.unheard_of"]
     assert {"find_modules", "families", "write_api"} <= set(modules["lib.report.api"].members)
-    assert "vote" in modules["lib.voting"].members and modules["lib.voting"].summary.startswith("From the prob")
+    assert "vote" in modules["lib.voting"].members and modules["lib.voting"].summary.startswith("Voting: the prob")
 
 
 def test_a_table_of_claims_without_a_verdict_is_refused(tmp_path):

@@ -152,11 +152,11 @@ def test_the_control_of_the_labels_changes_the_labels_and_nothing_else():
 
 def test_the_sixteen_networks_differ_by_their_seed(finished):
     planned = snakemake(finished, "--dry-run", "--printshellcmds", "--quiet", "host", profile="study").stdout
-    trained = [line for line in planned.splitlines() if "02_train_network.py" in line]
+    trained = [line for line in planned.splitlines() if "lib.run_notebook notebooks/02_train_network.py" in line]
     without = {re.sub(r'seed\d\d|"seed": \d+', "", line) for line in trained}
     assert len(trained) == 16 and len(without) == 1
     assert {int(number) for number in re.findall(r'"seed": (\d+)', "".join(trained))} == set(range(1, 17))
-    assert len([line for line in planned.splitlines() if "06_mask_voxels.py" in line]) == 16
+    assert len([line for line in planned.splitlines() if "lib.run_notebook notebooks/06_mask_voxels.py" in line]) == 16
 
 
 @pytest.mark.parametrize("where", [".", "notebooks"])
@@ -197,7 +197,7 @@ def test_own_ct_without_labels_gets_predictions_maps_and_masking(finished, tmp_p
     predictions = pd.read_parquet(run / "predictions.parquet")
     assert len(predictions) == 1 + len(real)
     assert set(pd.read_csv(run / "maps/slices.csv").series) == set(predictions.series)
-    masking = pd.read_parquet(sorted((run / "masking").glob("*.parquet"))[0])
+    masking = pd.read_parquet(sorted((run / "masking/top").glob("*.parquet"))[0])
     assert masking.relative_probability.between(0, 600).all()
     assert pd.read_csv(run / "cohort/rejected.csv").reason.str.contains("DICOM").any()
     assert (run / "figures/fig1.png").exists()
