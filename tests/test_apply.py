@@ -39,7 +39,9 @@ def test_make_hands_on_the_folder_as_it_was_typed(tmp_path, odd):
     model = tmp_path / "runs/quick/networks/top/model.keras"
     model.parent.mkdir(parents=True)
     model.touch()
-    told = subprocess.run(["make", "apply", f"DICOM={odd}", "RUN=007"], cwd=tmp_path, capture_output=True, text=True)
+    alone = {name: value for name, value in os.environ.items() if name not in ("MAKELEVEL", "MAKEFLAGS", "MFLAGS")}
+    command = ["make", "apply", f"DICOM={odd}", "RUN=007"]
+    told = subprocess.run(command, cwd=tmp_path, env=alone, capture_output=True, text=True)
     assert told.stdout.strip() == f"{odd!r} '007' None", told.stderr
     assert not (tmp_path / "touched").exists()
 
