@@ -1,22 +1,36 @@
-"""The paper's network, whose layers follow from the number of weights that the paper reports."""
+"""The paper's network, whose layers follow from its number of weights; its relatives; and the trained ones."""
+
+from collections.abc import Sequence
+from pathlib import Path
 
 import keras
 from keras import layers
 
+from lib.cohort import Standardisation
+from lib.files import ROOT
 from lib.paper import PHASES
 
 KERNELS = (16, 16, 32, 32, 64)
+REFERENCES = ("VGG16", "ResNet50", "InceptionV3", "InceptionResNetV2", "DenseNet201")
 
 
-def phase_net(image_size: int = 512, channels: int = 1, *, initializer: str = "glorot_uniform") -> keras.Model:
+def phase_net(
+    image_size: int = 512,
+    channels: int = 1,
+    *,
+    kernels: Sequence[int] = KERNELS,
+    initializer: str = "glorot_uniform",
+) -> keras.Model:
     """Return the untrained network of the paper: 132,181 weights for one channel.
 
     Parameters
     ----------
     image_size : int
-        Height and width of the input in pixels, a multiple of 32.
+        Height and width of the input in pixels, a multiple of 32 (of 2 to the number of blocks).
     channels : int
         1 for a single slice, 3 for a slice between its neighbours (132,469 weights).
+    kernels : sequence of int
+        Kernels of each convolution of a block, block by block. The last convolution has as many as the last block.
     initializer : str
         Keras initializer of all kernels; biases start at 0.
 
@@ -30,7 +44,7 @@ def phase_net(image_size: int = 512, channels: int = 1, *, initializer: str = "g
     Raises
     ------
     ValueError
-        If `image_size` is not a positive multiple of 32.
+        If `image_size` is not a positive multiple of 32, or of what another number of blocks needs.
 
     Notes
     -----
@@ -42,18 +56,21 @@ def phase_net(image_size: int = 512, channels: int = 1, *, initializer: str = "g
     ----------
     .. [1] Philbrick et al. What Does Deep Learning See? AJR 2018;211:1184-1193.
     """
-    if image_size <= 0 or image_size % 32:
-        raise ValueError(f"image_size must be a positive multiple of 32, for five poolings by 2; got {image_size}.")
+    step = 2 ** len(kernels)
+    if image_size <= 0 or image_size % step:
+        raise ValueError(
+            f"image_size must be a positive multiple of {step}, for {len(kernels)} poolings by 2; got {image_size}."
+        )
 
-    def conv(kernels: int, name: str) -> layers.Layer:
-        return layers.Conv2D(kernels, 3, padding="same", activation="relu", kernel_initializer=initializer, name=name)
+    def conv(count: int, name: str) -> layers.Layer:
+        return layers.Conv2D(count, 3, padding="same", activation="relu", kernel_initializer=initializer, name=name)
 
     x = inputs = keras.Input((image_size, image_size, channels), name="ct")
-    for block, kernels in enumerate(KERNELS, start=1):
-        x = conv(kernels, f"conv{block}a")(x)
-        x = conv(kernels, f"conv{block}b")(x)
+    for block, count in enumerate(kernels, start=1):
+        x = conv(count, f"conv{block}a")(x)
+        x = conv(count, f"conv{block}b")(x)
         x = layers.MaxPooling2D(name=f"pool{block}")(x)
-    x = conv(KERNELS[-1], "conv6")(x)
+    x = conv(kernels[-1], f"conv{len(kernels) + 1}")(x)
     x = layers.GlobalAveragePooling2D(name="gap")(x)
     x = layers.Dense(len(PHASES), activation="softmax", kernel_initializer=initializer, dtype="float32", name="phase")(
         x
@@ -73,3 +90,59 @@ def untrained_twin(network: keras.Model, seed: int) -> keras.Model:
     """
     keras.utils.set_random_seed(seed)
     return keras.models.clone_model(network)
+
+
+def reference_network(name: str, image_size: int = 512, channels: int = 1) -> keras.Model:
+    """Return one of the five well-known networks that the paper sets beside its own, untrained.
+
+    Parameters
+    ----------
+    name : str
+        One of `REFERENCES`.
+    image_size, channels : int
+        As in :func:`phase_net`; at least 75 pixels for the Inception networks, 32 for the others.
+
+    Returns
+    -------
+    keras.Model
+        The network of `keras.applications` with its own dense layers, five outputs and random weights. No weights of
+        ImageNet are fetched: those are of photographs with three colours.
+
+    Raises
+    ------
+    ValueError
+        If the name is not known.
+    """
+    if name not in REFERENCES:
+        raise ValueError(f"Reference network {name!r} is not known: choose one of {', '.join(REFERENCES)}.")
+    build = getattr(keras.applications, name)
+    return build(weights=None, input_shape=(image_size, image_size, channels), classes=len(PHASES), name=name)
+
+
+def load_pretrained(
+    name: str = "seed01", weights: str | Path = ROOT / "weights"
+) -> tuple[keras.Model, Standardisation]:
+    """Return one of the trained networks that this repository ships, and how its input is standardised.
+
+    Parameters
+    ----------
+    name : str
+        Folder of `weights/`; its README says what the networks were trained on.
+    weights : path
+        Where the folders are.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such network; the message lists those that there are.
+
+    Examples
+    --------
+    >>> model, standardisation = load_pretrained()  # doctest: +SKIP
+    """
+    folder = Path(weights) / name
+    if not (folder / "model.keras").exists():
+        known = sorted(path.parent.name for path in Path(weights).glob("*/model.keras"))
+        raise FileNotFoundError(f"No trained network {name!r} in {weights}: there are {', '.join(known) or 'none'}.")
+    standardisation = Standardisation.load(folder / "standardisation.json")
+    return keras.models.load_model(folder / "model.keras", compile=False), standardisation

@@ -35,7 +35,7 @@ import pandas as pd
 
 from lib.cohort import Cohort, slice_weights
 from lib.files import atomic_path, require
-from lib.networks import phase_net
+from lib.networks import KERNELS, phase_net, reference_network
 from lib.paper import PHASES
 from lib.provenance import begin, write_sidecar
 from lib.training import Schedule, Slices, native_precision, predict, train
@@ -43,6 +43,8 @@ from lib.training import Schedule, Slices, native_precision, predict, train
 # %% tags=["parameters"]
 cohort: str = "runs/quick/cohort"  # made by 01_prepare_cohort
 network: str = "runs/quick/networks/top"  # where the network goes
+architecture: str = "phase_net"  # the paper's network, or a reference network such as "ResNet50"
+kernels: str = "16 16 32 32 64"  # of each block of phase_net; the paper's, and others for its grid search
 image_size: int = 256  # rows and columns of the input; the paper's network takes 512
 channels: int = 1  # 1: the slice alone; 3: the slice between its two neighbours
 initializer: str = "he_normal"  # of the weights; the paper states none, the default of Keras is "glorot_uniform"
@@ -56,6 +58,8 @@ clip_norm: float = 1.0  # largest norm of the gradient, which a longer one is sh
 batch_size: int = 8  # slices; the paper states none, the default of Keras is 32
 rotation: float = 5.0  # largest rotation for augmentation, in degrees, either way
 translation: float = 5.0  # largest shift for augmentation, in pixels of a 512 x 512 image, either way
+noise_patches: float = 0.0  # share of voxels that noise overwrites in half of the training images; none in the paper
+random_labels: bool = False  # train on labels in a random order, as a check of what maps show; not in the paper
 keep_in_memory: bool = True  # hold all training images in memory, as float16
 precision: str = "native"  # of the arithmetic in training: "float32", or "native", bfloat16 where the processor has it
 seed: int = 1  # of weights, order and augmentation
@@ -69,8 +73,10 @@ seed: int = 1  # of weights, order and augmentation
 computed_in = native_precision() if precision == "native" else precision
 schedule = Schedule(learning_rate, factor, patience, stop_after, max_epochs, decay)
 recipe = asdict(schedule) | {
+    "architecture": architecture, "kernels": kernels, "random_labels": random_labels,
     "image_size": image_size, "channels": channels, "initializer": initializer, "batch_size": batch_size,
-    "clip_norm": clip_norm, "rotation": rotation, "translation": translation, "precision": precision, "seed": seed,
+    "clip_norm": clip_norm, "rotation": rotation, "translation": translation, "noise_patches": noise_patches,
+    "precision": precision, "seed": seed,
 }  # fmt: skip
 cohort = require(cohort, "01_prepare_cohort")
 code = ("lib/networks.py", "lib/training.py", "lib/cohort.py")
@@ -78,6 +84,9 @@ folder = begin(network, parameters=recipe, inputs=(cohort / "slices.parquet",), 
 slices = Cohort.open(cohort)
 standardisation = slices.standardise(image_size, channels)
 rows = {split: part for split, part in slices.slices.groupby("split")}
+if random_labels:
+    shuffled = rows["train"].phase.sample(frac=1, random_state=seed).to_numpy()
+    rows["train"] = rows["train"].assign(phase=shuffled)
 print(standardisation)
 print({split: len(part) for split, part in rows.items()})
 for split, part in rows.items():
@@ -106,8 +115,12 @@ pd.Series(weights["train"]).groupby(rows["train"].phase.to_numpy()).agg(["sum", 
 
 # %%
 keras.utils.set_random_seed(seed)
-model = phase_net(image_size, channels, initializer=initializer)
-model.summary()
+if architecture == "phase_net":
+    blocks = [int(count) for count in kernels.split()]
+    model = phase_net(image_size, channels, kernels=blocks, initializer=initializer)
+else:
+    model = reference_network(architecture, image_size, channels)
+model.summary(line_length=90)
 
 # %% [markdown]
 # ## Training
@@ -124,6 +137,7 @@ history = train(
     folder / "training.npz",
     rotation=rotation,
     translation=translation * image_size / 512,
+    noise_patches=noise_patches,
     clip_norm=clip_norm or None,
     precision=computed_in,
     seed=seed,
@@ -183,7 +197,8 @@ print(
     f"{model.count_params():,} weights; lowest validation loss {best.val_loss:.3f} "
     f"in epoch {best.epoch:.0f} of {len(history)}"
 )
-assert model.count_params() == {1: 132_181, 3: 132_469}[channels]
+if architecture == "phase_net" and tuple(blocks) == KERNELS:
+    assert model.count_params() == {1: 132_181, 3: 132_469}[channels]
 
 # %% [markdown]
 # ## What we saw

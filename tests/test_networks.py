@@ -2,7 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from lib.networks import phase_net
+from lib.cohort import Standardisation
+from lib.networks import REFERENCES, load_pretrained, phase_net, reference_network
 from lib.paper import PHASES
 
 
@@ -35,3 +36,35 @@ def test_weights_move_between_image_sizes():
 def test_an_image_size_that_five_poolings_cannot_halve_is_refused(size):
     with pytest.raises(ValueError, match="multiple of 32"):
         phase_net(size)
+
+
+def test_another_number_of_blocks_has_its_own_last_convolution_and_its_own_image_sizes():
+    network = phase_net(64, kernels=(8, 8, 16, 32))
+    assert network.get_layer("conv5").output.shape == (None, 4, 4, 32)
+    assert phase_net(48, kernels=(8, 8, 16, 32)).output_shape == (None, 5)
+    with pytest.raises(ValueError, match="multiple of 16"):
+        phase_net(40, kernels=(8, 8, 16, 32))
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_reference_networks_have_the_published_layers_for_one_channel_and_five_phases(name):
+    network = reference_network(name, 96)
+    assert network.input_shape == (None, 96, 96, 1) and network.output_shape == (None, 5)
+    assert network.layers[-1].activation is keras.activations.softmax
+
+
+def test_an_unknown_reference_network_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match="ResNet50"):
+        reference_network("resnet50")
+
+
+def test_a_shipped_network_comes_with_its_standardisation(tmp_path):
+    network = phase_net(32)
+    (tmp_path / "seed07").mkdir()
+    network.save(tmp_path / "seed07" / "model.keras")
+    Standardisation(30.0, 120.0, 32).save(tmp_path / "seed07" / "standardisation.json")
+    loaded, standardisation = load_pretrained("seed07", tmp_path)
+    np.testing.assert_array_equal(loaded.get_weights()[0], network.get_weights()[0])
+    assert standardisation.image_size == 32
+    with pytest.raises(FileNotFoundError, match="there are seed07"):
+        load_pretrained("seed99", tmp_path)

@@ -11,6 +11,7 @@ from lib.training import (
     PLATEAU,
     Schedule,
     Slices,
+    add_noise_patches,
     augment,
     in_precision,
     native_precision,
@@ -97,6 +98,19 @@ def test_augmentation_rotates_about_the_centre_by_at_most_five_degrees():
     angles = np.degrees(np.arctan2(y, x))
     np.testing.assert_allclose(np.hypot(x, y), 28, atol=0.3)
     assert 4 < np.abs(angles).max() < 5.3 and angles.min() < -3 < 3 < angles.max()
+
+
+def test_noise_patches_cover_their_share_of_half_of_the_images_in_blocks_of_one_size():
+    images = np.full((400, 64, 64, 1), 7.0, "float32")
+    changed = np.asarray(add_noise_patches(images, keras.random.SeedGenerator(3), 0.2))[..., 0]
+    noisy = changed != 7
+    touched = noisy.any((1, 2))
+    assert 0.4 < touched.mean() < 0.6
+    assert 0.17 < noisy[touched].mean() < 0.23
+    assert abs(changed[noisy].mean()) < 0.02 and abs(changed[noisy].std() - 1) < 0.02
+    blocks = noisy[touched].reshape(-1, 2, 32, 2, 32).mean((2, 4))
+    whole = ((blocks == 0) | (blocks == 1)).all((1, 2)).mean()  # images whose blocks are 32 wide
+    assert 0.1 < whole < 0.5
 
 
 def test_an_interrupted_training_ends_where_an_uninterrupted_one_does(tmp_path):
