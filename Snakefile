@@ -133,7 +133,7 @@ rule vote_slices:
         **code("04_vote_slices"),
     output:
         f"{RUN}/votes/volumes.parquet",
-        PREDICTIONS if OWN_CT else [f"{RUN}/tables/table2.csv", f"{RUN}/figures/s4.png"],
+        PREDICTIONS if OWN_CT else [f"{RUN}/{file}" for file in ("tables/table2.csv", "figures/s4.png", "figures/voting_curve.png")],
     params:
         parameters=parameters("04_vote_slices", "cohort", "network", "predictions", "votes", "tables", "figures"),
     log:

@@ -1,11 +1,13 @@
 """Voting: the probabilities of single slices give one phase for a whole series."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from lib.paper import PHASES
+from lib.patient_statistics import cluster_interval
 
 RULES = ("pandemonium", "loudest", "plurality", "sum", "product")
 _DECIMALS = 12  # shares that agree to 12 decimals are a tie, so that the order of the slices cannot decide
@@ -107,6 +109,73 @@ def vote_volumes(predictions: pd.DataFrame, rule: str = "pandemonium") -> pd.Dat
     volumes["slices"] = np.bincount(codes)
     volumes["winner"] = np.array(PHASES)[winners]
     return volumes.assign(**{f"share_{phase}": shares[:, i] for i, phase in enumerate(PHASES)})
+
+
+def voting_curve(
+    predictions: pd.DataFrame,
+    sizes: Sequence[int],
+    rule: str = "pandemonium",
+    *,
+    rng: np.random.Generator,
+    draws: int = 20,
+) -> pd.DataFrame:
+    """Let fewer slices of every series vote, and count how often the labelled phase wins.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        As in :func:`vote_volumes`, with `patient`, `phase` and `slice`, the place of the slice in the series.
+    sizes : sequence of int
+        Numbers of slices that vote. Only series with as many slices as the largest of them are used, so that every
+        number is tried on the same series.
+    rule : str
+        As in :func:`vote`.
+    rng : numpy.random.Generator
+        For the choice of the slices, and for the intervals.
+    draws : int
+        Number of choices per series and size.
+
+    Returns
+    -------
+    DataFrame
+        One row per choice and number of slices: `choice` ("neighbouring": consecutive slices that begin at a random
+        place; "scattered": slices at random places of the series), `slices`, `accuracy` (share of the series whose
+        labelled phase wins, mean over draws), `low` and `high` (95 % interval that resamples patients), `n_series`,
+        `n_patients`.
+
+    Raises
+    ------
+    ValueError
+        If no series has as many slices as the largest size.
+    """
+    largest = max(sizes)
+    ordered = predictions.sort_values(["series", "slice"])
+    series = [part for _, part in ordered.groupby("series", sort=False) if len(part) >= largest]
+    if not series:
+        raise ValueError(f"No series has {largest} slices: the longest has {ordered['series'].value_counts().max()}.")
+    patients = np.array([part["patient"].iloc[0] for part in series])
+    labels = np.array([PHASES.index(part["phase"].iloc[0]) for part in series])
+    probabilities = [part[list(PHASES)].to_numpy(float) for part in series]
+    rows = []
+    for choice in ("neighbouring", "scattered"):
+        for size in sizes:
+            right = np.zeros(len(series))
+            groups = np.repeat(np.arange(len(series)), size)
+            for _ in range(draws):
+                voters = np.concatenate([table[_voters(len(table), size, choice, rng)] for table in probabilities])
+                right += _count(voters, groups, len(series), rule)[0] == labels
+            accuracy = right / draws
+            low, high = cluster_interval(accuracy, patients, rng=rng)
+            rows.append((choice, size, accuracy.mean(), low, high, len(series), len(set(patients))))
+    columns = ["choice", "slices", "accuracy", "low", "high", "n_series", "n_patients"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _voters(slices: int, size: int, choice: str, rng: np.random.Generator) -> np.ndarray:
+    """Return the places of the slices that vote."""
+    if choice == "neighbouring":
+        return rng.integers(slices - size + 1) + np.arange(size)
+    return rng.permutation(slices)[:size]
 
 
 def _count(probabilities, groups, n_groups, rule, names=None):

@@ -15,7 +15,7 @@
 # | | |
 # |---|---|
 # | **reads** | `predictions.parquet` and `history.csv` of 02_train_network |
-# | **writes** | `votes/volumes.parquet`, all rules; `votes/series.csv`, the chosen one; Tables 1 and 2; `figures/s4` |
+# | **writes** | `votes/volumes.parquet` and `votes/series.csv`; Tables 1 and 2; `figures/s4`, `figures/voting_curve` |
 # | **takes** | seconds |
 #
 # A cohort that was prepared with `split="apply"`, your own CT, has no predictions yet. The network makes them here. If
@@ -33,13 +33,13 @@
 # joins series that got no vote for the phase at all: they are tied, and no threshold parts them.
 
 # %%
-from IPython.display import display
+from IPython.display import Markdown, display
 import keras
 import pandas as pd
 
 from lib.cohort import Cohort, Standardisation
 from lib.figures.captions import caption
-from lib.figures.prediction import draw_confusions, draw_training_and_roc
+from lib.figures.prediction import draw_confusions, draw_training_and_roc, draw_voting_curve
 from lib.figures.style import save_figure
 from lib.files import atomic_path, require, resolve
 from lib.metrics import (
@@ -54,9 +54,10 @@ from lib.metrics import (
     roc_curves,
 )
 from lib.paper import PHASES, published
+from lib.patient_statistics import named_generator
 from lib.provenance import write_sidecar
 from lib.training import predict
-from lib.voting import RULES, vote_volumes
+from lib.voting import RULES, vote_volumes, voting_curve
 
 # %% tags=["parameters"]
 cohort: str = "runs/quick/cohort"  # made by 01_prepare_cohort; read only where predictions have to be made
@@ -190,6 +191,28 @@ if labelled:
     with atomic_path(tables / "voting_rules.csv") as file:
         rules.to_csv(file)
     display(rules.round(3))
+
+# %% [markdown]
+# ## How many slices does a vote need?
+#
+# In the paper about 23 slices of a series vote. Here fewer of them do: as many *scattered* over the kidneys, or as many
+# *neighbouring* ones. Neighbouring slices show nearly the same anatomy and so tend to err together. Only series that
+# hold as many slices as the longest vote are counted, the same ones at every point. The bands are 95 % intervals that
+# resample patients.
+
+# %%
+if labelled:
+    longest = int(slices.groupby("series").size().quantile(0.25))
+    sizes = [size for size in (1, 2, 3, 5, 8, 12, 16, 20) if size <= longest]
+    curve = voting_curve(slices, sizes, rule, rng=named_generator("voting curve"))
+    with atomic_path(tables / "voting_curve.csv") as file:
+        curve.to_csv(file, index=False)
+    figure = draw_voting_curve(curve)
+    save_figure(figure, figures / "voting_curve")
+    words = (
+        f"**Accuracy of the vote against its size**, from {curve.n_series[0]} series of {curve.n_patients[0]} patients."
+    )
+    display(figure, Markdown(words))
 
 # %% [markdown]
 # ## Figure S4

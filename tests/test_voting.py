@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from lib.paper import PHASES
-from lib.voting import RULES, vote, vote_volumes
+from lib.voting import RULES, vote, vote_volumes, voting_curve
 
 # Three slices: two lukewarm votes for cm, one certain vote for neph.
 SLICES = np.array([[0.0, 0.4, 0.3, 0.3, 0.0], [0.0, 0.5, 0.2, 0.3, 0.0], [0.05, 0.0, 0.0, 0.95, 0.0]])
@@ -146,3 +146,36 @@ def test_bad_tables():
     broken = table.assign(patient="p", cm=[0.4, 0.5, np.nan])
     with pytest.raises(ValueError, match="row 2 of series bb"):
         vote_volumes(broken)
+
+
+def test_a_vote_of_one_slice_is_as_accurate_as_slices_and_a_vote_of_all_as_accurate_as_the_series():
+    rng = np.random.default_rng(5)
+    table = pd.DataFrame(random_slices(rng, 240), columns=list(PHASES))
+    table["series"] = np.repeat([f"{k:02x}" for k in range(40)], 6)
+    table["patient"] = np.repeat(np.arange(20), 12)
+    table["slice"] = np.tile(rng.permutation(6), 40)
+    table["phase"] = np.repeat(rng.choice(PHASES, 40), 6)
+    curve = voting_curve(table, [1, 6], rng=rng, draws=400).set_index(["choice", "slices"])
+    single = (table[list(PHASES)].idxmax(axis=1) == table["phase"]).mean()
+    whole = vote_volumes(table)
+    for choice in ("neighbouring", "scattered"):
+        assert abs(curve.accuracy[choice, 1] - single) < 0.02
+        assert curve.accuracy[choice, 6] == (whole["winner"] == whole["phase"]).mean()
+    assert (curve.low <= curve.accuracy).all() and (curve.accuracy <= curve.high).all()
+
+
+def test_neighbouring_slices_that_err_together_are_outvoted_only_by_scattered_ones():
+    right, wrong = np.eye(5)[0], np.eye(5)[1]
+    table = pd.DataFrame([wrong] * 4 + [right] * 8, columns=list(PHASES))
+    table = table.assign(series="0a", patient="p", slice=range(12), phase=PHASES[0])
+    curve = voting_curve(table, [3, 12], rng=np.random.default_rng(0), draws=2000).set_index(["choice", "slices"])
+    assert abs(curve.accuracy["neighbouring", 3] - 7 / 10) < 0.04  # starts 0, 1 and 2 have two wrong slices or three
+    assert abs(curve.accuracy["scattered", 3] - 168 / 220) < 0.04  # 56 triples of right slices, 28 * 4 with one wrong
+    assert (curve.accuracy[:, 12] == 1).all()
+
+
+def test_series_that_are_too_short_for_the_longest_vote_are_named():
+    table = pd.DataFrame(np.tile(np.eye(5)[0], (3, 1)), columns=list(PHASES))
+    table = table.assign(series="0a", patient="p", slice=range(3), phase=PHASES[0])
+    with pytest.raises(ValueError, match="the longest has 3"):
+        voting_curve(table, [1, 5], rng=np.random.default_rng(0))

@@ -8,7 +8,7 @@ import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lib.figures.style import CHANCE_COLOUR, PHASE_COLOURS, TWO_COLUMNS_MM, axes_mm, count, paper_style
+from lib.figures.style import CHANCE_COLOUR, ONE_COLUMN_MM, PHASE_COLOURS, TWO_COLUMNS_MM, axes_mm, count, paper_style
 from lib.paper import PHASES
 from lib.titles import PHASE_TITLES
 
@@ -119,6 +119,26 @@ def draw_confusions(matrices: Mapping[str, pd.DataFrame]) -> Figure:
             panel.set(xlabel="Labelled phase", ylabel="Predicted phase", title=title)
             panel.spines[:].set_visible(True)
         figure.colorbar(axes[0, -1].collections[0], ax=axes, shrink=0.7, label="Share of the labelled phase")
+    return figure
+
+
+def draw_voting_curve(curve: pd.DataFrame) -> Figure:
+    """Draw how often the labelled phase wins against the number of slices that vote.
+
+    Parameters
+    ----------
+    curve : DataFrame
+        As from `lib.voting.voting_curve`. The bands are 95 % intervals.
+    """
+    with paper_style():
+        figure, panel = axes_mm(ONE_COLUMN_MM, 60)
+        for choice, colour, style in (("scattered", "black", "-"), ("neighbouring", "#aa3377", "--")):
+            mine = curve[curve["choice"] == choice]
+            panel.fill_between(mine["slices"], mine["low"], mine["high"], color=colour, alpha=0.12, linewidth=0)
+            panel.plot(mine["slices"], mine["accuracy"], style, color=colour, marker="o", markersize=2.5, label=choice)
+        panel.set(xlabel="Slices that vote", ylabel="Series with the right phase", xlim=(0, curve["slices"].max() + 1))
+        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.legend(loc="lower right", title="Slices of a series")
     return figure
 
 
