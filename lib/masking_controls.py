@@ -1,8 +1,9 @@
-"""Controls of the masking experiment: masks that do not depend on the network, or not on this slice."""
+"""Controls: maps and masks that do not depend on the network, or not on this slice."""
 
 from zlib import crc32
 
 import numpy as np
+from scipy.ndimage import gaussian_gradient_magnitude
 
 RANDOM = ("random", "-")  # random voxels of the image
 RANDOM_BODY = ("random_body", "-")  # as many random voxels, all in the body
@@ -36,6 +37,31 @@ def content_free_maps(body: np.ndarray | None, images: int, *, whole_image: bool
             maps[RANDOM_BODY] = np.asarray(body, "float32")
         maps[DISC] = np.stack([_towards_centroid(mask) for mask in body])
     return maps
+
+
+def image_maps(images: np.ndarray, body: np.ndarray) -> dict:
+    """Return maps that show the image and no network: a map that is no better than these has explained nothing.
+
+    Parameters
+    ----------
+    images : float32 array (n, H, W, C)
+        Standardised slices, of which the middle channel is taken.
+    body : bool array (n, H, W)
+
+    Returns
+    -------
+    dict
+        float32 maps (n, H, W), 0 outside the body: DISC, as in :func:`content_free_maps`; ("edges", "-"), the magnitude
+        of the gradient of the image after a Gaussian blur with an SD of one pixel; ("brightness", "-"), the image less
+        the lowest value in the body.
+    """
+    middle = np.asarray(images[..., images.shape[-1] // 2], "float32")
+    edges = np.stack([gaussian_gradient_magnitude(image, 1.0) for image in middle])
+    lowest = np.where(body, middle, np.inf).min(axis=(1, 2), keepdims=True)
+    brightness = np.where(body, middle - lowest, 0.0)
+    disc = content_free_maps(body, len(images))[DISC]
+    maps = {DISC: disc, ("edges", "-"): edges, ("brightness", "-"): brightness}
+    return {name: (values * body).astype("float32") for name, values in maps.items()}
 
 
 def random_blocks(body: np.ndarray | None, cells: tuple[int, int], rng: np.random.Generator) -> np.ndarray:

@@ -104,6 +104,7 @@ def measure_anatomy(
     standardisation: Standardisation,
     *,
     methods: Sequence[str] | None = None,
+    controls: Callable[[np.ndarray, np.ndarray, np.ndarray], Mapping] | None = None,
     fraction: float = 0.1,
     batch_size: int = 8,
 ) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
@@ -121,6 +122,8 @@ def measure_anatomy(
         That of the network.
     methods : sequence of str, optional
         Methods whose maps are measured; saliency has to be one of them. By default all that the network allows.
+    controls : callable, optional
+        `(images, body, classes)` -> further maps by (method, layer), which are measured like those of the network.
     fraction : float
         Share of the image's voxels that counts as the highest of a map, by absolute value and after nearest-neighbour
         upsampling.
@@ -151,12 +154,14 @@ def measure_anatomy(
     for batch, images, body in cohort.batches(rows, standardisation, batch_size=batch_size):
         groups = table[cohort.read_tissues(batch, size)]
         groups[body & (groups == NAMES.index(OUTSIDE))] = NAMES.index(OTHER)
-        maps = attributor(images, batch["phase"].map(PHASES.index).to_numpy(), methods)
+        classes = batch["phase"].map(PHASES.index).to_numpy()
+        maps = attributor(images, classes, methods)
+        further = controls(images, body, classes) if controls else {}
         shares, signs = [], []
         for n, key in enumerate(batch[SLICE].itertuples(index=False, name=None)):
             area = np.bincount(groups[n].ravel(), minlength=len(NAMES)) / groups[n].size
             shares.append((*key, "image", "-", np.nan, *area))
-            for which, stack in maps.items():
+            for which, stack in {**maps, **further}.items():
                 values = voxel_magnitude(stack[n, None])
                 highest = top_shares(upsample(values, groups[n].shape)[0], groups[n], len(NAMES), fraction)
                 shares.append((*key, *which, half_mass(values), *highest))

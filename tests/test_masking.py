@@ -11,7 +11,7 @@ from scipy import ndimage
 from lib import masking, voxels
 from lib.attribution import Attributor
 from lib.masking import Reading, mask_cohort, overwrite_voxels, select_voxels, upsample
-from lib.masking_controls import CONTROLS
+from lib.masking_controls import CONTROLS, image_maps
 from lib.paper import PHASES
 
 
@@ -317,3 +317,20 @@ def test_wrong_predictions_raise(network, cohort):
 def test_body_masking_without_a_mask_raises(network, cohort):
     with pytest.raises(ValueError, match="needs a body mask"):
         list(mask_cohort(network, [(*cohort[:2], None)], Attributor(network), Reading(within="body")))
+
+
+def test_maps_of_the_image_are_zero_in_the_air_and_highest_at_edges_bright_spots_and_the_centre():
+    images, body = np.zeros((1, 41, 41, 1), "float32"), np.zeros((1, 41, 41), bool)
+    body[:, 8:33, 8:33] = True
+    images[:, 8:33, 8:33] = -2.0
+    images[0, 8:33, 20:33] = 1.0  # one edge, at column 20
+    images[0, 28, 28] = 9.0
+    maps = image_maps(images, body)
+    assert set(maps) == {("disc", "-"), ("edges", "-"), ("brightness", "-")}
+    for values in maps.values():
+        assert values.dtype == np.float32 and (values[~body] == 0).all() and (values >= 0).all()
+    peak = {name: np.unravel_index(values[0].argmax(), (41, 41)) for name, values in maps.items()}
+    assert peak["disc", "-"] == (20, 20) and peak["brightness", "-"] == (28, 28)
+    assert maps["brightness", "-"][0, 15, 15] == 0 and maps["brightness", "-"][0, 15, 25] == 3
+    row = maps["edges", "-"][0, 15]
+    assert row[9:32].argmax() + 9 in (19, 20) and row[14] < 1e-3 * row[19]

@@ -174,3 +174,16 @@ def test_a_tissue_with_zero_gradient_has_no_sign():
     table = pd.DataFrame([("neph", "p", "s", 0, "aorta", 0.0, 0.0)], columns=columns)
     row = summarise_signs(table, rng=np.random.default_rng(3)).iloc[0]
     assert (row["sign_p"], row["positive"], row["expected"]) == (1.0, 0.0, 0)
+
+
+def test_maps_without_content_are_measured_like_those_of_the_network(cohort):
+    def controls(images, body, classes):
+        assert list(classes) == [1] * len(images) and body.shape == images.shape[:3]
+        return {("disc", "-"): np.tile((np.arange(SIZE) == 2).astype("f4")[:, None], (len(images), 1, SIZE))}
+
+    rows = with_truth(cohort, cohort.slices)
+    standardisation = Standardisation(0.0, 20.0, SIZE)
+    shares = pd.concat(s for s, _ in measure_anatomy(Painted(), cohort, rows, standardisation, controls=controls))
+    disc = shares[shares["method"] == "disc"]
+    assert len(disc) == 2 and (disc["aorta"] == 1).all() and (disc["liver"] == 0).all()
+    assert set(shares["method"]) == {"image", "saliency", "cam", "disc"}
