@@ -238,6 +238,6 @@ named.drop(columns=["n_slices", "score_per_10_hu"]).set_index(["phase", "tissue"
 # %% [markdown]
 # ## What we saw
 #
-# Maps of this network do mark kidneys and vessels more densely than the rest of the body. That alone is a weak test: the
-# red rows know nothing of the phase, and some of them do so too, because these organs lie near the middle of the body,
-# have sharp edges and are bright. A fair claim needs to exceed maps that know nothing.
+# Maps of this network do mark kidneys and vessels more densely than the rest of the body. That alone is a weak test:
+# the red rows know nothing of the phase, and some of them do so too, because these organs lie near the middle of the
+# body, have sharp edges and are bright. A fair claim needs to exceed maps that know nothing.
