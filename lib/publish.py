@@ -1,4 +1,4 @@
-"""Copy a run's figures and tables into figures/ and tables/, with a manifest, and its results into the README.
+"""Copy a run's figures, tables and networks into the repository, with manifests, and its results into the README.
 
 python -m lib.publish runs/quick
 """
@@ -10,24 +10,25 @@ import sys
 from pathlib import Path
 
 from lib.files import ROOT, atomic_path, file_hash, resolve
+from lib.model_card import copy_networks
 from lib.provenance import commit
 from lib.results import update
 
 KINDS = {"figures": ("*.png",), "tables": ("*.csv", "*.md")}
-README = "README.md"
+README, WEIGHTS = "README.md", "weights"
 REAL = "_beside_real"  # figures of real slices beside phantoms
-FILE_LIMIT, TOTAL_LIMIT = 1_000_000, 15_000_000
+FILE_LIMIT, TOTAL_LIMIT = 1_000_000, 25_000_000  # bytes
 
 
 def publish(run: str | Path, destination: Path = ROOT) -> list[Path]:
-    """Copy a finished run's figures and tables, say in `manifest.json` which files they are, and renew the README.
+    """Copy a finished run's figures, tables and networks, say in manifests what they are, and renew the README.
 
     Parameters
     ----------
     run : path
         Folder of a run, such as runs/quick, with its claims.csv.
     destination : Path
-        Folder that holds figures/, tables/ and README.md.
+        Folder that holds figures/, tables/, weights/ and README.md.
 
     Returns
     -------
@@ -42,7 +43,7 @@ def publish(run: str | Path, destination: Path = ROOT) -> list[Path]:
         If the run is of somebody's CT, not of the phantom.
     ValueError
         If tracked files differ from the commit (what publishing writes may), so that nobody could make the run
-        again from it, or a file has more than 1 MB, or all of them more than 15 MB. Nothing is copied then.
+        again from it, or a file has more than 1 MB, or all of them more than 25 MB. Nothing is copied then.
     """
     run = resolve(run)
     if not (run / "claims.csv").exists():
@@ -52,11 +53,13 @@ def publish(run: str | Path, destination: Path = ROOT) -> list[Path]:
     chosen = {kind: sorted(f for p in patterns for f in (run / kind).glob(p)) for kind, patterns in KINDS.items()}
     chosen["figures"] = [file for file in chosen["figures"] if not file.stem.endswith(REAL)]
     chosen["tables"].append(run / "claims.csv")
-    sizes = {file: file.stat().st_size for files in chosen.values() for file in files}
+    networks = sorted(file.parent for file in (run / "networks").glob("*/model.keras"))
+    models = [network / "model.keras" for network in networks]
+    sizes = {file: file.stat().st_size for files in (*chosen.values(), models) for file in files}
     large = [f"{file.name}: {size / 1e6:.1f} MB" for file, size in sizes.items() if size > FILE_LIMIT]
     if large or sum(sizes.values()) > TOTAL_LIMIT:
         raise ValueError(f"Too large to publish ({sum(sizes.values()) / 1e6:.1f} MB in all): {', '.join(large)}")
-    state = commit(*KINDS, README)
+    state = commit(*KINDS, WEIGHTS, README)
     if state["dirty"]:
         raise ValueError("Tracked files differ from the last commit: commit them first, then run and publish again.")
     written = []
@@ -69,6 +72,10 @@ def publish(run: str | Path, destination: Path = ROOT) -> list[Path]:
             hashes = {file.name: file_hash(file) for file in files}
             manifest = {"run": run.name, **state, "files": hashes}
             (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    if networks:
+        with atomic_path(destination / WEIGHTS) as folder:
+            folder.mkdir()
+            written += copy_networks(networks, folder, f"config/{run.name}.yaml")
     update(destination / README, destination / "tables")
     return written
 
@@ -82,7 +89,7 @@ def main() -> int:
     except (FileNotFoundError, PermissionError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"{len(written)} files in figures/ and tables/; the results in {README} are theirs")
+    print(f"{len(written)} files in figures/, tables/ and {WEIGHTS}/; the results in {README} are theirs")
     return 0
 
 

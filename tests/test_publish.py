@@ -1,9 +1,14 @@
 import json
 import subprocess
 
+import numpy as np
+import pandas as pd
 import pytest
 
+from lib.cohort import Standardisation
 from lib.files import file_hash
+from lib.networks import load_pretrained, phase_net
+from lib.paper import PHASES
 from lib.provenance import commit
 from lib.publish import publish
 from lib.results import BEGIN, END, shown
@@ -76,3 +81,25 @@ def test_differences_count_but_in_the_published_folders(tmp_path, monkeypatch):
     assert commit("figures")["dirty"] is False and commit()["dirty"] is True
     (tmp_path / "lib/a.py").write_text("changed")
     assert commit("figures")["dirty"] is True
+
+
+def test_networks_are_shipped_with_a_card_that_says_what_they_reach(run, tmp_path):
+    phases = list(PHASES)
+    rows = pd.DataFrame({"phase": phases * 4, "split": ["train"] * 5 + ["test"] * 15, "slice": range(20)})
+    rows = rows.assign(patient=[f"p{k // 5}" for k in range(20)], series=[f"{k:02x}" for k in range(20)])
+    (run / "cohort").mkdir()
+    rows.to_parquet(run / "cohort/slices.parquet")
+    network = run / "networks" / "seed01"
+    network.mkdir(parents=True)
+    right = pd.DataFrame(np.eye(5)[[phases.index(phase) for phase in rows.phase]], columns=phases)
+    rows.join(right).assign(predicted=rows.phase).to_parquet(network / "predictions.parquet")
+    pd.DataFrame({"epoch": [1, 2, 3], "val_loss": [1.5, 0.4, 0.7]}).to_csv(network / "history.csv", index=False)
+    Standardisation(30.0, 120.0, 64).save(network / "standardisation.json")
+    phase_net(64).save(network / "model.keras")
+    written = {file.name for file in publish(run, tmp_path)}
+    assert {"model.keras", "standardisation.json", "history.csv", "README.md"} <= written
+    card = (tmp_path / "weights/README.md").read_text()
+    assert "| seed01 | 2 of 3 | 0.400 | 1.000 | 1.000 | 1.000 |" in card
+    assert "5 slices of 1 simulated patients" in card and "15 slices, 15 series" in card and "64 x 64" in card
+    model, standardisation = load_pretrained("seed01", tmp_path / "weights")
+    assert model.count_params() == 132_181 and standardisation.image_size == 64

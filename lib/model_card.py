@@ -1,0 +1,97 @@
+"""The networks that the repository ships: copies of a run's, with a card that says what they are."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+
+from lib.metrics import auc_table, headline
+from lib.paper import PHASES
+from lib.voting import vote_volumes
+
+FILES = ("model.keras", "standardisation.json", "history.csv")
+CARD = """# Trained networks
+
+{count} networks that tell five contrast phases on CT slices through the kidneys. They have the paper's architecture
+(132,181 weights) and differ in nothing but what the first column says; a seed decides weights, order and augmentation.
+
+```python
+from lib.networks import load_pretrained
+
+model, standardisation = load_pretrained("{first}")
+```
+
+**Input**: slices of {size} x {size} pixels. Inside the body Hounsfield units less the mean, divided by the SD, of
+`standardisation.json`; outside it 0. `lib.cohort.Cohort.read` prepares them. **Output**: the probabilities of {phases}.
+
+**Trained on** phantoms, and on no patient: {train} slices of {patients} simulated patients ({val} slices for
+validation). The recipe is in {recipe}. The table holds what they reach on {test} slices, {volumes} series, of phantom
+patients that nothing was tuned on. F1 and AUC are means over the phases.
+
+| network | best epoch | validation loss | F1, slices | AUC, slices | F1, after voting |
+|---|---|---|---|---|---|
+{rows}
+
+**Meant for** research on maps of networks. **Not meant for** naming the phase of a patient's CT, or for any decision
+about a patient: real CT differs from phantoms, and these networks err on it.
+
+Licence: Apache-2.0, as the repository.
+"""
+
+
+def copy_networks(networks: list[Path], destination: Path, recipe: str) -> list[Path]:
+    """Copy networks with their standardisation and history, and write the card.
+
+    Parameters
+    ----------
+    networks : list of Path
+        Folders as from 02_train_network.
+    destination : Path
+        An empty folder.
+    recipe : str
+        Where the recipe is, such as "config/study.yaml".
+
+    Returns
+    -------
+    list of Path
+        What was written.
+    """
+    rows, written = [], []
+    for network in networks:
+        folder = destination / network.name
+        folder.mkdir()
+        written += [Path(shutil.copyfile(network / name, folder / name)) for name in FILES]
+        rows.append(_row(network))
+    facts = _facts(networks[0])
+    text = CARD.format(count=len(networks), first=networks[0].name, recipe=recipe, rows="\n".join(rows), **facts)
+    (destination / "README.md").write_text(text)
+    return [*written, destination / "README.md"]
+
+
+def _row(network: Path) -> str:
+    """Return the line of a network in the card's table."""
+    history = pd.read_csv(network / "history.csv")
+    best = history.loc[history["val_loss"].idxmin()]
+    slices = pd.read_parquet(network / "predictions.parquet").query("split == 'test'")
+    volumes = vote_volumes(slices)
+    auc = auc_table(slices["phase"], slices[list(PHASES)].to_numpy()).loc["mean", "roc_auc"]
+    f1 = [headline(slices["phase"], slices["predicted"])["f1"], headline(volumes["phase"], volumes["winner"])["f1"]]
+    numbers = f"{best['epoch']:.0f} of {len(history)} | {best['val_loss']:.3f} | {f1[0]:.3f} | {auc:.3f} | {f1[1]:.3f}"
+    return f"| {network.name} | {numbers} |"
+
+
+def _facts(network: Path) -> dict[str, object]:
+    """Return what the card says of the data; it is the same for all networks of a run."""
+    cohort = pd.read_parquet(network.parents[1] / "cohort" / "slices.parquet")
+    counts = cohort["split"].value_counts()
+    size = json.loads((network / "standardisation.json").read_text())["image_size"]
+    test = cohort[cohort["split"] == "test"]
+    patients = cohort.loc[cohort["split"] == "train", "patient"].nunique()
+    sizes = {name: int(counts.get(name, 0)) for name in ("train", "val", "test")}
+    return sizes | {
+        "size": size,
+        "patients": patients,
+        "volumes": test["series"].nunique(),
+        "phases": ", ".join(PHASES),
+    }
