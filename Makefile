@@ -38,7 +38,7 @@ apply: setup  ## apply the trained network to your own CT: make apply DICOM=/pat
 verify: setup  ## compare every stored series of a run with its checksums: make verify PROFILE=apply
 	python -m lib.verify runs/$(PROFILE)/cohort
 
-publish: setup  ## copy the figures and tables of a run into figures/ and tables/
+publish: setup  ## copy figures, tables and networks of a run into figures/, tables/ and weights/
 	python -m lib.publish runs/$(PROFILE)
 
 test: complete lint  ## run all checks: lint, unit tests, notebooks, and the whole workflow with the smoke profile

@@ -15,7 +15,7 @@
 # | | |
 # |---|---|
 # | **reads** | a run's `cohort/`, `networks/`, `maps/` and `masking/`; `tables/anatomy_*.csv` where there are any |
-# | **writes** | `claims.csv`, and `tables/claims.md` to read; `tables/claims_over_networks.csv` |
+# | **writes** | `claims.csv`, and `tables/claims.md` to read; `{tables,figures}/claims_over_networks` |
 # | **takes** | seconds |
 #
 # Most claims are made for each of the five phases. The rule goes phase by phase, with 95 % intervals that resample
@@ -63,6 +63,8 @@ import pandas as pd
 
 from lib.claims.networks import claim_outcomes, contrasts, judge
 from lib.claims.table import VERDICTS, compare_with_paper, find, of_phantoms, sources, to_markdown
+from lib.figures.networks import draw_over_networks
+from lib.figures.style import save_figure
 from lib.files import atomic_path, require, resolve
 from lib.masking_tests import read_masking, slice_means
 from lib.provenance import write_sidecar
@@ -121,12 +123,25 @@ display(Markdown(to_markdown(claims)))
 # `cells` counts networks and phases in which the sign is the paper's, and `phases_passing` the phases that pass the
 # paper's own t test in the median network. `log_odds` is the same contrast in log-odds, each mask minus the control of
 # its shape. A run with one network gets its numbers here and no outcome.
+#
+# ![The claims on masking, over networks](../figures/claims_over_networks.png)
+#
+# **The claims on masking over networks, as published by this project.** One row per contrast of two masks; below 0, the
+# first costs more of the probability. Grey points are networks, diamonds their mean with its 95 % interval. The shading
+# is where the interval has to lie for the paper's statement to be supported: at differences below −1 (green), or within
+# 5 points (blue). Beside each row: the outcome, and in how many combinations of network and phase the sign (or the
+# absence of a difference) is the paper's.
 
 # %%
-folders = sorted(path.parent for path in run.glob("masking/*/done.json"))
+folders = [masking.parent for masking in sorted(run.glob("masking/*/done.json"))]
+folders = [folder for folder in folders if folder.name == network or folder.name.startswith("seed")]
 over_networks = contrasts({folder.name: slice_means(read_masking(folder)) for folder in folders})
 parts = judge(over_networks)
 print(f"{len(folders)} networks; {claim_outcomes(parts).to_dict() or 'one network gives no outcome'}")
+figure = draw_over_networks(over_networks, parts)
+display(figure)
+
+# %%
 display(parts.set_index(["claim", "part"]).round(2))
 
 # %% [markdown]
@@ -140,11 +155,11 @@ with atomic_path(run / "tables/claims.md") as file:
 for name, table in {"network_contrasts": over_networks, "claims_over_networks": parts}.items():
     with atomic_path(run / f"tables/{name}.csv") as file:
         table.to_csv(file, index=False)
+files = save_figure(figure, run / "figures/claims_over_networks")
 inputs = tuple(left.loc[left["found"], "path"])
 parameters = {"network": network}
-sidecar = write_sidecar(
-    run / "claims.csv", notebook="17_compare_with_paper", parameters=parameters, seed=seed, inputs=inputs
-)
+for made in (run / "claims.csv", files[0]):
+    write_sidecar(made, notebook="17_compare_with_paper", parameters=parameters, seed=seed, inputs=inputs)
 
 # %% [markdown]
 # ## Against the paper: its two versions of one sentence

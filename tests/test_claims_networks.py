@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 
 from lib.claims.networks import CLAIMS, claim_outcomes, contrasts, judge, outcome
+from lib.figures.networks import draw_over_networks
 from lib.paper import LAYERS, PHASES
 
 MASKS = sorted({mask for parts, _ in CLAIMS.values() for part in parts for mask in (part.first, part.second) if mask})
@@ -94,3 +95,21 @@ def test_masks_that_were_not_measured_leave_their_parts_out():
     found = contrasts({"one": table})
     assert "C54" not in set(found["claim"]) and "C52" in set(found["claim"])
     assert "saliency input - cam conv6" not in set(found["part"])
+
+
+@pytest.mark.parametrize("networks", [1, 3])
+def test_the_figure_shows_every_part_with_its_networks_interval_and_outcome(networks):
+    table = contrasts({f"n{k}": slice_table({("saliency", "input", "top"): 20.0 + k}, k) for k in range(networks)})
+    parts = judge(table)
+    panel = draw_over_networks(table, parts).axes[0]
+    assert len(panel.get_yticklabels()) == len(parts)
+    words = [text.get_text() for text in panel.texts]
+    assert [word.partition(",")[0] for word in words] == (
+        list(parts["outcome"]) if networks > 1 else [f"{a} of {b}" for a, b in zip(parts.cells, parts.of, strict=True)]
+    )
+    points, interval, mean = panel.lines[:3]
+    of = table[(table["claim"] == parts.claim[0]) & (table["part"] == parts.part[0])]
+    assert sorted(points.get_xdata()) == sorted(of.groupby("network")["value"].mean())
+    assert mean.get_xdata()[0] == parts["mean"][0]
+    if networks > 1:
+        assert list(interval.get_xdata()) == [parts.low[0], parts.high[0]]
