@@ -16,10 +16,10 @@
 # |---|---|
 # | **reads** | `cohort/` of 01_prepare_cohort |
 # | **writes** | `networks/<name>/`: `model.keras`, `standardisation.json`, `history.csv`, `predictions.parquet` |
-# | **takes** | on two CPU cores one second per 70 to 150 slices and epoch at 256 x 256, per 12 to 25 at 512 x 512 |
+# | **takes** | on two CPU cores one second per 35 to 150 slices and epoch at 256 x 256, per 9 to 25 at 512 x 512 |
 #
 # The default parameters are a short recipe that ends within minutes: images of 256 x 256 pixels, He initialisation,
-# batches of 8, and a learning rate that rises to 5e-4 and falls to zero within 12 epochs. The paper's own recipe, hours
+# batches of 8, and a learning rate that rises to 5e-4 and falls to zero within 8 epochs. The paper's own recipe, hours
 # on two cores, is in `config/paper.yaml`: 512 x 512 pixels, a rate of 1e-4 that falls whenever the validation loss
 # stops falling, and a stop after 12 epochs without a better one.
 #
@@ -53,7 +53,7 @@ decay: str = "cosine"  # how the rate falls: "cosine" for a short run, "plateau"
 factor: float = 0.316  # by which "plateau" lowers the rate after `patience` epochs without a better validation loss
 patience: int = 4  # epochs, for "plateau"
 stop_after: int = 12  # epochs without a better validation loss
-max_epochs: int = 12  # at most
+max_epochs: int = 8  # at most
 clip_norm: float = 1.0  # largest norm of the gradient, which a longer one is shortened to; 0: any, as in the paper
 batch_size: int = 8  # slices; the paper states none, the default of Keras is 32
 rotation: float = 5.0  # largest rotation for augmentation, in degrees, either way

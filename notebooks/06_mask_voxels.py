@@ -55,14 +55,14 @@ cohort: str = "runs/quick/cohort"  # made by 01_prepare_cohort
 network: str = "runs/quick/networks/top"  # made by 02_train_network
 predictions: str = "runs/quick/networks/top/predictions.parquet"  # of 02_train_network; of 04 for your own CT
 masking: str = "runs/quick/masking/top"  # where the measurements go
-per_phase: int = 20  # correctly classified test slices per phase, spread over patients; 0 takes all
+per_phase: int = 15  # correctly classified test slices per phase, spread over patients; 0 takes all
 controls: bool = True  # mask by the maps of other patients and of the untrained network too (twice the time)
 fraction: float = 0.1  # share of the voxels that is overwritten
 within: str = "image"  # which voxels are ranked: those of the "image", or of the "body"
 fill: str = "normal"  # what is written: "normal" N(0, 1), "uniform" U[0, 1), "range", or "shuffle"
 score: str = "logit"  # what the maps differentiate: "logit", or the softmax "probability"
 interpolation: str = "nearest"  # how coarse maps are enlarged: "nearest" or "bilinear"
-draws: int = 2  # noise fields per slice
+draws: int = 1  # noise fields per slice
 batch_size: int = 8  # slices whose maps are computed at once
 seed: int = 3  # of the sample of slices, the noise, the ties and the untrained network
 
