@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -40,12 +41,39 @@ Licence: Apache-2.0, as the repository.
 """
 
 
-def copy_networks(networks: list[Path], destination: Path, recipe: str) -> list[Path]:
+def network_table(networks: Sequence[Path]) -> pd.DataFrame:
+    """Measure how good the networks of a run are.
+
+    Parameters
+    ----------
+    networks : sequence of Path
+        Folders as from 02_train_network.
+
+    Returns
+    -------
+    DataFrame
+        One row per network: `network`, `epochs`, `best_epoch`, `val_loss` at the best epoch; on the test split
+        `f1_slices`, `auc_slices` and `f1_voting` (every phase weighing the same, see `lib.metrics.headline`).
+    """
+    rows = []
+    for network in networks:
+        history = pd.read_csv(network / "history.csv")
+        best = history.loc[history["val_loss"].idxmin()]
+        slices = pd.read_parquet(network / "predictions.parquet").query("split == 'test'")
+        volumes = vote_volumes(slices)
+        auc = auc_table(slices["phase"], slices[list(PHASES)].to_numpy()).loc["mean", "roc_auc"]
+        f1 = headline(slices["phase"], slices["predicted"])["f1"], headline(volumes["phase"], volumes["winner"])["f1"]
+        rows.append((network.name, len(history), int(best["epoch"]), best["val_loss"], f1[0], auc, f1[1]))
+    names = ["network", "epochs", "best_epoch", "val_loss", "f1_slices", "auc_slices", "f1_voting"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def copy_networks(networks: Sequence[Path], destination: Path, recipe: str) -> list[Path]:
     """Copy networks with their standardisation and history, and write the card.
 
     Parameters
     ----------
-    networks : list of Path
+    networks : sequence of Path
         Folders as from 02_train_network.
     destination : Path
         An empty folder.
@@ -57,28 +85,20 @@ def copy_networks(networks: list[Path], destination: Path, recipe: str) -> list[
     list of Path
         What was written.
     """
-    rows, written = [], []
+    written = []
     for network in networks:
         folder = destination / network.name
         folder.mkdir()
         written += [Path(shutil.copyfile(network / name, folder / name)) for name in FILES]
-        rows.append(_row(network))
+    rows = [
+        f"| {n.network} | {n.best_epoch} of {n.epochs} | {n.val_loss:.3f} | {n.f1_slices:.3f} | {n.auc_slices:.3f} "
+        f"| {n.f1_voting:.3f} |"
+        for n in network_table(networks).itertuples()
+    ]
     facts = _facts(networks[0])
     text = CARD.format(count=len(networks), first=networks[0].name, recipe=recipe, rows="\n".join(rows), **facts)
     (destination / "README.md").write_text(text)
     return [*written, destination / "README.md"]
-
-
-def _row(network: Path) -> str:
-    """Return the line of a network in the card's table."""
-    history = pd.read_csv(network / "history.csv")
-    best = history.loc[history["val_loss"].idxmin()]
-    slices = pd.read_parquet(network / "predictions.parquet").query("split == 'test'")
-    volumes = vote_volumes(slices)
-    auc = auc_table(slices["phase"], slices[list(PHASES)].to_numpy()).loc["mean", "roc_auc"]
-    f1 = [headline(slices["phase"], slices["predicted"])["f1"], headline(volumes["phase"], volumes["winner"])["f1"]]
-    numbers = f"{best['epoch']:.0f} of {len(history)} | {best['val_loss']:.3f} | {f1[0]:.3f} | {auc:.3f} | {f1[1]:.3f}"
-    return f"| {network.name} | {numbers} |"
 
 
 def _facts(network: Path) -> dict[str, object]:

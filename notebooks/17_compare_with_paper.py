@@ -67,6 +67,7 @@ from lib.figures.networks import draw_over_networks
 from lib.figures.style import save_figure
 from lib.files import atomic_path, require, resolve
 from lib.masking_tests import read_masking, slice_means
+from lib.model_card import network_table
 from lib.provenance import write_sidecar
 
 # %% tags=["parameters"]
@@ -135,6 +136,10 @@ display(Markdown(to_markdown(claims)))
 # %%
 folders = [masking.parent for masking in sorted(run.glob("masking/*/done.json"))]
 folders = [folder for folder in folders if folder.name == network or folder.name.startswith("seed")]
+networks = network_table([run / "networks" / folder.name for folder in folders])
+display(networks.set_index("network").round(3))
+
+# %%
 over_networks = contrasts({folder.name: slice_means(read_masking(folder)) for folder in folders})
 parts = judge(over_networks)
 print(f"{len(folders)} networks; {claim_outcomes(parts).to_dict() or 'one network gives no outcome'}")
@@ -152,7 +157,8 @@ with atomic_path(run / "claims.csv") as file:
     claims.to_csv(file, index=False)
 with atomic_path(run / "tables/claims.md") as file:
     file.write_text(to_markdown(claims))
-for name, table in {"network_contrasts": over_networks, "claims_over_networks": parts}.items():
+written = {"networks": networks, "network_contrasts": over_networks, "claims_over_networks": parts}
+for name, table in written.items():
     with atomic_path(run / f"tables/{name}.csv") as file:
         table.to_csv(file, index=False)
 files = save_figure(figure, run / "figures/claims_over_networks")
