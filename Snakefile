@@ -63,6 +63,11 @@ def executed(name, network=TOP):
     return f"{RUN}/{private}notebooks/{name}{which}.ipynb"
 
 
+def times(name, network=TOP):
+    """Where Snakemake notes the seconds and the memory that the last run of the notebook took."""
+    return f"{RUN}/times/{name}{'' if network == TOP else f'_{network}'}.tsv"
+
+
 def rule_name(name, network=TOP):
     """The notebook's name without its number; of further networks with theirs."""
     return name[3:] if network == TOP else f"{name[3:]}_{network}"
@@ -93,6 +98,8 @@ rule prepare_cohort:
     threads: 16
     log:
         executed("01_prepare_cohort"),
+    benchmark:
+        times("01_prepare_cohort")
     shell:
         EXECUTE
 
@@ -120,6 +127,8 @@ if not OWN_CT:
                 gpu=1,
             log:
                 executed("02_train_network", network),
+            benchmark:
+                times("02_train_network", network)
             shell:
                 EXECUTE
 
@@ -133,11 +142,14 @@ rule vote_slices:
         **code("04_vote_slices"),
     output:
         f"{RUN}/votes/volumes.parquet",
-        PREDICTIONS if OWN_CT else [f"{RUN}/{file}" for file in ("tables/table2.csv", "figures/s4.png", "figures/voting_curve.png")],
+        PREDICTIONS if OWN_CT else f"{RUN}/tables/table2.csv",
+        [] if OWN_CT else [f"{RUN}/figures/s4.png", f"{RUN}/figures/voting_curve.png"],
     params:
         parameters=parameters("04_vote_slices", "cohort", "network", "predictions", "votes", "tables", "figures"),
     log:
         executed("04_vote_slices"),
+    benchmark:
+        times("04_vote_slices")
     shell:
         EXECUTE
 
@@ -156,6 +168,8 @@ rule compute_maps:
         parameters=parameters("05_compute_maps", "cohort", "network", "predictions", "maps"),
     log:
         executed("05_compute_maps"),
+    benchmark:
+        times("05_compute_maps")
     shell:
         EXECUTE
 
@@ -188,6 +202,8 @@ for network in NETWORKS:
             gpu=1,
         log:
             executed("06_mask_voxels", network),
+        benchmark:
+            times("06_mask_voxels", network)
         shell:
             EXECUTE
 
@@ -219,6 +235,8 @@ for notebook, (source, made_from, drawn) in FIGURES.items():
             parameters=parameters(notebook, source, "figures", "tables"),
         log:
             executed(notebook),
+        benchmark:
+            times(notebook)
         shell:
             EXECUTE
 
@@ -243,6 +261,8 @@ if not PRIVATE:
             ),
         log:
             executed("13_anatomy_of_maps"),
+        benchmark:
+            times("13_anatomy_of_maps")
         shell:
             EXECUTE
 
@@ -259,6 +279,8 @@ if not PRIVATE:
             parameters=parameters("19_measure_organs", "cohort", "predictions", "figures", "tables"),
         log:
             executed("19_measure_organs"),
+        benchmark:
+            times("19_measure_organs")
         shell:
             EXECUTE
 
@@ -280,5 +302,7 @@ if not OWN_CT:
             parameters=parameters("17_compare_with_paper", "run", network=TOP),
         log:
             executed("17_compare_with_paper"),
+        benchmark:
+            times("17_compare_with_paper")
         shell:
             EXECUTE

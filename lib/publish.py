@@ -9,6 +9,8 @@ import shutil
 import sys
 from pathlib import Path
 
+import pandas as pd
+
 from lib.files import ROOT, atomic_path, file_hash, resolve
 from lib.model_card import copy_networks
 from lib.provenance import commit
@@ -72,12 +74,32 @@ def publish(run: str | Path, destination: Path = ROOT) -> list[Path]:
             hashes = {file.name: file_hash(file) for file in files}
             manifest = {"run": run.name, **state, "files": hashes}
             (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    stages = stage_times(run)
+    if len(stages):
+        written.append(destination / "tables/times.csv")
+        stages.to_csv(written[-1], index=False)
     if networks:
         with atomic_path(destination / WEIGHTS) as folder:
             folder.mkdir()
             written += copy_networks(networks, folder, f"config/{run.name}.yaml")
     update(destination / README, destination / "tables")
     return written
+
+
+def stage_times(run: Path) -> pd.DataFrame:
+    """Return what each notebook of a run took, from what Snakemake has noted.
+
+    Returns
+    -------
+    DataFrame
+        `stage`, `seconds`, `peak_mib` (largest resident memory) and `cores` (mean number of busy cores). If a stage was
+        interrupted, its last run counts.
+    """
+    rows = []
+    for file in sorted((run / "times").glob("*.tsv")):
+        noted = pd.read_csv(file, sep="\t", na_values="-").iloc[-1]
+        rows.append((file.stem, round(noted["s"], 1), noted["max_rss"], round(noted["mean_load"] / 100, 2)))
+    return pd.DataFrame(rows, columns=["stage", "seconds", "peak_mib", "cores"])
 
 
 def main() -> int:

@@ -103,3 +103,13 @@ def test_networks_are_shipped_with_a_card_that_says_what_they_reach(run, tmp_pat
     assert "5 slices of 1 simulated patients" in card and "15 slices, 15 series" in card and "64 x 64" in card
     model, standardisation = load_pretrained("seed01", tmp_path / "weights")
     assert model.count_params() == 132_181 and standardisation.image_size == 64
+
+
+def test_what_each_stage_took_is_published_from_the_notes_of_snakemake(run, tmp_path):
+    (run / "times").mkdir()
+    names = ["s", "h:m:s", "max_rss", "max_vms", "max_uss", "max_pss", "io_in", "io_out", "mean_load", "cpu_time"]
+    noted = [names, [83.26, "0:01:23", 1234.5, 9000.0, 1200.0, 1210.0, 0.1, 0.2, 187.0, 155.0]]
+    (run / "times/02_train_network_seed01.tsv").write_text("\n".join("\t".join(map(str, row)) for row in noted))
+    assert tmp_path / "tables/times.csv" in publish(run, tmp_path)
+    row = pd.read_csv(tmp_path / "tables/times.csv").iloc[0]
+    assert row.to_dict() == {"stage": "02_train_network_seed01", "seconds": 83.3, "peak_mib": 1234.5, "cores": 1.87}
