@@ -175,8 +175,11 @@ for made in (run / "claims.csv", files[0]):
 # slices.
 
 # %%
+versions = ["C52", "C60"]
 with pd.option_context("display.max_colwidth", None):
-    display(claims.set_index("id").loc[["C52", "C60"], ["claim", "where", "measured", "verdict"]])
+    display(claims.set_index("id").loc[versions, ["claim", "where", "measured", "verdict"]])
+both = [table[table["claim"].isin(versions)].reset_index(drop=True) for table in (over_networks, parts)]
+display(draw_over_networks(*both))
 print(f"written: {resolve(run) / 'claims.csv'}")
 
 # %% [markdown]
