@@ -5,7 +5,7 @@ PROFILE ?= quick
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export TF_ENABLE_ONEDNN_OPTS ?= 1
 
-.PHONY: help setup complete figures reproduce apply verify publish test test-oracles test-backends lint sync report lab
+.PHONY: help setup complete figures study texts reproduce apply verify publish test test-oracles test-backends lint sync report lab
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-15s%s\n", $$1, $$2}' Makefile
 
@@ -25,6 +25,12 @@ figures: setup  ## run every notebook with the quick profile; results in runs/qu
 
 reproduce: setup  ## run every notebook at the paper's size; results in runs/paper (takes hours)
 	snakemake --configfile config/paper.yaml
+
+study: setup  ## run the published study: sixteen networks; results in runs/study (takes hours to days)
+	snakemake --configfile config/study.yaml
+
+texts: setup  ## reproduce the related texts on simulated radiographs; results in runs/quick
+	snakemake --configfile config/$(PROFILE).yaml -- texts
 
 # The path goes through the environment as it was typed: neither make nor the shell looks into it.
 RUN ?= apply

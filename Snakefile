@@ -306,3 +306,36 @@ if not OWN_CT:
             times("17_compare_with_paper")
         shell:
             EXECUTE
+
+
+if not PRIVATE:
+    TEXTS = {
+        "21_grad_cam_architectures": ("chests", "architectures_claims"),
+        "22_grad_cam_dental_layers": ("dental", "dental_claims"),
+    }
+    for notebook, (cache, table) in TEXTS.items():
+
+        rule:
+            """Reproduce a related text on simulated radiographs."""
+            name:
+                rule_name(notebook)
+            input:
+                **code(notebook),
+            output:
+                f"{RUN}/tables/{table}.csv",
+            params:
+                parameters=parameters(notebook, "tables", "figures", cache=f"{RUN}/{cache}"),
+            threads: 16
+            resources:
+                gpu=1,
+            log:
+                executed(notebook),
+            benchmark:
+                times(notebook)
+            shell:
+                EXECUTE
+
+    rule texts:
+        """The related texts; the study does not need them."""
+        input:
+            [f"{RUN}/tables/{table}.csv" for _, table in TEXTS.values()],
