@@ -203,6 +203,10 @@ def _places(steps: list[Step]) -> dict[Step, Place]:
             fits = known[0].channel_axis == len(parent) - 1 == 3 and None not in parent[1:]
             if fits and step.shape[1:] == (parent[1] * parent[2], parent[3]):
                 axis, tokens = 2, (0, *parent[1:3])
+        elif size == rank == 4 and known and known[0].tokens and _named(operation, "Reshape"):
+            lead, *patches = known[0].tokens  # all tokens go back to where their patches lie
+            if not lead and step.shape[1:] == (*patches, known[0].step.shape[-1]):
+                axis = 3
         elif size == 3 != rank and same and _named(operation, KEEPS_TOKENS):
             axis, tokens = 2, _tokens_of(step, same, places)
             axis = axis if tokens else None

@@ -51,8 +51,9 @@ def test_hires_cam_of_the_tokens_sums_to_the_logit():
     """After the mean over tokens and one dense layer: HiResCAM's cells add up to the logit without its bias."""
     model = backbone("vit_tiny", (64, 64, 1), seed=0)
     images = np.random.default_rng(0).normal(size=(3, 64, 64, 1)).astype("float32")
-    maps, found = Attributor(model, ["map"])(images, 1, ["hires_cam"], return_scores=True)
+    maps, found = Attributor(model, ["map"])(images, 1, ["cam", "hires_cam"], return_scores=True)
     bias = model.get_layer("logits").get_weights()[1][1]
+    assert maps["cam", "map"] == pytest.approx(64 * maps["hires_cam", "map"], rel=1e-3, abs=1e-6)
     assert maps["hires_cam", "map"].sum(axis=(1, 2)) == pytest.approx(found.explained - bias, abs=1e-5)
 
 
