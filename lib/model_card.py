@@ -58,12 +58,15 @@ def network_table(networks: Sequence[Path]) -> pd.DataFrame:
     rows = []
     for network in networks:
         history = pd.read_csv(network / "history.csv")
+        history = history[history["image_size"] == history["image_size"].iloc[-1]]  # what was kept is of the last size
         best = history.loc[history["val_loss"].idxmin()]
         slices = pd.read_parquet(network / "predictions.parquet").query("split == 'test'")
         volumes = vote_volumes(slices)
         auc = auc_table(slices["phase"], slices[list(PHASES)].to_numpy()).loc["mean", "roc_auc"]
         f1 = headline(slices["phase"], slices["predicted"])["f1"], headline(volumes["phase"], volumes["winner"])["f1"]
-        rows.append((network.name, len(history), int(best["epoch"]), best["val_loss"], f1[0], auc, f1[1]))
+        rows.append(
+            (network.name, int(history["epoch"].max()), int(best["epoch"]), best["val_loss"], f1[0], auc, f1[1])
+        )
     names = ["network", "epochs", "best_epoch", "val_loss", "f1_slices", "auc_slices", "f1_voting"]
     return pd.DataFrame(rows, columns=names)
 

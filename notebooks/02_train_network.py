@@ -18,15 +18,15 @@
 # | **writes** | `networks/<name>/`: `model.keras`, `standardisation.json`, `history.csv`, `predictions.parquet` |
 # | **takes** | on two CPU cores one second per 35 to 150 slices and epoch at 256 x 256, per 9 to 25 at 512 x 512 |
 #
-# The default parameters are a short recipe that ends within minutes: images of 256 x 256 pixels, He initialisation,
-# batches of 8, and a learning rate that rises to 5e-4 and falls to zero within 8 epochs. The paper's own recipe, hours
-# on two cores, is in `config/paper.yaml`: 512 x 512 pixels, a rate of 1e-4 that falls whenever the validation loss
-# stops falling, and a stop after 12 epochs without a better one.
+# The default parameters are a short recipe that ends within minutes: He initialisation, batches of 8, and a learning
+# rate that rises to 1e-3 and falls to zero, first within 8 epochs on images of 128 x 128 pixels, then within 3 at
+# 256 x 256. The paper's own recipe, hours on two cores, is in `config/paper.yaml`: 512 x 512 pixels, a rate of 1e-4 that
+# falls whenever the validation loss stops falling, and a stop after 12 epochs without a better one.
 #
 # The training may be interrupted at any moment. Run the notebook again, and it goes on after its last epoch.
 
 # %%
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from IPython.display import display
 import keras
@@ -48,12 +48,14 @@ kernels: str = "16 16 32 32 64"  # of each block of phase_net; the paper's, and 
 image_size: int = 256  # rows and columns of the input; the paper's network takes 512
 channels: int = 1  # 1: the slice alone; 3: the slice between its two neighbours
 initializer: str = "he_normal"  # of the weights; the paper states none, the default of Keras is "glorot_uniform"
-learning_rate: float = 5.0e-4  # at its highest; the paper takes 1.0e-4
+learning_rate: float = 1.0e-3  # at its highest; the paper takes 1.0e-4
 decay: str = "cosine"  # how the rate falls: "cosine" for a short run, "plateau" as in the paper
 factor: float = 0.316  # by which "plateau" lowers the rate after `patience` epochs without a better validation loss
 patience: int = 4  # epochs, for "plateau"
 stop_after: int = 12  # epochs without a better validation loss
-max_epochs: int = 8  # at most
+max_epochs: int = 3  # at most
+first_epochs: int = 8  # before these, as many epochs on smaller images, which take less time; none in the paper
+first_size: int = 128  # rows and columns of the smaller images
 clip_norm: float = 1.0  # largest norm of the gradient, which a longer one is shortened to; 0: any, as in the paper
 batch_size: int = 8  # slices; the paper states none, the default of Keras is 32
 rotation: float = 5.0  # largest rotation for augmentation, in degrees, either way
@@ -74,6 +76,7 @@ computed_in = native_precision() if precision == "native" else precision
 schedule = Schedule(learning_rate, factor, patience, stop_after, max_epochs, decay)
 recipe = asdict(schedule) | {
     "architecture": architecture, "kernels": kernels, "random_labels": random_labels,
+    "first_epochs": first_epochs, "first_size": first_size if first_epochs else None,
     "image_size": image_size, "channels": channels, "initializer": initializer, "batch_size": batch_size,
     "clip_norm": clip_norm, "rotation": rotation, "translation": translation, "noise_patches": noise_patches,
     "precision": precision, "seed": seed,
@@ -101,10 +104,18 @@ for split, part in rows.items():
 
 # %%
 weights = {split: slice_weights(rows[split]) for split in ("train", "val")}
-training = Slices(
-    slices, rows["train"], standardisation, weights["train"], batch_size=batch_size, seed=seed, keep=keep_in_memory
-)
-validation = Slices(slices, rows["val"], standardisation, weights["val"], batch_size=batch_size, keep=keep_in_memory)
+
+
+def batches(image_size):
+    """Return training and validation slices of a size."""
+    standardised = slices.standardise(image_size, channels)
+    facts = {"batch_size": batch_size, "keep": keep_in_memory}
+    return (
+        Slices(slices, rows["train"], standardised, weights["train"], seed=seed, **facts),
+        Slices(slices, rows["val"], standardised, weights["val"], **facts),
+    )
+
+
 pd.Series(weights["train"]).groupby(rows["train"].phase.to_numpy()).agg(["sum", "min", "max"])
 
 # %% [markdown]
@@ -114,12 +125,18 @@ pd.Series(weights["train"]).groupby(rows["train"].phase.to_numpy()).agg(["sum", 
 # pooling), and one dense layer. That count of weights fits no other network of the kind that the paper describes.
 
 # %%
-keras.utils.set_random_seed(seed)
-if architecture == "phase_net":
-    blocks = [int(count) for count in kernels.split()]
-    model = phase_net(image_size, channels, kernels=blocks, initializer=initializer)
-else:
-    model = reference_network(architecture, image_size, channels)
+blocks = tuple(int(count) for count in kernels.split())
+
+
+def network_for(image_size):
+    """Return the untrained network for images of a size."""
+    keras.utils.set_random_seed(seed)
+    if architecture == "phase_net":
+        return phase_net(image_size, channels, kernels=blocks, initializer=initializer)
+    return reference_network(architecture, image_size, channels)
+
+
+model = network_for(image_size)
 model.summary(line_length=90)
 
 # %% [markdown]
@@ -127,21 +144,28 @@ model.summary(line_length=90)
 #
 # A network that gives every phase the probability 1/5 has a loss of ln 5 = 1.609, and this network stays there for its
 # first few hundred steps. Patience starts once the validation loss has fallen below that.
+#
+# The weights do not depend on the size of the images. A short recipe may therefore begin with smaller images, which are
+# learnt in a fraction of the time, and go on with those of full size.
+
 
 # %%
-history = train(
-    model,
-    training,
-    validation,
-    schedule,
-    folder / "training.npz",
-    rotation=rotation,
-    translation=translation * image_size / 512,
-    noise_patches=noise_patches,
-    clip_norm=clip_norm or None,
-    precision=computed_in,
-    seed=seed,
-)
+def train_at(network, image_size, schedule):
+    """Train a network on slices of a size, and return its history."""
+    state = folder / f"training_{image_size}.npz"
+    options = {"rotation": rotation, "translation": translation * image_size / 512, "noise_patches": noise_patches}
+    options |= {"clip_norm": clip_norm or None, "precision": computed_in, "seed": seed}
+    return train(network, *batches(image_size), schedule, state, **options).assign(image_size=image_size)
+
+
+histories = []
+if first_epochs:
+    small = network_for(first_size)
+    histories.append(train_at(small, first_size, replace(schedule, max_epochs=first_epochs)))
+    model.set_weights(small.get_weights())
+histories.append(train_at(model, image_size, schedule))
+history = pd.concat(histories, ignore_index=True)
+history["epoch"] = history.index + 1
 display(history)
 
 # %%
@@ -192,12 +216,13 @@ sidecar.rename(folder / "provenance.json")
 # and this one did not.
 
 # %%
-best = history.loc[history.val_loss.idxmin()]
+last = history[history.image_size == image_size]
+best = last.loc[last.val_loss.idxmin()]
 print(
     f"{model.count_params():,} weights; lowest validation loss {best.val_loss:.3f} "
     f"in epoch {best.epoch:.0f} of {len(history)}"
 )
-if architecture == "phase_net" and tuple(blocks) == KERNELS:
+if architecture == "phase_net" and blocks == KERNELS:
     assert model.count_params() == {1: 132_181, 3: 132_469}[channels]
 
 # %% [markdown]

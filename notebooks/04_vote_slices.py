@@ -25,7 +25,8 @@
 # ![Figure S4: training of the network and ROC curves](../figures/s4.png)
 #
 # **Figure S4, as published by this project.** Upper row: loss and accuracy on the training split (solid) and the
-# validation split (dashed) by epoch; the dotted line is what guessing all phases equally gives. Accuracy in training is
+# validation split (dashed) by epoch; the dotted line is what guessing all phases equally gives, and the grey line is
+# where the training goes on with larger images. Accuracy in training is
 # measured on augmented slices while the weights still change, so that it may lie below that of validation. Lower row:
 # receiver operating characteristic (ROC) curves of each phase against all others on the test split, for single slices
 # and for series after voting, with their upper left corner enlarged. The legend gives the area under each curve (AUC).

@@ -21,7 +21,7 @@ def draw_training_and_roc(history: pd.DataFrame, roc: pd.DataFrame, table2: pd.D
     Parameters
     ----------
     history : DataFrame
-        `epoch`, `loss`, `val_loss`, `accuracy`, `val_accuracy`.
+        `epoch`, `loss`, `val_loss`, `accuracy`, `val_accuracy`, `image_size`; a grey line stands where this changes.
     roc : DataFrame
         `scheme` (single, voting), `phase`, `false_positive_rate`, `true_positive_rate`, `threshold`. The part of a
         curve that no threshold divides, since all cases there have the score 0, is dotted.
@@ -35,6 +35,8 @@ def draw_training_and_roc(history: pd.DataFrame, roc: pd.DataFrame, table2: pd.D
             for prefix, title, style in (("", "training", "-"), ("val_", "validation", "--")):
                 panel.plot(history["epoch"], history[prefix + name], style, color="black", label=title)
             panel.axhline(guess[name], color=CHANCE_COLOUR, linewidth=0.6, linestyle=":", label="guessing")
+            for epoch in history["epoch"][history["image_size"].diff() > 0]:
+                panel.axvline(epoch - 0.5, color="0.6", linewidth=0.8)
             panel.set(xlabel="Epoch", ylabel=label, ylim=(0, 1 if name == "accuracy" else None))
             panel.xaxis.get_major_locator().set_params(integer=True)
         axes[0, 0].legend(loc=(0.7, 0.55))
