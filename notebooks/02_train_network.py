@@ -20,8 +20,8 @@
 #
 # The default parameters are a short recipe that ends within minutes: He initialisation, batches of 8, and a learning
 # rate that rises to 1e-3 and falls to zero, first within 8 epochs on images of 128 x 128 pixels, then within 3 at
-# 256 x 256. The paper's own recipe, hours on two cores, is in `config/paper.yaml`: 512 x 512 pixels, a rate of 1e-4 that
-# falls whenever the validation loss stops falling, and a stop after 12 epochs without a better one.
+# 256 x 256. The paper's own recipe, hours on two cores, is in `config/paper.yaml`: 512 x 512 pixels, a rate of 1e-4
+# that falls whenever the validation loss stops falling, and a stop after 12 epochs without a better one.
 #
 # The training may be interrupted at any moment. Run the notebook again, and it goes on after its last epoch.
 

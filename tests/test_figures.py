@@ -292,10 +292,8 @@ def test_several_networks_need_their_mean():
 def test_tied_cases_are_joined_by_dots():
     roc = pd.DataFrame({"scheme": "voting", "phase": "cm", "false_positive_rate": [0, 0.1, 1.0],
                         "true_positive_rate": [0, 0.9, 1.0], "threshold": [np.inf, 0.5, 0.0]})  # fmt: skip
-    history = pd.DataFrame(
     history = pd.DataFrame({"epoch": [1, 2], "image_size": [128, 256], "loss": 1.0, "val_loss": 1.0})
     history = history.assign(accuracy=0.5, val_accuracy=0.5)
-    )
     areas = pd.DataFrame({"roc_auc": 0.9}, index=pd.MultiIndex.from_product([["single", "voting"], PHASES]))
     figure = draw_training_and_roc(history, roc, areas)
     panel = next(axes for axes in figure.axes if axes.get_title() == "Voting")
