@@ -1,4 +1,4 @@
-"""Variants of the maps, each without one of its ingredients: what do SAM's corrections and saliency's signs add?"""
+"""Variants of the maps, each without one of its ingredients, to see what that ingredient adds."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property

@@ -51,7 +51,7 @@ class Part(NamedTuple):
 def _words(mask: Mask) -> str:
     """Return the name of a mask; the highest voxels of a map, and the random ones of a control, go without saying."""
     method, layer, region = mask
-    return " ".join([method, *([layer] if layer != "-" else []), *([region] if region not in ("top", "random") else [])])
+    return " ".join([method, *(word for word in (layer, region) if word not in ("-", "top", "random"))])
 
 
 def _sam(layer: str) -> Mask:

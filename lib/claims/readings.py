@@ -1,4 +1,4 @@
-"""Claims on masking under every reading of the paper: does an outcome depend on a choice that the paper leaves open?"""
+"""Claims on masking by reading: which outcomes depend on choices that the paper leaves open."""
 
 from collections.abc import Mapping
 
@@ -105,7 +105,7 @@ def changed_outcomes(claims: pd.DataFrame, default: str) -> pd.DataFrame:
         with the same outcome, with another one, and, among the latter, with "supported" in place of "contradicted" or
         the other way round).
     """
-    wide = claims.pivot(index="claim", columns="reading", values="outcome")
+    wide = claims.pivot_table(index="claim", columns="reading", values="outcome", aggfunc="first")
     others, own = wide.drop(columns=default), wide[default]
     measured = others.notna()
     same = others.eq(own, axis=0)
