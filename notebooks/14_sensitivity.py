@@ -17,13 +17,13 @@
 # | | |
 # |---|---|
 # | **reads** | `cohort/`; the networks and their predictions of 02_train_network |
-# | **writes** | `readings/<network>/<reading>/`; tables `sensitivity*.csv`; figures `sensitivity`, `sensitivity_fills` |
+# | **writes** | `readings/<network>/<reading>/`; tables `sensitivity*.csv`, figures `sensitivity*` |
 # | **takes** | 21 readings of a network, 100 slices each: about 30 seconds per reading and draw at 256 x 256 |
 #
 # | choice | default | others | what they mean |
 # |---|---|---|---|
 # | fill | normal | uniform, range, zero, shuffle, blurred | what overwrites the voxels, see below |
-# | score | logit | probability | what the maps differentiate: the score of the phase before the softmax, or its probability |
+# | score | logit | probability | what the maps differentiate: the phase's score before the softmax, or after it |
 # | voxels | image | body | whether the ranked tenth is one of the image, air included, or of the body |
 # | share | 10 % | 5 %, 20 % | how many of the voxels are overwritten; the paper says a tenth |
 #
@@ -60,7 +60,9 @@ from lib.masked_predictions import predicted_after
 from lib.masking import METHODS
 from lib.masking_readings import ReadNetwork, design_readings, reading_means, what_differs
 from lib.masking_tests import read_masking
+from lib.paper import LAYERS, PHASES
 from lib.provenance import write_sidecar
+from lib.titles import VARIANT_TITLES
 
 # %% tags=["parameters"]
 cohort: str = "runs/quick/cohort"  # made by 01_prepare_cohort
@@ -119,14 +121,14 @@ folders = {(network, name): readers[network].mask(resolve(readings) / network / 
 #
 # A claim is made of *parts*, each a contrast of two masks, as in 17_compare_with_paper. Every network gives one number
 # per part: the mean over the slices of a patient, over patients, and over the phases, in points of relative
-# probability. The interval is a 95 % t interval over networks. A part is *supported* if the interval lies on the paper's
-# side, beyond 1 point for a difference and within 5 points for no difference; *contradicted* if it lies on the other
-# side; *inconclusive* otherwise. A claim gets the outcome of its weakest part. With a single network there is no
+# probability. The interval is a 95 % t interval over networks. A part is *supported* if the interval lies on the
+# paper's side, beyond 1 point for a difference and within 5 points for no difference; *contradicted* if it lies on the
+# other side; *inconclusive* otherwise. A claim gets the outcome of its weakest part. With a single network there is no
 # interval, and only the numbers stand here.
 #
 # Two claims have parts of their own. **C41**: SAM less SAM without one of its two corrections, at layers 2b, 3b and 4b.
 # The corrections are the gradient of each element in place of the mean gradient, and the inversion of activations where
-# the gradient is negative. **C62**: saliency above 0, and saliency below 0, each less as many random voxels of the body.
+# the gradient is negative. **C62**: saliency above 0, and saliency below 0, each less random voxels of the body.
 
 # %%
 means = {name: {network: reading_means(folders[network, name]) for network in readers} for name in design}
@@ -181,31 +183,30 @@ display(own.join(ranges.add_prefix("readings_")).round(1))
 # %%
 tops = pd.concat(means[default].values(), keys=means[default], names=["network"]).query("region == 'top'")
 by_phase = tops.groupby(["network", "method", "layer", "phase"], observed=True)["relative_probability"].mean()
-ingredients = by_phase.groupby(["method", "layer"]).mean().unstack().drop(columns=["input", "-"], errors="ignore")
-display(
-    ingredients.reindex([name for name in ("sam", *SAM_VARIANTS, "grad_cam") if name in ingredients.index]).round(1)
-)
-display(
-    parts[parts["claim"].isin(["C41", "C62"])].set_index(["claim", "reading", "part"])[["mean", "low", "high"]].round(1)
-)
+shown = by_phase.reset_index().query("layer in @LAYERS and method in ('sam', 'grad_cam', *@SAM_VARIANTS)")
+ingredients = shown.pivot_table(index="method", columns="layer", values="relative_probability", sort=False)
+own_parts = parts[parts["claim"].isin(["C41", "C62"]) & (parts["reading"] == default)].set_index(["claim", "part"])
+display(ingredients[[*LAYERS]].rename(index=VARIANT_TITLES).round(1), own_parts[["mean", "low", "high"]].round(1))
 
 # %% [markdown]
 # ## Where a fill sends the images
 #
 # Random voxels of the body say what a fill does by itself, since they are chosen by no map. The figure shows which
 # phases a network names when as many voxels as the maps mark are overwritten, all of them in the body and at random.
-# All slices were classified correctly before, and the phases count alike, so that an image that masking leaves as it is
-# would give five parts of 20 % (dotted lines). Where one colour grows, the fill looks like that phase to this network:
-# masking hardly lowers its probability, whatever a map marks, and lowers that of the others.
+# All slices were classified correctly before, and the phases count alike: before masking each has a fifth. Where one
+# colour grows, the fill looks like that phase to this network. Masking then hardly lowers the probability of this phase,
+# whatever a map marks, and lowers that of the others.
 
 # %%
 alone = {name: reading.fill for name, reading in design.items() if set(differences[name]) <= {"fill"}}
+equal = pd.DataFrame({"predicted": PHASES, "share": 1 / len(PHASES), "fill": "none"})
 shared = []
-for (network, name), folder in folders.items():
-    if name in alone:
-        named_after = predicted_after(read_masking(folder)).query("method == 'random_body'")
-        share = named_after.groupby("predicted", as_index=False)["share"].mean()
-        shared.append(share.assign(network=network, fill=alone[name]))
+for network in readers:
+    shared.append(equal.assign(network=network))
+    for name, fill in alone.items():
+        after = predicted_after(read_masking(folders[network, name])).query("method == 'random_body'")
+        share = after.groupby("predicted", as_index=False)["share"].mean()
+        shared.append(share.assign(network=network, fill=fill))
 shared = pd.concat(shared, ignore_index=True)
 figure_of_fills = draw_predicted_shares(shared)
 display(figure_of_fills, caption("Where a fill sends the images", masked))
@@ -243,6 +244,7 @@ if (wide == "").all(axis=None):
     signs = (of_readings["mean"] < 0).groupby(of_readings["claim"]).nunique()
     print(", ".join(signs[signs == 1].index) or "none")
 else:
-    steady, turns = wide.nunique(axis=1) == 1, wide.eq(OUTCOMES[0]).any(axis=1) & wide.eq(OUTCOMES[-1]).any(axis=1)
+    steady = wide.eq(wide[default], axis=0).all(axis=1)
+    turns = wide.eq(OUTCOMES[0]).any(axis=1) & wide.eq(OUTCOMES[-1]).any(axis=1)
     print(f"The outcome is the same by every reading in: {', '.join(wide.index[steady]) or 'none'}. "
-          f"Supported by one reading and contradicted by another: {', '.join(wide.index[turns]) or 'none'}.")  # fmt: skip
+          f"Supported by one and contradicted by another: {', '.join(wide.index[turns]) or 'none'}.")  # fmt: skip

@@ -131,7 +131,8 @@ def _by_phase(part: Part, wide: dict[str, pd.DataFrame], tests: int):
     if any(mask not in shares for mask in (part.first, part.second) if mask):
         return
     difference = (shares[part.first] - (shares[part.second] if part.second else 100.0)).dropna()
-    odds = _against_controls(part, wide.get("log_odds"))
+    means = _patient_means(difference)
+    odds = _patient_means(_against_controls(part, wide.get("log_odds")))
     for phase in (phase for phase in PHASES if phase in difference.index.get_level_values("phase")):
         if phase in part.without:
             continue
@@ -139,7 +140,7 @@ def _by_phase(part: Part, wide: dict[str, pd.DataFrame], tests: int):
         p = stats.ttest_1samp(values, 0.0).pvalue if len(values) > 1 and values.std() > 0 else np.nan
         significant = p * tests < ALPHA
         passes = significant and values.mean() < 0 if part.kind == "lower" else not significant
-        yield phase, _patient_mean(values), _patient_mean(odds.xs(phase, level="phase")), bool(passes)
+        yield phase, float(means[phase]), float(odds[phase]), bool(passes)
 
 
 def _against_controls(part: Part, odds: pd.DataFrame | None) -> pd.Series:
@@ -155,9 +156,9 @@ def _against_controls(part: Part, odds: pd.DataFrame | None) -> pd.Series:
     return first - second[0] if second else first
 
 
-def _patient_mean(values: pd.Series) -> float:
-    """Return the mean over patients of the means of their slices."""
-    return float(values.groupby(level="patient").mean().mean())
+def _patient_means(values: pd.Series) -> pd.Series:
+    """Return by phase the mean over patients of the means of their slices."""
+    return values.groupby(level=["phase", "patient"]).mean().groupby(level="phase").mean()
 
 
 def judge(table: pd.DataFrame) -> pd.DataFrame:

@@ -59,7 +59,7 @@ def draw_predicted_shares(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        `network`, `fill`, `predicted`, `share` (mean over the labelled phases; the five of a fill sum to 1).
+        `network`, `fill` ("none" before masking), `predicted`, `share` (the five of a fill sum to 1).
     """
     networks, fills = (list(dict.fromkeys(table[name])) for name in ("network", "fill"))
     with paper_style():
@@ -78,12 +78,10 @@ def draw_predicted_shares(table: pd.DataFrame) -> Figure:
                     panel.text(left[y] + width[y] / 2, y, f"{width[y]:.0f}", ha="center", va="center", fontsize=6,
                                color="black" if phase == "neph" else "white")  # fmt: skip
                 left = left + width
-            for x in (20, 40, 60, 80):
-                panel.axvline(x, color="black", linewidth=0.6, linestyle=(0, (1, 2)))
             panel.set_title(network)
             panel.tick_params(axis="y", length=0)
             panel.set_xlim(0, 100)
-        axes[0, 0].set_yticks(range(len(fills)), [FILL_TITLES[fill] for fill in fills])
+        axes[0, 0].set_yticks(range(len(fills)), [FILL_TITLES.get(fill, "not masked") for fill in fills])
         axes[0, 0].set_ylim(len(fills) - 0.5, -0.5)
         figure.supxlabel("Share of the slices that the network calls so (%)", fontsize=7)
         key = [Patch(facecolor=PHASE_COLOURS[phase], label=PHASE_TITLES[phase]) for phase in PHASES]

@@ -65,10 +65,10 @@ def draw_claims_by_reading(claims: pd.DataFrame, differences: Mapping[str, Mappi
         panel.tick_params(length=0)
         panel.spines[:].set_visible(False)
         for group, at in groups.items():
-            middle, steep = np.mean(at), len(at) < 3 and len(group) > 8
+            middle, steep = np.mean(at), len(group) > 4 * len(at) + 1
             panel.plot([min(at) - 0.45, max(at) + 0.45], [-0.62] * 2, color="0.4", linewidth=0.6, clip_on=False)
-            panel.text(middle, -0.75, group, ha="left" if steep else "center", va="bottom", fontsize=6.5,
-                       rotation=40 if steep else 0)  # fmt: skip
+            turn = {"rotation": 40, "rotation_mode": "anchor", "ha": "left"} if steep else {"ha": "center"}
+            panel.text(middle, -0.75, group, va="bottom", fontsize=6.5, **turn)
         if judged:
             key = [Patch(facecolor=colour, label=f"{symbol}  {name}")
                    for name, (colour, _, symbol) in OUTCOME_STYLES.items()]  # fmt: skip
@@ -82,7 +82,7 @@ def draw_claims_by_reading(claims: pd.DataFrame, differences: Mapping[str, Mappi
 
 def reading_label(differs: Mapping[str, object]) -> str:
     """Return a reading in words: the choices in which it differs from the default."""
-    words = {"fill": FILL_TITLES.get, "score": str, "within": "{} only".format, "fraction": "{:.0%}".format}
+    words = {"fill": FILL_TITLES.get, "score": str, "within": str, "fraction": "{:.0%}".format}
     said = [words[axis](choice).replace("%", " %") for axis, choice in differs.items()]
     return ", ".join(said) or "as in 06"
 
