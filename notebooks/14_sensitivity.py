@@ -183,10 +183,11 @@ display(own.join(ranges.add_prefix("readings_")).round(1))
 # %%
 tops = pd.concat(means[default].values(), keys=means[default], names=["network"]).query("region == 'top'")
 by_phase = tops.groupby(["network", "method", "layer", "phase"], observed=True)["relative_probability"].mean()
-shown = by_phase.reset_index().query("layer in @LAYERS and method in ('sam', 'grad_cam', *@SAM_VARIANTS)")
+compared = ["sam", *SAM_VARIANTS, "grad_cam"]
+shown = by_phase.reset_index().query("layer in @LAYERS and method in @compared")
 ingredients = shown.pivot_table(index="method", columns="layer", values="relative_probability", sort=False)
-own_parts = parts[parts["claim"].isin(["C41", "C62"]) & (parts["reading"] == default)].set_index(["claim", "part"])
-display(ingredients[[*LAYERS]].rename(index=VARIANT_TITLES).round(1), own_parts[["mean", "low", "high"]].round(1))
+own = parts[parts["claim"].isin(["C41", "C62"]) & (parts["reading"] == default)].set_index(["claim", "part"])
+display(ingredients[[*LAYERS]].rename(index=VARIANT_TITLES).round(1), own[["mean", "low", "high"]].round(1))
 
 # %% [markdown]
 # ## Where a fill sends the images
@@ -194,8 +195,8 @@ display(ingredients[[*LAYERS]].rename(index=VARIANT_TITLES).round(1), own_parts[
 # Random voxels of the body say what a fill does by itself, since they are chosen by no map. The figure shows which
 # phases a network names when as many voxels as the maps mark are overwritten, all of them in the body and at random.
 # All slices were classified correctly before, and the phases count alike: before masking each has a fifth. Where one
-# colour grows, the fill looks like that phase to this network. Masking then hardly lowers the probability of this phase,
-# whatever a map marks, and lowers that of the others.
+# colour grows, the fill looks like that phase to this network. Masking then hardly lowers the probability of this
+# phase, whatever a map marks, and lowers that of the others.
 
 # %%
 alone = {name: reading.fill for name, reading in design.items() if set(differences[name]) <= {"fill"}}
