@@ -30,7 +30,7 @@ FAMILIES = {  # page -> title, what is in it, modules by name or pattern
     "masking": (
         "Masking",
         "Whether the network uses what a map shows.",
-        ("voxels", "masking", "masking_*", "masked_predictions", "map_variants"),
+        ("voxels", "masking", "masking_controls", "masking_readings", "masked_*", "map_variants"),
     ),
     "statistics": ("Statistics", "Intervals by patient, and the paper's tests.", ("masking_tests", "patient_stat*")),
     "anatomy": ("Anatomy", "Where maps lie, and what organs alone tell.", ("tissue_*", "organ_baseline")),
