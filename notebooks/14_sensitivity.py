@@ -242,8 +242,8 @@ print(f"{claims['claim'].nunique()} claims, {len(design)} readings, {len(readers
 wide = of_readings.pivot_table(index="claim", columns="reading", values="outcome", aggfunc="first")
 if (wide == "").all(axis=None):
     print("The sign of the weakest part is the same by every reading in: ", end="")
-    signs = (of_readings["mean"] < 0).groupby(of_readings["claim"]).nunique()
-    print(", ".join(signs[signs == 1].index) or "none")
+    below = (of_readings["mean"] < 0).groupby(of_readings["claim"]).agg(["mean", "size"])
+    print(", ".join(below.index[below["mean"].isin([0, 1]) & (below["size"] > 1)]) or "none")
 else:
     steady = wide.eq(wide[default], axis=0).all(axis=1)
     turns = wide.eq(OUTCOMES[0]).any(axis=1) & wide.eq(OUTCOMES[-1]).any(axis=1)

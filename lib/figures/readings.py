@@ -118,6 +118,5 @@ def _draw_value(panel: Axes, x: float, y: int, row) -> None:
     """Draw a cell with the contrast of the weakest part."""
     share = 0.5 + 0.5 * float(np.clip(row.mean / LIMIT, -1, 1))
     panel.add_patch(Rectangle((x - 0.46, y - 0.44), 0.92, 0.88, facecolor=colormaps["PuOr_r"](share), linewidth=0))
-    text = f"{row.mean:.0f}".replace("-", "−").replace("−0", "0") if abs(row.mean) < 0.5 else f"{row.mean:.0f}"
     colour = "white" if abs(row.mean) > 0.6 * LIMIT else "black"
-    panel.text(x, y, text.replace("-", "−"), ha="center", va="center", fontsize=6, color=colour)
+    panel.text(x, y, f"{round(row.mean)}".replace("-", "−"), ha="center", va="center", fontsize=6, color=colour)
