@@ -85,6 +85,7 @@ rule all:
         [f"{RUN}/masking/{network}/done.json" for network in NETWORKS],
         [] if OWN_CT else f"{RUN}/claims.csv",
         f"{RUN}/tables/organ_baseline.csv" if not PRIVATE else [],
+        f"{RUN}/tables/sensitivity.csv" if not OWN_CT and "read_networks" in config else [],
 
 
 rule prepare_cohort:
@@ -208,12 +209,13 @@ for network in NETWORKS:
             EXECUTE
 
 
+READ = list(NETWORKS)[: config.get("read_networks", 1)]  # networks that are masked by every reading of the paper
 MAPS, MASKING = rules.compute_maps.output, f"{RUN}/masking/{TOP}/done.json"
 FIGURES = {
     "07_fig1_final_layer_maps": ("maps", MAPS, ["figures/fig1.png", "figures/s7.png"]),
     "08_fig2_masking_specificity": (
         *("masking", MASKING),
-        ["figures/fig2.png", "figures/maps_less_controls.png", "tables/fig2.csv"],
+        ["figures/fig2.png", "figures/maps_less_controls.png", "figures/where_masked_go.png", "tables/fig2.csv"],
     ),
     "09_fig3_grad_cam_layers": ("maps", MAPS, ["figures/fig3.png", "figures/fig3_ranks.png"]),
     "10_fig4_sam_layers": ("maps", MAPS, ["figures/fig4.png"]),
@@ -286,6 +288,34 @@ if not PRIVATE:
 
 
 if not OWN_CT:
+
+    rule sensitivity:
+        """Repeat the masking experiment by every reading of the paper, in several networks, and judge each."""
+        input:
+            rules.prepare_cohort.output,
+            [f"{RUN}/networks/{network}/{file}" for network in READ for file in ("model.keras", "predictions.parquet")],
+            **code("14_sensitivity"),
+        output:
+            [f"{RUN}/tables/sensitivity{table}.csv" for table in ("", "_claims", "_networks", "_fills")],
+            f"{RUN}/figures/sensitivity.png",
+            f"{RUN}/figures/sensitivity_fills.png",
+        params:
+            parameters=parameters(
+                "14_sensitivity",
+                "cohort",
+                "figures",
+                "tables",
+                networks=f"{RUN}/networks",
+                names=" ".join(READ),
+                readings=f"{RUN}/readings",
+            ),
+        threads: 16
+        resources:
+            gpu=1,
+        log:
+            executed("14_sensitivity"),
+        shell:
+            EXECUTE
 
     rule compare_with_paper:
         """Put every claim of the paper beside what was measured, with a verdict."""

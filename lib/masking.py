@@ -54,7 +54,7 @@ class Reading:
         The voxels that are ranked and overwritten.
     score : {"logit", "probability"}
         The quantity whose gradient the maps show.
-    fill : {"normal", "uniform", "range", "shuffle"}
+    fill : {"normal", "uniform", "range", "zero", "shuffle", "blurred"}
         The values that are written, see `lib.voxels.fill_values`.
     fraction : float
         Share of the voxels in `within` that is overwritten.
@@ -151,7 +151,7 @@ def mask_cohort(
     batches : iterable of (rows, images, body)
         `rows` has the columns patient, series, slice and phase; `images` (n, H, W, C) are standardised; `body` is a
         mask (n, H, W) or None.
-    attributor : Attributor
+    attributor : Attributor or lib.map_variants.MapVariants
         Computes the maps of this model, at the layers whose maps are masked by.
     reading : Reading, optional
         Choices that the paper leaves open; the default is how this project reads the paper.

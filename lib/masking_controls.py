@@ -64,6 +64,15 @@ def image_maps(images: np.ndarray, body: np.ndarray) -> dict:
     return {name: (values * body).astype("float32") for name, values in maps.items()}
 
 
+def matched_control(layer: str) -> tuple[str, str, str]:
+    """Return method, layer and region of the control that matches the shape of a map.
+
+    For a map at the input it is random voxels of the body, for a map at a layer random blocks of the body as large as
+    the layer's cells.
+    """
+    return (*RANDOM_BODY, "random") if layer == "input" else (BLOCKS, layer, "random")
+
+
 def random_blocks(body: np.ndarray | None, cells: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     """Return random values for the cells of a layer, with higher values inside the body.
 

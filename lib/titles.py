@@ -14,6 +14,14 @@ CONTROL_TITLES = {  # what is masked without a map of this network and slice, in
     "brightness": "Brightness",
     "untrained": "Untrained network",
 }
+FILL_TITLES = {  # what overwrites the voxels
+    "normal": "N(0, 1)",
+    "uniform": "U[0, 1)",
+    "range": "image's range",
+    "zero": "zero",
+    "shuffle": "shuffled",
+    "blurred": "blurred",
+}
 METHOD_TITLES = {
     "saliency": "Saliency",
     "guided_backprop": "Guided backprop",
@@ -24,7 +32,19 @@ METHOD_TITLES = {
 }
 
 
+VARIANT_TITLES = {  # of lib.map_variants
+    "sam_no_blur": "SAM without blur",
+    "sam_no_inversion": "SAM without inversion",
+    "sam_layer_maximum": "SAM, layer's maximum",
+    "sam_mean_gradient": "SAM, mean gradient",
+    "hires_cam": "HiResCAM",
+    "layer_cam": "LayerCAM",
+    "saliency_positive": "Saliency above 0",
+    "saliency_negative": "Saliency below 0",
+}
+
+
 def map_title(method: str, layer: str) -> str:
     """Return a map's title, with its layer where it has one: "SAM, 2b"."""
-    title = METHOD_TITLES.get(method, method.replace("_", " "))
+    title = (METHOD_TITLES | VARIANT_TITLES).get(method, method.replace("_", " "))
     return f"{title}, {LAYER_TITLES[layer]}" if layer in LAYER_TITLES else title

@@ -1,10 +1,11 @@
 """Voxels that are chosen by the rank of a map, and the values that overwrite them."""
 
 import numpy as np
-from scipy import stats
+from scipy import ndimage, stats
 
 REGIONS = ("top", "bottom", "random")
-FILLS = ("normal", "uniform", "range", "shuffle")
+FILLS = ("normal", "uniform", "range", "zero", "shuffle", "blurred")
+BLUR = 1 / 32  # sigma of the fill "blurred" as a share of the image's extent: 8 pixels of 256, 16 of 512
 
 
 def upsample(maps: np.ndarray, shape: tuple[int, ...], interpolation: str = "nearest") -> np.ndarray:
@@ -158,31 +159,38 @@ def select_voxels(
 def fill_values(
     images: np.ndarray, fill: str | np.ndarray, rng: np.random.Generator | None, within: np.ndarray | None = None
 ) -> np.ndarray:
-    """Return values that overwrite voxels, with the shape and dtype of `images` (n, H, W, ...).
+    """Return values that overwrite voxels, with the shape and dtype of `images`.
 
     Parameters
     ----------
-    images : float array, (n, H, W) or (n, H, W, C)
+    images : float array, (n, H, W) or (n, H, W, C), or volumes (n, D, H, W, C)
         Standardised.
-    fill : {"normal", "uniform", "range", "shuffle"} or array
+    fill : {"normal", "uniform", "range", "zero", "shuffle", "blurred"} or array
         "normal" is N(0, 1). "uniform" is U[0, 1). "range" is uniform between the lowest and the highest value of the
-        image. "shuffle" takes the voxels of the image (of `within`, if given) in random order. An array holds the
-        values themselves.
+        image. "zero" is 0, the mean of the body and the value outside it. "shuffle" takes the voxels of the image (of
+        `within`, if given) in random order. "blurred" is the image itself after a Gaussian blur, whose standard
+        deviation along each axis is 1/32 of the image's extent (8 pixels of 256). An array holds the values themselves.
     rng : numpy.random.Generator
-        Not needed for an array.
-    within : bool array, (n, H, W), optional
+        Not needed for "zero", "blurred" and an array, in which nothing is random.
+    within : bool array, (n, H, W) or (n, D, H, W), optional
         The voxels that "shuffle" takes values from.
     """
     if not isinstance(fill, str):
         return np.broadcast_to(np.asarray(fill, images.dtype), images.shape)
     if fill not in FILLS:
         raise ValueError(f"fill={fill!r} is not known: choose one of {', '.join(FILLS)}, or give an array.")
+    grid = images.shape[1:4] if images.ndim == 5 else images.shape[1:3]
+    if fill == "zero":
+        return np.zeros_like(images)
+    if fill == "blurred":
+        inner = range(1, 1 + len(grid))
+        return ndimage.gaussian_filter(images, [BLUR * n for n in grid], mode="reflect", axes=tuple(inner))
     if rng is None:
         raise ValueError(f"fill={fill!r} needs a random generator: give rng.")
     if fill == "normal":
         return rng.standard_normal(images.shape, dtype="float32").astype(images.dtype, copy=False)
     if fill == "shuffle":
-        voxels = images.reshape(len(images), -1, *images.shape[3:])
+        voxels = images.reshape(len(images), -1, *images.shape[1 + len(grid) :])
         inside = np.ones(voxels.shape[:2], bool) if within is None else within.reshape(voxels.shape[:2])
         pools = [voxel[np.resize(np.flatnonzero(mask), len(voxel))] for voxel, mask in zip(voxels, inside, strict=True)]
         return np.stack([rng.permutation(pool) for pool in pools]).reshape(images.shape)

@@ -16,7 +16,7 @@
 # | | |
 # |---|---|
 # | **reads** | `masking/` of 06_mask_voxels |
-# | **writes** | figures `fig2` and `maps_less_controls`; tables `fig2`, `fig2_pairs` and `maps_less_controls` |
+# | **writes** | figures and tables `fig2`, `maps_less_controls` and `where_masked_go`; table `fig2_pairs` |
 # | **takes** | seconds |
 #
 # The paper calls a map *specific* if hiding the few voxels that it chooses costs much probability: **low bars are
@@ -53,14 +53,17 @@ from lib.figures.bars import draw_specificity
 from lib.figures.captions import caption
 from lib.figures.controls import is_control
 from lib.figures.differences import draw_differences
+from lib.figures.masked_predictions import draw_where_masked_go
 from lib.figures.style import save_figure
 from lib.files import atomic_path, require, resolve
+from lib.masked_predictions import compare_orders, less_controls, predicted_after
 from lib.masking_tests import letters, level_tests, paired_tests, read_masking, read_reading, slice_means
-from lib.paper import FINAL_MAPS, LAYERS
+from lib.paper import FINAL_MAPS, LAYERS, PHASES
 from lib.provenance import write_sidecar
 
 # %% tags=["parameters"]
 masking: str = "runs/quick/masking/top"  # made by 06_mask_voxels
+noise_network_masking: str = ""  # the same of a network trained with 02's noise_patches; "" if there is none
 figures: str = "runs/quick/figures"  # where the figure goes
 tables: str = "runs/quick/tables"  # where the tables go
 
@@ -132,6 +135,59 @@ figure_of_differences = draw_differences(differences)
 display(figure_of_differences, caption("Maps less their controls", means))
 
 # %% [markdown]
+# ## Where masked images go
+#
+# A masked slice that is no longer called by its label is called something else. What? The probability of the right
+# phase cannot say. It falls if the network has lost what it needs, and it falls just as well if the noise looks like
+# another phase. The network has never seen noise inside a body, but it has to name one of five phases, and often it
+# has a phase of its own for such images. Slices of that phase keep their probability whatever a map marks. Slices of
+# the others lose it whatever a map marks.
+#
+# So look at where the images go. In **A** each row of a panel is a labelled phase, and the numbers say which phase the
+# network names after masking, in per cent of the row: the diagonal is what masking leaves as it was. If the panels of
+# the maps look like those of the controls, in the lower row, the noise speaks and not the map. **B** shows the cost of
+# masking in two units, alone and less the control of the same shape. The *log-odds* log(p / (1 - p)) have no floor and
+# no ceiling, so that a phase near 0 or 100 % counts as any other.
+
+# %%
+masks = [(*name, "top") for name in (*FINAL_MAPS, ("sam", "conv3b"))]
+masks += [(body, "-", "random"), ("blocks", "conv6", "random"), ("disc", "-", "top")]
+measured = read_masking(masking)
+shares, changes = predicted_after(measured), less_controls(means, everything)
+held = set(shares[["method", "layer", "region"]].itertuples(index=False, name=None))
+figure_of_shares = draw_where_masked_go(shares, changes, [mask for mask in masks if mask in held])
+display(figure_of_shares, caption("Where masked images go", means))
+
+# %% [markdown]
+# How many of all masked slices get each phase, in per cent. The phases count alike, so that each would get 20 if
+# masking changed nothing. A phase that gets more from every mask, from those of the controls too, is the one that this
+# network sees in noise.
+
+# %%
+attracted = shares.pivot_table(index=["method", "layer", "region"], columns="predicted", values="share")
+(100 * attracted.loc[[mask for mask in masks if mask in held], list(PHASES)]).round(0)
+
+# %% [markdown]
+# ### Do the orders survive in a network that knows noise?
+#
+# The control for this is a network that was trained with the same fill: in half of its training images, noise
+# overwrites patches of voxels (`noise_patches` of 02_train_network). To it, noise is nothing new and stands for no
+# phase. If the maps have the same order there, the order is one of the maps. *Spearman's rho* compares two orders: it
+# is 1 if they are the same, and about 0 if one says nothing of the other.
+
+# %%
+if noise_network_masking:
+    noise_masking = require(noise_network_masking, "06_mask_voxels")
+    noise_measured = read_masking(noise_masking)
+    noise_shares = predicted_after(noise_measured)
+    noise_changes = less_controls(slice_means(noise_measured), everything)
+    orders, agreement = compare_orders(changes, noise_changes)
+    display(draw_where_masked_go(noise_shares, noise_changes, [mask for mask in masks if mask in held]))
+    display(orders.round(1), agreement.query("phase == 'mean'").round(2))
+else:
+    print("This run has no network that was trained with noise patches, so that this is not measured here.")
+
+# %% [markdown]
 # ## Save
 
 # %%
@@ -146,6 +202,17 @@ files = save_figure(figure_of_differences, figures / "maps_less_controls")
 write_sidecar(files[0], notebook="08_fig2_masking_specificity", parameters=reading, inputs=inputs)
 with atomic_path(tables / "maps_less_controls.csv") as file:
     differences.to_csv(file, index=False)
+
+# %%
+files = save_figure(figure_of_shares, figures / "where_masked_go")
+write_sidecar(files[0], notebook="08_fig2_masking_specificity", parameters=reading, inputs=inputs)
+written = {"where_masked_go": shares, "where_masked_go_costs": changes}
+if noise_network_masking:
+    written |= {"noise_network_where_masked_go": noise_shares, "noise_network_costs": noise_changes,
+                "noise_network_orders": orders.reset_index(), "noise_network_agreement": agreement}  # fmt: skip
+for name, table in written.items():
+    with atomic_path(tables / f"{name}.csv") as file:
+        table.to_csv(file, index=False, float_format="%.6g")
 
 # %% [markdown]
 # ## Against the paper

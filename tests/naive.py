@@ -98,6 +98,23 @@ def passes(layers, image, label, guided):
     return logits, outputs[1:], gradients[::-1]
 
 
+def blurred(image, sigmas):
+    """Gaussian blur of an image (H, W), cut at 4 sigmas, edges reflected (b a | a b c)."""
+
+    def weights(sigma):
+        radius = int(4 * sigma + 0.5)
+        found = np.array([np.exp(-((k / sigma) ** 2) / 2) for k in range(-radius, radius + 1)])
+        return radius, found / found.sum()
+
+    (tall, rows), (wide, columns) = map(weights, sigmas)
+    padded = np.pad(image, ((tall, tall), (wide, wide)), mode="symmetric")
+    result = np.zeros(image.shape)
+    for y in range(image.shape[0]):
+        for x in range(image.shape[1]):
+            result[y, x] = rows @ padded[y : y + 2 * tall + 1, x : x + 2 * wide + 1] @ columns
+    return result
+
+
 def masked(values, fraction, region):
     """Return the indices that a full sort puts in the top or bottom fraction of |values|, and the boundary ties."""
     order = sorted(range(len(values)), key=lambda i: abs(values[i]), reverse=region == "top")

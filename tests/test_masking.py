@@ -96,6 +96,28 @@ def test_fills_have_their_distributions(rng):
     assert fills["uniform"].min() >= 0 and fills["uniform"].max() < 1
     np.testing.assert_allclose([fills["range"].min(), fills["range"].max()], [-5, 3], atol=0.01)
     np.testing.assert_array_equal(np.sort(fills["shuffle"].ravel()), np.sort(images.ravel()))
+    np.testing.assert_array_equal(fills["zero"], 0)
+
+
+def test_the_blurred_fill_is_the_naive_gaussian_of_a_32nd_of_the_image(rng):
+    images = rng.standard_normal((2, 32, 48, 2))
+    found = overwrite_voxels(images, np.ones((2, 32, 48), bool), fill="blurred")
+    for image, channel in ((0, 0), (1, 1)):
+        np.testing.assert_allclose(found[image, ..., channel], naive.blurred(images[image, ..., channel], (1.0, 1.5)))
+    flat = np.full((1, 32, 32), 3.0)
+    np.testing.assert_allclose(overwrite_voxels(flat, np.ones(flat.shape, bool), fill="blurred"), 3)
+
+
+def test_fills_of_volumes(rng):
+    ramp = np.broadcast_to(rng.standard_normal((1, 64, 1, 1, 1)), (1, 64, 4, 4, 1))
+    blurred = voxels.fill_values(ramp, "blurred", None)
+    column = naive.blurred(ramp[0, :, 0, :1, 0], (2.0, 0.1))[:, 0]
+    np.testing.assert_allclose(blurred[0, :, 2, 3, 0], column)
+    volume, body = rng.standard_normal((1, 6, 5, 4, 1)).astype("float32"), rng.random((1, 6, 5, 4)) < 0.5
+    shuffled = voxels.fill_values(volume, "shuffle", rng, body)
+    assert set(shuffled.ravel()) == set(volume[body].ravel())
+    assert voxels.fill_values(volume, "range", rng).shape == volume.shape
+    assert not voxels.fill_values(volume, "zero", None).any()
 
 
 @pytest.mark.parametrize(

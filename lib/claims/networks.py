@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from lib.masking_controls import BLOCKS, RANDOM_BODY
+from lib.masking_controls import RANDOM_BODY, matched_control
 from lib.masking_tests import ALPHA
 from lib.paper import FINAL_MAPS, LAYERS, PHASES
 
@@ -45,8 +45,13 @@ class Part(NamedTuple):
     without: tuple[str, ...] = ()
 
     def __str__(self):
-        words = [" ".join(part for part in mask if part != "top") for mask in (self.first, self.second) if mask]
-        return f"{words[0]} - {words[1]}" if self.second else f"{words[0]} - 100 %"
+        return f"{_words(self.first)} - {_words(self.second) if self.second else '100 %'}"
+
+
+def _words(mask: Mask) -> str:
+    """Return the name of a mask; the highest voxels of a map, and the random ones of a control, go without saying."""
+    method, layer, region = mask
+    return " ".join([method, *(word for word in (layer, region) if word not in ("-", "top", "random"))])
 
 
 def _sam(layer: str) -> Mask:
@@ -57,7 +62,11 @@ def _grad_cam(layer: str) -> Mask:
     return "grad_cam", layer, "top"
 
 
+CORRECTIONS = ("sam_mean_gradient", "sam_no_inversion")  # SAM without the one and without the other
+SIGNS = ("saliency_positive", "saliency_negative")
+
 CLAIMS: dict[str, tuple[tuple[Part, ...], int]] = {  # parts, and the number of tests in the paper's figure (Bonferroni)
+    "C41": (tuple(Part(_sam(x), (without, x, "top")) for without, x in product(CORRECTIONS, SHALLOW)), 30),
     "C50": (tuple(Part(mask) for mask in (SALIENCY, GUIDED, CAM, GRAD_CAM)), 40),
     "C51": (tuple(Part((*which, "bottom"), kind="same") for which in FINAL_MAPS), 40),
     "C52": (tuple(Part(SALIENCY, other) for other in (GUIDED, CAM, GRAD_CAM)), 30),
@@ -74,6 +83,7 @@ CLAIMS: dict[str, tuple[tuple[Part, ...], int]] = {  # parts, and the number of 
     "C59": (tuple(Part(_sam(x), _sam(y)) for x, y in product(SHALLOW, DEEP)), 50),
     "C60": (tuple(Part(_sam(x), other) for x, other in product(SHALLOW, (GUIDED, CAM, GRAD_CAM))), 45),
     "C61": (tuple(Part(mask) for mask in (SALIENCY, GUIDED, CAM, GRAD_CAM, *map(_sam, LAYERS))), 45),
+    "C62": (tuple(Part((sign, "input", "top"), (*RANDOM_BODY, "random")) for sign in SIGNS), 10),
 }
 
 
@@ -97,7 +107,8 @@ def contrasts(means: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     Notes
     -----
     The matched control of a mask at a layer is random blocks as large as the layer's cells. At the input it is random
-    voxels of the body.
+    voxels of the body. C41 and C62 need the masks of `lib.map_variants`: SAM less SAM without one of its corrections,
+    and saliency of one sign less random voxels of the body.
     """
     rows = []
     for network, table in means.items():
@@ -120,7 +131,8 @@ def _by_phase(part: Part, wide: dict[str, pd.DataFrame], tests: int):
     if any(mask not in shares for mask in (part.first, part.second) if mask):
         return
     difference = (shares[part.first] - (shares[part.second] if part.second else 100.0)).dropna()
-    odds = _against_controls(part, wide.get("log_odds"))
+    means = _patient_means(difference)
+    odds = _patient_means(_against_controls(part, wide.get("log_odds")))
     for phase in (phase for phase in PHASES if phase in difference.index.get_level_values("phase")):
         if phase in part.without:
             continue
@@ -128,13 +140,14 @@ def _by_phase(part: Part, wide: dict[str, pd.DataFrame], tests: int):
         p = stats.ttest_1samp(values, 0.0).pvalue if len(values) > 1 and values.std() > 0 else np.nan
         significant = p * tests < ALPHA
         passes = significant and values.mean() < 0 if part.kind == "lower" else not significant
-        yield phase, _patient_mean(values), _patient_mean(odds.xs(phase, level="phase")), bool(passes)
+        yield phase, float(means[phase]), float(odds[phase]), bool(passes)
 
 
 def _against_controls(part: Part, odds: pd.DataFrame | None) -> pd.Series:
     """Return the difference in log-odds, each mask minus its matched control; NaN if one was not measured."""
-    masks = [mask for mask in (part.first, part.second) if mask]
-    control = {mask: (*RANDOM_BODY, "random") if mask[1] == "input" else (BLOCKS, mask[1], "random") for mask in masks}
+    own = part.second == matched_control(part.first[1])  # the second mask is itself the control of the first
+    masks = [part.first] if own or part.second is None else [part.first, part.second]
+    control = {mask: matched_control(mask[1]) for mask in masks}
     if odds is None:
         return pd.Series(np.nan, index=pd.MultiIndex.from_product([PHASES, ["-"]], names=["phase", "patient"]))
     if any(mask not in odds for mask in (*masks, *control.values())):
@@ -143,9 +156,9 @@ def _against_controls(part: Part, odds: pd.DataFrame | None) -> pd.Series:
     return first - second[0] if second else first
 
 
-def _patient_mean(values: pd.Series) -> float:
-    """Return the mean over patients of the means of their slices."""
-    return float(values.groupby(level="patient").mean().mean())
+def _patient_means(values: pd.Series) -> pd.Series:
+    """Return by phase the mean over patients of the means of their slices."""
+    return values.groupby(level=["phase", "patient"]).mean().groupby(level="phase").mean()
 
 
 def judge(table: pd.DataFrame) -> pd.DataFrame:

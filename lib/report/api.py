@@ -27,7 +27,11 @@ FAMILIES = {  # page -> title, what is in it, modules by name or pattern
             *("slice_choice", "saved_maps"),
         ),
     ),
-    "masking": ("Masking", "Whether the network uses what a map shows.", ("voxels", "masking")),
+    "masking": (
+        "Masking",
+        "Whether the network uses what a map shows.",
+        ("voxels", "masking", "masking_controls", "masking_readings", "masked_*", "map_variants"),
+    ),
     "statistics": ("Statistics", "Intervals by patient, and the paper's tests.", ("masking_tests", "patient_stat*")),
     "anatomy": ("Anatomy", "Where maps lie, and what organs alone tell.", ("tissue_*", "organ_baseline")),
     "claims": ("Claims", "Each claim of the paper, tested by rule.", ("claims*",)),
