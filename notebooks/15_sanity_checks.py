@@ -183,8 +183,8 @@ else:
 # %%
 verdicts = judge_maps(model, steps, summary)
 display(verdicts.round(2))
-by_map = verdicts.set_index(["method", "layer", "judged"])["verdict"].unstack("judged").loc[maps].fillna("")
-by_map
+verdict_of = verdicts.pivot_table(index=["method", "layer"], columns="judged", values="verdict", aggfunc="first")
+verdict_of.loc[maps].fillna("")
 
 # %% [markdown]
 # ## The figure

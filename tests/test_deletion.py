@@ -65,7 +65,7 @@ def curve_of_a_linear_network(weights, image, row, order, reading):
 @pytest.mark.parametrize("within", ["image", "body"])
 def test_curves_of_a_linear_network_are_those_of_a_loop(linear, batch, within):
     model, weights = linear
-    rows, images, body = batch
+    rows, images, _ = batch
     reading = Reading(within=within, draws=2, seed=5)
     curves = measure_curves(model, [batch], Attributor(model), reading, SHARES, methods=("saliency",))
     order = np.argsort(-np.abs(weights))
@@ -80,7 +80,7 @@ def test_curves_of_a_linear_network_are_those_of_a_loop(linear, batch, within):
 def test_the_insertion_is_the_lowest_first_read_from_the_right(linear, batch):
     """Where the highest share f was brought back into noise, only the lowest share 1 - f is overwritten."""
     model, weights = linear
-    rows, images, _ = batch
+    _, images, _ = batch
     reading = Reading(draws=1, seed=5)
     curves = measure_curves(model, [batch], Attributor(model), reading, SHARES, methods=("saliency",))
     lowest = curves[(curves.method == "saliency") & (curves.region == "bottom") & (curves.series == "0a")]

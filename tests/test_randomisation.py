@@ -50,9 +50,7 @@ def test_a_stage_is_random_from_the_output_down_to_its_layer(network):
                 np.testing.assert_array_equal(found, new if layer in random[stage] else old)
     for found, expected in zip(network.get_weights(), before, strict=True):
         np.testing.assert_array_equal(found, expected)
-    assert any(
-        (a != b).any() for a, b in zip(untrained_twin(network, 8).get_weights(), twin.get_weights(), strict=True)
-    )
+    assert (weights(untrained_twin(network, 8), "conv1")[0] != weights(twin, "conv1")[0]).any()
 
 
 def test_maps_are_the_trained_networks_at_one_end_and_the_untrained_ones_at_the_other(network, batch):
@@ -74,9 +72,9 @@ def test_a_network_that_is_not_randomised_keeps_its_maps_and_the_rest_does_not(n
     table = pd.concat(measure_agreement([batch], sources, reference=("trained", 0)))
     kept = table[table.second.isna()]
     np.testing.assert_allclose(kept[["rank_correlation", "overlap"]], 1, atol=1e-3)
-    means = table[table.ranking == "absolute"].groupby(["second", "method"]).rank_correlation.mean().unstack()
-    assert (means.loc["conv1"] < 0.7).all(), means
-    assert means.loc["phase", "cam"] < 0.95, "CAM weighs kernels by the dense layer, which is random"
+    means = table[table.ranking == "absolute"].groupby(["second", "method"]).rank_correlation.mean()
+    assert (means["conv1"] < 0.7).all(), means
+    assert means["phase", "cam"] < 0.95, "CAM weighs kernels by the dense layer, which is random"
 
 
 def test_stages_go_from_the_output_to_the_first_layer(network):
@@ -90,7 +88,7 @@ def test_stages_go_from_the_output_to_the_first_layer(network):
 
 
 def test_maps_are_judged_behind_their_layer_and_at_the_end():
-    net, stages = phase_net(32), "phase conv6 conv5a conv4a conv3a conv2a conv1a".split()
+    net, stages = phase_net(32), ["phase", "conv6", "conv5a", "conv4a", "conv3a", "conv2a", "conv1a"]
     found = {layer: judged_stages(net, stages, layer) for layer in ("input", "conv6", "conv5b", "conv4b", "conv2b")}
     assert {layer: found[layer].get(INTACT) for layer in found} == {
         "input": None, "conv6": "phase", "conv5b": "conv6", "conv4b": "conv5a", "conv2b": "conv3a"
