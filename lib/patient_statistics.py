@@ -169,16 +169,13 @@ def balanced_mean(
     weights = np.vstack([np.ones(len(names)), drawn])  # the first row is the sample itself
     slices = np.zeros((len(kinds), len(names)))
     np.add.at(slices, (phase, patient), 1)
-    found = np.empty((values.shape[1], 3))
-    for column, quantity in enumerate(values.T):
-        sums = np.zeros_like(slices)
-        np.add.at(sums, (phase, patient), quantity)
-        means = np.divide(sums, slices, out=np.zeros_like(sums), where=slices > 0)
-        counts = weights @ (slices > 0).T
-        by_phase = np.divide(weights @ means.T, counts, out=np.full(counts.shape, np.nan), where=counts > 0)
-        statistics = np.nanmean(by_phase, axis=1)
-        found[column] = statistics[0], *bootstrap_interval(statistics[1:], len(names))
-    return found
+    sums = np.zeros((*slices.shape, values.shape[1]))
+    np.add.at(sums, (phase, patient), values)
+    means = sums / np.maximum(slices, 1)[..., None]
+    patients_drawn = weights @ (slices > 0).T
+    by_phase = np.einsum("rn,knm->rkm", weights, means, optimize=True) / np.maximum(patients_drawn, 1)[..., None]
+    statistics = by_phase.sum(axis=1) / (patients_drawn > 0).sum(axis=1)[:, None]
+    return np.array([(one[0], *bootstrap_interval(one[1:], len(names))) for one in statistics.T])
 
 
 def _t_test(values: np.ndarray, reference: float) -> tuple[float, float]:

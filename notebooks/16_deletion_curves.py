@@ -16,7 +16,7 @@
 # |---|---|
 # | **reads** | `cohort/`, and the network and its predictions of 02_train_network |
 # | **writes** | tables `deletion_curves.csv`, `deletion_areas.csv`; figures `deletion_curves`, `deletion_areas` |
-# | **takes** | one minute: about 30 predictions per slice and share of voxels |
+# | **takes** | one minute: 34 predictions per slice and share of voxels |
 #
 # Two curves are usual. **Deletion** overwrites the voxels that a map ranks highest first: the faster the probability of
 # the right phase falls, the better. **Insertion** starts from an image in which all voxels are overwritten and brings
@@ -77,7 +77,7 @@ predictions: str = "runs/quick/networks/top/predictions.parquet"  # of 02_train_
 tables: str = "runs/quick/tables"  # where the tables go
 figures: str = "runs/quick/figures"  # where the figures go
 per_phase: int = 3  # correctly classified test slices per phase, spread over patients; 0 takes all
-fractions: str = "0.02 0.05 0.1 0.2 0.35 0.5 0.7 0.9"  # shares of the voxels that are overwritten, besides 0 and 1
+fractions: str = "0.02 0.05 0.1 0.25 0.5 0.8"  # shares of the voxels that are overwritten, besides 0 and 1
 within: str = "body"  # which voxels are ranked: those of the "body", or of the "image"
 fill: str = "normal"  # what is written: "normal" N(0, 1), "uniform" U[0, 1), "range", or "shuffle"
 score: str = "logit"  # what the maps differentiate: "logit", or the softmax "probability"
@@ -129,9 +129,10 @@ measured = set(zip(curves.method, curves.layer, strict=True))
 controls = {name: matched_control(*name, measured) for name in maps}
 figure = draw_deletion(mean_curves, areas, controls)
 words = (
-    "Mean of the phases; bands are 95 % intervals that resample patients. **Black**: the map's highest voxels are "
-    "overwritten first. **Green**: the lowest first; read from the right it is the insertion. **Red**: random cells as "
-    "large as those of the map. **Dotted**: a disc. The number is the area between the two orders of the map."
+    "Mean of the phases. **Black**: the map's highest voxels are overwritten first. **Green**: the lowest first; read "
+    "from the right it is the insertion. **Red**: random cells as large as those of the map. **Dotted**: a disc about "
+    "the body's centroid. The number is the area between the two orders, in per cent, with a 95 % interval that "
+    "resamples patients."
 )
 display(figure, caption("Deletion curves", chosen, words))
 

@@ -22,8 +22,7 @@ def draw_deletion(curves: pd.DataFrame, areas: pd.DataFrame, controls: dict, *, 
     Parameters
     ----------
     curves : DataFrame
-        As from `lib.deletion.summarise_curves`: `phase`, `method`, `layer`, `region`, `fraction`, `value`, `low`,
-        `high` (percent).
+        As from `lib.deletion.summarise_curves`: `phase`, `method`, `layer`, `region`, `fraction`, `value` (percent).
     areas : DataFrame
         As from `lib.deletion.summarise_areas`; the area "between" is printed with its interval.
     controls : dict of (method, layer) to (method, layer)
@@ -36,7 +35,8 @@ def draw_deletion(curves: pd.DataFrame, areas: pd.DataFrame, controls: dict, *, 
     maps = [name for name in controls if name in between.index]
     rows = _rows(maps)
     with paper_style():
-        figure, panels = axes_mm(TWO_COLUMNS_MM, 10 + 33 * len(rows), len(rows), COLUMNS, sharex=True, sharey=True,
+        columns = max(map(len, rows))
+        figure, panels = axes_mm(TWO_COLUMNS_MM, 12 + 36 * len(rows), len(rows), columns, sharex=True, sharey=True,
                                  squeeze=False)  # fmt: skip
         for panel in panels.ravel():
             panel.set_visible(False)
@@ -45,10 +45,8 @@ def draw_deletion(curves: pd.DataFrame, areas: pd.DataFrame, controls: dict, *, 
                 panel.set_visible(True)
                 _draw_map(panel, curves, name, controls[name])
                 found = between.loc[name]
-                words = f"{found['value']:.0f} [{found['low']:.0f}, {found['high']:.0f}]".replace("-", "−")
-                panel.text(0.98, 0.97, words, transform=panel.transAxes, ha="right", va="top", fontsize=6,
-                           bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1})  # fmt: skip
-                panel.set_title(map_title(*name))
+                value, low, high = (_whole(found[column]) for column in ("value", "low", "high"))
+                panel.set_title(f"{map_title(*name)}\n{value} [{low}, {high}]")
                 panel.tick_params(labelbottom=True, labelleft=True)
         figure.supxlabel("Voxels overwritten, % of those ranked (square-root scale)", fontsize=7)
         figure.supylabel("Relative probability, %", fontsize=7)
@@ -70,20 +68,23 @@ def _rows(maps: Sequence[tuple[str, str]]) -> list[list[tuple[str, str]]]:
 def _curve(curves: pd.DataFrame, name: tuple[str, str], region: str) -> tuple[np.ndarray, ...]:
     chosen = curves[(curves["method"] == name[0]) & (curves["layer"] == name[1]) & (curves["region"] == region)]
     chosen = chosen.sort_values("fraction")
-    return tuple(chosen[column].to_numpy(float) for column in ("fraction", "value", "low", "high"))
+    return tuple(chosen[column].to_numpy(float) for column in ("fraction", "value"))
+
+
+def _whole(number: float) -> str:
+    """Return a number without decimals; there is no minus zero."""
+    return "–" if np.isnan(number) else f"{round(number) + 0}".replace("-", "−")
 
 
 def _draw_map(panel: Axes, curves: pd.DataFrame, name: tuple[str, str], control: tuple[str, str]) -> None:
     top, bottom = _curve(curves, name, "top"), _curve(curves, name, "bottom")
     x = np.sqrt(top[0])
-    panel.fill_between(x, top[1], bottom[1], color=BETWEEN, alpha=0.13, linewidth=0)
+    panel.fill_between(x, top[1], bottom[1], color=BETWEEN, alpha=0.18, linewidth=0)
     drawn = ((bottom, LOWEST, "-"), (_curve(curves, control, "random"), CONTROL_COLOUR, "--"),
              (_curve(curves, ("disc", "-"), "top"), DISC_COLOUR, ":"), (top, HIGHEST, "-"))  # fmt: skip
-    for (_, value, low, high), colour, style in drawn:
+    for (_, value), colour, style in drawn:
         if len(value):
             panel.plot(x, value, style, color=colour, linewidth=1.1)
-            if style == "-":
-                panel.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
     ticks = (0, 0.05, 0.2, 0.5, 1.0)
     panel.set_xticks(np.sqrt(ticks), [f"{100 * tick:g}" for tick in ticks])
     panel.set_xlim(0, 1)
@@ -94,7 +95,7 @@ def _key(figure: Figure) -> None:
     handles = [
         Line2D([], [], color=HIGHEST, label="highest first (deletion)"),
         Line2D([], [], color=LOWEST, label="lowest first (insertion, read from the right)"),
-        Patch(facecolor=BETWEEN, alpha=0.2, label="area between, % [95 % interval]"),
+        Patch(facecolor=BETWEEN, alpha=0.2, label="area between (number above: %, with 95 % interval)"),
         Line2D([], [], color=CONTROL_COLOUR, linestyle="--", label="control: random cells of the same size"),
         Line2D([], [], color=DISC_COLOUR, linestyle=":", label="disc about the body's centroid"),
     ]

@@ -114,4 +114,4 @@ def _heat_map(panel: Axes, compared: pd.DataFrame, maps: Sequence, threshold: fl
     panel.set_yticks(range(len(maps)), [map_title(*name) for name in maps])
     panel.tick_params(length=0)
     panel.spines[:].set_visible(False)
-    panel.figure.colorbar(shown, ax=panel, pad=0.01, aspect=25, label="Rank correlation with the trained network's map")
+    panel.figure.colorbar(shown, ax=panel, pad=0.01, aspect=25, label="Rank correlation")
