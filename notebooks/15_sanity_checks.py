@@ -168,7 +168,7 @@ signed[[*steps, *(name for name in signed if name not in steps)]].round(2)
 
 # %%
 seeds = equal_but_for_the_seed(network, networks)
-others = pd.DataFrame(columns=summary.columns)
+others = summary[:0]
 if len(seeds) < 2:
     print("The run has one network of this recipe, so that networks of other seeds cannot be compared.")
 else:
@@ -191,7 +191,7 @@ verdict_of.loc[maps].fillna("")
 
 # %%
 lines = overall[overall.second.isin(steps)].rename(columns={"second": "stage"})
-last_intact = {layer: judged_stages(model, steps, layer).get(INTACT) for layer in set(lines.layer)}
+last_intact = {layer: judged_stages(model, steps, layer).get(INTACT) for layer in LAYERS} | {"input": steps[-1]}
 place = {stage: number for number, stage in enumerate(steps)} | {None: -1}
 lines["intact"] = [place[row.stage] <= place[last_intact[row.layer]] for row in lines.itertuples()]
 beside = pd.concat([correlation[~correlation.second.isin(steps)], others])
@@ -200,9 +200,9 @@ compared = pd.concat([verdicts.rename(columns={"judged": "against"}), beside.ren
 figure = draw_sanity(lines, compared, stages=steps, threshold=ALIKE)
 words = (
     "**A**, agreement of each map with itself while the weights become random, from the output to the input: 1 is the "
-    "same map. Points are filled while the map's own layer is as trained and open after it is random; bands are 95 % "
-    "intervals that resample patients. Dashed: the threshold of the rule. **B**, rank correlation with other maps; "
-    "bold where the 95 % interval lies above the threshold."
+    "same map. Points are filled while the map's own layer is as trained and open after it is random; maps at the input "
+    "have no such layer. Bands are 95 % intervals that resample patients. Dashed: the threshold of the rule. **B**, "
+    "rank correlation with other maps; bold where the 95 % interval lies above the threshold."
 )
 display(figure, caption("Sanity checks", chosen, words))
 
