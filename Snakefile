@@ -86,6 +86,7 @@ rule all:
         [] if OWN_CT else f"{RUN}/claims.csv",
         f"{RUN}/tables/organ_baseline.csv" if not PRIVATE else [],
         f"{RUN}/tables/sensitivity.csv" if not OWN_CT and "read_networks" in config else [],
+        [] if OWN_CT else [f"{RUN}/figures/{figure}.png" for figure in ("sanity_checks", "deletion_curves")],
 
 
 rule prepare_cohort:
@@ -314,6 +315,48 @@ if not OWN_CT:
             gpu=1,
         log:
             executed("14_sensitivity"),
+        shell:
+            EXECUTE
+
+    rule sanity_checks:
+        """Make the weights of the network random, layer by layer, and see which maps change; compare its siblings."""
+        input:
+            rules.prepare_cohort.output,
+            f"{NETWORK}/model.keras",
+            PREDICTIONS,
+            [f"{RUN}/networks/{network}/model.keras" for network in NETWORKS],
+            **code("15_sanity_checks"),
+        output:
+            f"{RUN}/tables/sanity_checks.csv",
+            f"{RUN}/tables/sanity_verdicts.csv",
+            f"{RUN}/figures/sanity_checks.png",
+        params:
+            parameters=parameters(
+                "15_sanity_checks",
+                *("cohort", "network", "predictions", "figures", "tables"),
+                networks=f"{RUN}/networks",
+            ),
+        log:
+            executed("15_sanity_checks"),
+        shell:
+            EXECUTE
+
+    rule deletion_curves:
+        """Overwrite from none to all of the voxels in the order of each map, and predict again."""
+        input:
+            rules.prepare_cohort.output,
+            f"{NETWORK}/model.keras",
+            PREDICTIONS,
+            **code("16_deletion_curves"),
+        output:
+            f"{RUN}/tables/deletion_curves.csv",
+            f"{RUN}/tables/deletion_areas.csv",
+            f"{RUN}/figures/deletion_curves.png",
+            f"{RUN}/figures/deletion_areas.png",
+        params:
+            parameters=parameters("16_deletion_curves", "cohort", "network", "predictions", "figures", "tables"),
+        log:
+            executed("16_deletion_curves"),
         shell:
             EXECUTE
 

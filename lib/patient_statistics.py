@@ -137,6 +137,47 @@ def bootstrap_interval(statistics: np.ndarray, n: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def balanced_mean(
+    values: np.ndarray,
+    patients: np.ndarray,
+    phases: np.ndarray,
+    *,
+    rng: np.random.Generator,
+    resamples: int = RESAMPLES,
+) -> np.ndarray:
+    """Average over the slices of a patient in a phase, over patients, and over phases, with bootstrap intervals.
+
+    Parameters
+    ----------
+    values : array (n, m)
+        One row per slice, one column per quantity.
+    patients, phases : array (n,)
+        The patient and the phase of each slice.
+    rng, resamples
+        Of the bootstrap, in which whole patients are resampled, with all their phases.
+
+    Returns
+    -------
+    float array (m, 3)
+        Mean, and the 95 % interval (see :func:`bootstrap_interval`) of each quantity. Every phase weighs the same,
+        and within a phase every patient. A phase that no patient of a resample has is left out of it.
+    """
+    values = np.asarray(values, dtype=float)
+    names, patient = np.unique(np.asarray(patients), return_inverse=True)
+    kinds, phase = np.unique(np.asarray(phases), return_inverse=True)
+    drawn = resample_clusters(len(names), rng=rng, resamples=resamples)
+    weights = np.vstack([np.ones(len(names)), drawn])  # the first row is the sample itself
+    slices = np.zeros((len(kinds), len(names)))
+    np.add.at(slices, (phase, patient), 1)
+    sums = np.zeros((*slices.shape, values.shape[1]))
+    np.add.at(sums, (phase, patient), values)
+    means = sums / np.maximum(slices, 1)[..., None]
+    patients_drawn = weights @ (slices > 0).T
+    by_phase = np.einsum("rn,knm->rkm", weights, means, optimize=True) / np.maximum(patients_drawn, 1)[..., None]
+    statistics = by_phase.sum(axis=1) / (patients_drawn > 0).sum(axis=1)[:, None]
+    return np.array([(one[0], *bootstrap_interval(one[1:], len(names))) for one in statistics.T])
+
+
 def _t_test(values: np.ndarray, reference: float) -> tuple[float, float]:
     """Return t and the two-sided p of a one-sample t test; `compare` describes few or equal values."""
     if len(values) < 2:

@@ -20,7 +20,7 @@ from pydicom.data import get_testdata_file
 from lib.files import ROOT
 from lib.run_notebook import declared_parameters, read_notebook
 
-FIGURES = [f"fig{n}" for n in range(1, 7)] + ["s4", "s7"]
+FIGURES = [f"fig{n}" for n in range(1, 7)] + ["s4", "s7", "sanity_checks", "deletion_curves", "deletion_areas"]
 
 
 REAL_CT = ROOT.parent / "shared" / "real_ct"
@@ -96,6 +96,8 @@ FROM_MASKING = {"mask_voxels", "fig2_masking_specificity", "fig5_sam_against_gra
         ("titles", {"fig1_final_layer_maps", "compare_with_paper"}, CHAIN - {"anatomy_of_maps", "vote_slices"}),
         ("claims/maps", {"compare_with_paper"}, CHAIN - {"anatomy_of_maps"}),
         ("masking_controls", FROM_MASKING, {"prepare_cohort", "train_network", "compute_maps", "vote_slices"}),
+        ("randomisation", {"sanity_checks"}, CHAIN | {"deletion_curves"}),
+        ("deletion", {"deletion_curves"}, CHAIN | {"sanity_checks"}),
         ("networks", {"train_network", "mask_voxels"}, {"prepare_cohort"}),
         ("body_mask", CHAIN, set()),
         ("resampling", CHAIN, set()),

@@ -24,13 +24,13 @@ FAMILIES = {  # page -> title, what is in it, modules by name or pattern
         "What in a slice the network looks at.",
         (
             *("attribution", "gradients", "path_gradients", "perturbation", "relevance", "localisation", "features"),
-            *("slice_choice", "saved_maps"),
+            *("slice_choice", "saved_maps", "ranked_maps", "map_agreement", "randomisation"),
         ),
     ),
     "masking": (
         "Masking",
         "Whether the network uses what a map shows.",
-        ("voxels", "masking", "masking_controls", "masking_readings", "masked_*", "map_variants"),
+        ("voxels", "masking", "masking_controls", "masking_readings", "masked_*", "map_variants", "deletion"),
     ),
     "statistics": ("Statistics", "Intervals by patient, and the paper's tests.", ("masking_tests", "patient_stat*")),
     "anatomy": ("Anatomy", "Where maps lie, and what organs alone tell.", ("tissue_*", "organ_baseline")),
