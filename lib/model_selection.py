@@ -250,7 +250,7 @@ def auc_differences(
     return pd.DataFrame(rows, columns=["network", "against", "split", "auc", "difference", "low", "high"])
 
 
-def tests_over_networks(metrics: pd.DataFrame) -> pd.DataFrame:
+def compare_over_networks(metrics: pd.DataFrame) -> pd.DataFrame:
     r"""Test over networks whether test differs from validation, and voting from single slices.
 
     Parameters
@@ -285,7 +285,7 @@ def tests_over_networks(metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def paired_test(differences: np.ndarray) -> dict[str, float]:
-    """Return the t test and the sign test of paired differences; see :func:`tests_over_networks`."""
+    """Return the t test and the sign test of paired differences; see :func:`compare_over_networks`."""
     differences = np.asarray(differences, dtype=float)
     count, mean = len(differences), differences.mean()
     higher, lower = int((differences > 0).sum()), int((differences < 0).sum())

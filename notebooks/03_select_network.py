@@ -61,7 +61,7 @@ from lib.model_selection import (
     describe,
     measure,
     read_networks,
-    tests_over_networks,
+    compare_over_networks,
     titles_of,
 )
 from lib.network_stages import last_grid_layer, stages_of
@@ -202,7 +202,7 @@ for split in ("val", "test"):
 # are printed above), so that a vote has less to work with in validation.
 
 # %%
-tests = tests_over_networks(metrics[metrics["group"] == "grid"])
+tests = compare_over_networks(metrics[metrics["group"] == "grid"])
 display(tests.set_index(["comparison", "within", "metric"]).round(4))
 
 # %% [markdown]

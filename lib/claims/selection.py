@@ -39,7 +39,7 @@ def selection_claims(
     Parameters
     ----------
     networks, metrics, ranking, tests, differences, counts : DataFrame
-        As from `describe`, `measure`, `choose`, `tests_over_networks`, `auc_differences` (on the test split, from the
+        As from `describe`, `measure`, `choose`, `compare_over_networks`, `auc_differences` (on the test split, from the
         network that the references are compared with) and `count_references` of `lib.model_selection`.
     """
     found = [_counted(counts, networks)]
