@@ -51,19 +51,8 @@ from lib.figures.selection import draw_learning, draw_metrics, draw_stages
 from lib.figures.style import save_figure
 from lib.files import atomic_path, require, resolve
 from lib.metrics import confusion, roc_curves
-from lib.model_selection import (
-    CANDIDATES,
-    METRICS,
-    auc_differences,
-    choose,
-    compared_with,
-    count_references,
-    describe,
-    measure,
-    read_networks,
-    compare_over_networks,
-    titles_of,
-)
+from lib.model_selection import (CANDIDATES, METRICS, auc_differences, choose, compare_over_networks, compared_with,
+                                 count_references, describe, measure, read_networks, titles_of)  # fmt: skip
 from lib.network_stages import last_grid_layer, stages_of
 from lib.paper import PHASES
 from lib.provenance import write_sidecar

@@ -29,7 +29,7 @@ def networks(best=None, vgg_loss=1.61, decay="plateau", rate=1e-4, ours_best=9, 
     return pd.DataFrame([*rows, row | recipe | beside])
 
 
-def tested(gain=0.03, shift=0.0, spread=0.005, trend_p=0.01, higher=27, lower=0, count=27):
+def grid_tests(gain=0.03, shift=0.0, spread=0.005, trend_p=0.01, higher=27, lower=0, count=27):
     rows = []
     for comparison, parts, mean in (
         ("test - val", ("single", "voting"), shift),
@@ -61,7 +61,7 @@ def claims(table=None, *, on=None, against=None, counts=COUNTS):
                             "rank_single": [1, 2], "rank_voting": [2, 1]})  # fmt: skip
     counted = pd.DataFrame(counts.items(), columns=["architecture", "weights"])
     table = networks() if table is None else table
-    found = selection_claims(table, metrics(), ranking, tested() if on is None else on,
+    found = selection_claims(table, metrics(), ranking, grid_tests() if on is None else on,
                              differences() if against is None else against, counted)  # fmt: skip
     return {finding.id: finding for finding in found}
 
@@ -143,13 +143,13 @@ def test_signs(arguments, expected):
     ],
 )  # fmt: skip
 def test_claims_over_the_grid(changes, id_, expected):
-    assert claims(on=tested(**changes))[id_].verdict == expected
+    assert claims(on=grid_tests(**changes))[id_].verdict == expected
 
 
 def test_the_findings_are_the_same_from_the_written_tables(tmp_path):
     counted = pd.DataFrame(COUNTS.items(), columns=["architecture", "weights"])
     ranking = pd.DataFrame({"network": ["n1"], "auc_single": [0.95], "auc_voting": [0.9], "rank_single": [1]})
-    tables = (networks(), metrics(), ranking, tested(), differences(), counted)
+    tables = (networks(), metrics(), ranking, grid_tests(), differences(), counted)
     for name, table in zip(SELECTION, tables, strict=True):
         table.to_csv(tmp_path / name, index=False)
     read = find("networks", tmp_path / SELECTION[0], rng=np.random.default_rng(0))
