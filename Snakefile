@@ -29,8 +29,16 @@ if "dicom" in config:  # what is recorded of a run names a link in private/, not
 
 TOP = config.get("top", "top")  # the network whose maps are drawn
 NETWORKS = {TOP: {}} | {f"seed{seed:02d}": {"seed": seed} for seed in range(1, config.get("seeds", 0) + 1)}
+MEMBERS = config.get("members", {})  # networks to choose from, by group; each changes parameters of 02_train_network
+TRAINED = NETWORKS | {name: changes for group in MEMBERS.values() for name, changes in group.items()}
+if len(TRAINED) < len(NETWORKS) + sum(map(len, MEMBERS.values())):
+    sys.exit("Two networks of the configuration have the same name: give each name once.")
 NETWORK = config.get("network", f"{RUN}/networks/{TOP}")
 PREDICTIONS = f"{RUN}/predictions.parquet" if OWN_CT else f"{NETWORK}/predictions.parquet"
+SELECTION = [  # the tables of 03_select_network
+    *("networks.csv", "network_metrics.csv", "network_ranking.csv", "network_tests.csv"),
+    *("network_differences.csv", "reference_weights.csv"),
+]
 PATHS = {
     "cohort": f"{RUN}/cohort",
     "private": f"{RUN}/private",
@@ -84,6 +92,7 @@ rule all:
         expand(f"{RUN}/figures/{{figure}}.png", figure=["fig1", "fig3", "fig4"]),
         [f"{RUN}/masking/{network}/done.json" for network in NETWORKS],
         [] if OWN_CT else f"{RUN}/claims.csv",
+        f"{RUN}/figures/s2.png" if MEMBERS else [],
         f"{RUN}/tables/organ_baseline.csv" if not PRIVATE else [],
         f"{RUN}/tables/sensitivity.csv" if not OWN_CT and "read_networks" in config else [],
         [] if OWN_CT else [f"{RUN}/figures/{figure}.png" for figure in ("sanity_checks", "deletion_curves")],
@@ -107,7 +116,7 @@ rule prepare_cohort:
 
 
 if not OWN_CT:
-    for network, changes in NETWORKS.items():
+    for network, changes in TRAINED.items():
 
         rule:
             """Train a network on the cohort and predict its validation and test slices."""
@@ -133,6 +142,38 @@ if not OWN_CT:
                 times("02_train_network", network)
             shell:
                 EXECUTE
+
+
+if MEMBERS:
+
+    rule select_network:
+        """Compare the networks, choose among them by the validation split, and draw Figures S1 to S3, S5 and S6."""
+        input:
+            rules.prepare_cohort.output,
+            [
+                f"{RUN}/networks/{network}/{file}"
+                for network in {TOP, *(name for group in MEMBERS.values() for name in group)}
+                for file in ("model.keras", "predictions.parquet", "history.csv")
+            ],
+            **code("03_select_network"),
+        output:
+            [f"{RUN}/tables/{table}" for table in SELECTION],
+            [f"{RUN}/figures/{figure}.png" for figure in ("s1", "s2", "s3", "s5", "s6", "grad_cam_networks")],
+        params:
+            parameters=parameters(
+                "03_select_network",
+                *("cohort", "figures", "tables"),
+                networks=f"{RUN}/networks",
+                top=TOP,
+                grid=" ".join([TOP, *MEMBERS.get("grid", {})]),
+                three_slices=" ".join(MEMBERS.get("three_slices", {})),
+                references=" ".join(MEMBERS.get("references", {})),
+            ),
+        threads: 16
+        log:
+            executed("03_select_network"),
+        shell:
+            EXECUTE
 
 
 rule vote_slices:
@@ -368,6 +409,7 @@ if not OWN_CT:
             PREDICTIONS,
             rules.vote_slices.output,
             rules.anatomy_of_maps.output if not PRIVATE else [],
+            rules.select_network.output if MEMBERS else [],
             **code("17_compare_with_paper"),
         output:
             f"{RUN}/claims.csv",

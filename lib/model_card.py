@@ -58,7 +58,7 @@ def network_table(networks: Sequence[Path]) -> pd.DataFrame:
     rows = []
     for network in networks:
         history = pd.read_csv(network / "history.csv")
-        history = history[history["image_size"] == history["image_size"].iloc[-1]]  # what was kept is of the last size
+        history = history[history["stage"] == history["stage"].max()]  # the weights that were kept are of this one
         best = history.loc[history["val_loss"].idxmin()]
         slices = pd.read_parquet(network / "predictions.parquet").query("split == 'test'")
         volumes = vote_volumes(slices)

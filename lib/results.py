@@ -33,11 +33,11 @@ def results(tables: Path = ROOT / "tables") -> str:
     Parameters
     ----------
     tables : Path
-        Folder of published tables: headline.csv, table1_slices.csv, fig2.csv, fig5.csv and claims.csv; networks.csv and
+        Folder of published tables: headline.csv, table1_slices.csv, fig2.csv, fig5.csv and claims.csv; seeds.csv and
         claims_over_networks.csv where there are several networks.
     """
     parts = [_prediction(tables), _masking(tables), _verdicts(tables)]
-    if (tables / "networks.csv").exists() and len(pd.read_csv(tables / "networks.csv")) > 1:
+    if (tables / "seeds.csv").exists() and len(pd.read_csv(tables / "seeds.csv")) > 1:
         parts.insert(0, _over_networks(tables))
     return "\n\n".join(parts)
 
@@ -79,7 +79,7 @@ def _prediction(tables: Path) -> str:
 
 
 def _over_networks(tables: Path) -> str:
-    networks, parts = pd.read_csv(tables / "networks.csv"), pd.read_csv(tables / "claims_over_networks.csv")
+    networks, parts = pd.read_csv(tables / "seeds.csv"), pd.read_csv(tables / "claims_over_networks.csv")
     spread = [f"{networks[name].min():.3f} to {networks[name].max():.3f}" for name in ("f1_slices", "f1_voting")]
     text = f"{len(networks)} networks that differ by their seed alone: F1 {spread[0]} on slices, {spread[1]} by voting."
     lines = [f"{text} Over them, masking says of the paper's claims:", "", "| claim | the paper says | here |"]

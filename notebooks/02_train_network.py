@@ -150,20 +150,21 @@ model.summary(line_length=90)
 
 
 # %%
-def train_at(network, image_size, schedule):
+def train_at(network, image_size, schedule, stage):
     """Train a network on slices of a size, and return its history."""
-    state = folder / f"training_{image_size}.npz"
     options = {"rotation": rotation, "translation": translation * image_size / 512, "noise_patches": noise_patches}
     options |= {"clip_norm": clip_norm or None, "precision": computed_in, "seed": seed}
-    return train(network, *batches(image_size), schedule, state, **options).assign(image_size=image_size)
+    trained = train(network, *batches(image_size), schedule, folder / f"training_{stage}.npz", **options)
+    return trained.assign(image_size=image_size, stage=stage)
 
 
 histories = []
 if first_epochs:
-    small = network_for(first_size)
-    histories.append(train_at(small, first_size, replace(schedule, max_epochs=first_epochs)))
+    smaller = min(first_size, image_size)
+    small = network_for(smaller)
+    histories.append(train_at(small, smaller, replace(schedule, max_epochs=first_epochs), 1))
     model.set_weights(small.get_weights())
-histories.append(train_at(model, image_size, schedule))
+histories.append(train_at(model, image_size, schedule, 2))
 history = pd.concat(histories, ignore_index=True)
 history["epoch"] = history.index + 1
 display(history)
@@ -216,7 +217,7 @@ sidecar.rename(folder / "provenance.json")
 # and this one did not.
 
 # %%
-last = history[history.image_size == image_size]
+last = history[history.stage == 2]
 best = last.loc[last.val_loss.idxmin()]
 print(
     f"{model.count_params():,} weights; lowest validation loss {best.val_loss:.3f} "

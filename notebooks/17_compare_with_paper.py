@@ -157,7 +157,7 @@ with atomic_path(run / "claims.csv") as file:
     claims.to_csv(file, index=False)
 with atomic_path(run / "tables/claims.md") as file:
     file.write_text(to_markdown(claims))
-written = {"networks": networks, "network_contrasts": over_networks, "claims_over_networks": parts}
+written = {"seeds": networks, "network_contrasts": over_networks, "claims_over_networks": parts}
 for name, table in written.items():
     with atomic_path(run / f"tables/{name}.csv") as file:
         table.to_csv(file, index=False)

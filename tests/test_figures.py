@@ -292,7 +292,7 @@ def test_several_networks_need_their_mean():
 def test_tied_cases_are_joined_by_dots():
     roc = pd.DataFrame({"scheme": "voting", "phase": "cm", "false_positive_rate": [0, 0.1, 1.0],
                         "true_positive_rate": [0, 0.9, 1.0], "threshold": [np.inf, 0.5, 0.0]})  # fmt: skip
-    history = pd.DataFrame({"epoch": [1, 2], "image_size": [128, 256], "loss": 1.0, "val_loss": 1.0})
+    history = pd.DataFrame({"epoch": [1, 2], "stage": [1, 2], "loss": 1.0, "val_loss": 1.0})
     history = history.assign(accuracy=0.5, val_accuracy=0.5)
     areas = pd.DataFrame({"roc_auc": 0.9}, index=pd.MultiIndex.from_product([["single", "voting"], PHASES]))
     figure = draw_training_and_roc(history, roc, areas)
@@ -499,7 +499,7 @@ def test_kidney_figure():
 def test_training_figure():
     epochs = np.arange(1, 11)
     history = pd.DataFrame({"epoch": epochs, "loss": 1.6 / epochs, "val_loss": 1.8 / epochs})
-    history = history.assign(image_size=256, accuracy=1 - 0.8 / epochs, val_accuracy=0.9 - 0.7 / epochs)
+    history = history.assign(stage=1, accuracy=1 - 0.8 / epochs, val_accuracy=0.9 - 0.7 / epochs)
     labels = np.repeat(PHASES, 20)
     scores = np.random.default_rng(0).dirichlet(np.ones(5), 100) + np.repeat(np.eye(5), 20, axis=0) / 2
     schemes = ("single", "voting")

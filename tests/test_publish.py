@@ -93,7 +93,7 @@ def test_networks_are_shipped_with_a_card_that_says_what_they_reach(run, tmp_pat
     network.mkdir(parents=True)
     right = pd.DataFrame(np.eye(5)[[phases.index(phase) for phase in rows.phase]], columns=phases)
     rows.join(right).assign(predicted=rows.phase).to_parquet(network / "predictions.parquet")
-    history = {"epoch": [1, 2, 3], "val_loss": [0.1, 0.4, 0.7], "image_size": [32, 64, 64]}
+    history = {"epoch": [1, 2, 3], "val_loss": [0.1, 0.4, 0.7], "stage": [1, 2, 2]}
     pd.DataFrame(history).to_csv(network / "history.csv", index=False)
     Standardisation(30.0, 120.0, 64).save(network / "standardisation.json")
     phase_net(64).save(network / "model.keras")

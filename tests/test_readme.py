@@ -48,12 +48,12 @@ def test_several_networks_come_first_with_their_range_and_the_outcomes_over_them
     for file in (ROOT / "tables").glob("*.csv"):
         shutil.copyfile(file, tmp_path / file.name)
     networks = {"network": ["seed01", "seed02"], "f1_slices": [0.811, 0.842], "f1_voting": [0.9, 0.88]}
-    pd.DataFrame(networks).to_csv(tmp_path / "networks.csv", index=False)
+    pd.DataFrame(networks).to_csv(tmp_path / "seeds.csv", index=False)
     outcomes = [("C52", "supported"), ("C52", "inconclusive"), ("C52", "supported"), ("C54", "contradicted")]
     pd.DataFrame(outcomes, columns=["claim", "outcome"]).to_csv(tmp_path / "claims_over_networks.csv", index=False)
     lines = results(tmp_path).splitlines()
     assert "F1 0.811 to 0.842 on slices, 0.880 to 0.900 by voting" in lines[0]
     rows = {line.split("|")[1].strip(): line.split("|")[-2].strip() for line in lines if line.startswith("| C5")}
     assert rows == {"C52": "2 supported, 1 inconclusive of 3 parts", "C54": "contradicted"}
-    pd.DataFrame(networks).head(1).to_csv(tmp_path / "networks.csv", index=False)
+    pd.DataFrame(networks).head(1).to_csv(tmp_path / "seeds.csv", index=False)
     assert "differ by their seed" not in results(tmp_path)

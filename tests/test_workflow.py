@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from itertools import product
 
 import nbformat
 import pandas as pd
@@ -18,16 +19,19 @@ from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
 from lib.files import ROOT
+from lib.networks import REFERENCES
 from lib.run_notebook import declared_parameters, read_notebook
 
-FIGURES = [f"fig{n}" for n in range(1, 7)] + ["s4", "s7", "sanity_checks", "deletion_curves", "deletion_areas"]
+FIGURES = [f"fig{n}" for n in range(1, 7)] + [f"s{n}" for n in range(1, 8)] + ["grad_cam_networks"]
+FIGURES += ["sanity_checks", "deletion_curves", "deletion_areas", "sensitivity", "where_masked_go"]
 
 
 REAL_CT = ROOT.parent / "shared" / "real_ct"
 
 
 def snakemake(folder, *arguments, profile="smoke"):
-    command = [sys.executable, "-m", "snakemake", "--configfile", f"config/{profile}.yaml", *arguments]
+    configs = [f"config/{name}.yaml" for name in profile.split()]
+    command = [sys.executable, "-m", "snakemake", "--configfile", *configs, *arguments]
     environment = {**os.environ, "PYTHONPATH": str(folder)}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
@@ -75,6 +79,9 @@ def test_every_figure_and_table_and_the_claims_are_there(finished):
         assert (run / f"tables/{name}.csv").exists(), name
     claims = pd.read_csv(run / "claims.csv")
     assert len(claims) >= 60 and claims.verdict.notna().all()
+    verdicts = claims.set_index("id")["verdict"]
+    assert verdicts["C17"] == "reproduced" and verdicts["C12"] == "method, changed", "of 03_select_network"
+    assert set(pd.read_csv(run / "tables/networks.csv").network) == {"top", "small", "small_three_slices"}
 
 
 def test_every_figure_of_the_executed_notebooks_is_seen(finished):
@@ -159,6 +166,36 @@ def test_the_sixteen_networks_differ_by_their_seed(finished):
     assert len(trained) == 16 and len(without) == 1
     assert {int(number) for number in re.findall(r'"seed": (\d+)', "".join(trained))} == set(range(1, 17))
     assert len([line for line in planned.splitlines() if "lib.run_notebook notebooks/06_mask_voxels.py" in line]) == 16
+
+
+@pytest.mark.parametrize(
+    ("base", "added", "sizes"), [("study", "grid", (64, 128, 256)), ("paper", "grid_full", (128, 256, 512))]
+)
+def test_the_grid_has_27_networks_of_which_the_profiles_own_is_one(finished, base, added, sizes):
+    own, members = (yaml.safe_load((ROOT / f"config/{name}.yaml").read_text()) for name in (base, added))
+    grid = [*members["members"]["grid"].values(), {"image_size": own["parameters"]["02_train_network"]["image_size"]}]
+    plans = {(member["image_size"], member.get("kernels", "16 16 32 32 64")) for member in grid}
+    kernels = [
+        " ".join(str(width * 2 ** (n // 2)) for n in range(blocks)) for width in (8, 16, 32) for blocks in (4, 5, 6)
+    ]
+    assert plans == set(product(sizes, kernels)) and len(grid) == 27
+    assert all(size % 2 ** len(plan.split()) == 0 for size, plan in plans)
+    arm = members["members"]["three_slices"].values()
+    assert sorted(member["image_size"] for member in arm) == list(sizes) and {m["channels"] for m in arm} == {3}
+    planned = snakemake(finished, "--dry-run", "--printshellcmds", "--quiet", "host", profile=f"{base} {added}").stdout
+    trained = [line for line in planned.splitlines() if "lib.run_notebook notebooks/02_train_network.py" in line]
+    assert len(trained) == own.get("seeds", 1) + 26 + 3
+    assert (
+        len([line for line in planned.splitlines() if "lib.run_notebook notebooks/03_select_network.py" in line]) == 1
+    )
+
+
+def test_the_reference_networks_are_added_to_any_profile(finished):
+    planned = snakemake(finished, "--dry-run", "--printshellcmds", "--quiet", "host", profile="study references").stdout
+    architectures = re.findall(r'"architecture": "(\w+)"', planned)
+    assert sorted(architectures) == sorted(REFERENCES)
+    chosen = next(line for line in planned.splitlines() if "notebooks/03_select_network.py" in line)
+    assert '"grid": "seed01"' in chosen and '"references": "VGG16 ResNet50' in chosen and "phase_net_128" in chosen
 
 
 @pytest.mark.parametrize("where", [".", "notebooks"])

@@ -11,6 +11,7 @@ from lib.claims.cohort import cohort_claims, network_claims
 from lib.claims.findings import Finding
 from lib.claims.maps import map_claims, masking_claims
 from lib.claims.prediction import prediction_claims
+from lib.claims.selection import selection_claims
 from lib.claims.tissues import contrast_claims, sign_claims, tissue_claims
 from lib.files import resolve
 from lib.masking_tests import read_masking, slice_means
@@ -34,12 +35,17 @@ SOURCES = {  # the file that each stage of a run writes, and the notebook that m
     "cohort": ("cohort/slices.parquet", "01_prepare_cohort"),
     "network": ("networks/{network}/provenance.json", "02_train_network"),
     "predictions": ("networks/{network}/predictions.parquet", "02_train_network"),
+    "networks": ("tables/networks.csv", "03_select_network"),
     "maps": ("maps/maps.npz", "05_compute_maps"),
     "masking": ("masking/{network}/done.json", "06_mask_voxels"),
     "tissues": ("tables/anatomy_tissues.csv", "13_anatomy_of_maps"),
     "contrasts": ("tables/anatomy_contrasts.csv", "13_anatomy_of_maps"),
     "signs": ("tables/anatomy_sign.csv", "13_anatomy_of_maps"),
 }
+SELECTION = (  # the tables of 03_select_network, in the order of the arguments of selection_claims
+    *("networks.csv", "network_metrics.csv", "network_ranking.csv", "network_tests.csv"),
+    *("network_differences.csv", "reference_weights.csv"),
+)
 ON_ANATOMY = {"tissues": tissue_claims, "contrasts": contrast_claims, "signs": sign_claims}
 PHANTOM_ONLY = {"Oral contrast", "Sinus fat", "Urine"}  # tissues that nobody outlines in patients
 
@@ -81,6 +87,8 @@ def find(stage: str, path: Path, *, rng: np.random.Generator) -> list[Finding]:
         return network_claims(folder / "model.keras", standardisation, recipe)
     if stage == "predictions":
         return prediction_claims(pd.read_parquet(path), rng=rng)
+    if stage == "networks":
+        return selection_claims(*(pd.read_csv(folder / name) for name in SELECTION))
     if stage == "maps":
         return map_claims(read_maps(folder))
     if stage == "masking":

@@ -21,7 +21,7 @@ def draw_training_and_roc(history: pd.DataFrame, roc: pd.DataFrame, table2: pd.D
     Parameters
     ----------
     history : DataFrame
-        `epoch`, `loss`, `val_loss`, `accuracy`, `val_accuracy`, `image_size`; a grey line stands where this changes.
+        `epoch`, `loss`, `val_loss`, `accuracy`, `val_accuracy`, `stage`; a grey line stands where a stage begins.
     roc : DataFrame
         `scheme` (single, voting), `phase`, `false_positive_rate`, `true_positive_rate`, `threshold`. The part of a
         curve that no threshold divides, since all cases there have the score 0, is dotted.
@@ -35,7 +35,7 @@ def draw_training_and_roc(history: pd.DataFrame, roc: pd.DataFrame, table2: pd.D
             for prefix, title, style in (("", "training", "-"), ("val_", "validation", "--")):
                 panel.plot(history["epoch"], history[prefix + name], style, color="black", label=title)
             panel.axhline(guess[name], color=CHANCE_COLOUR, linewidth=0.6, linestyle=":", label="guessing")
-            for epoch in history["epoch"][history["image_size"].diff() > 0]:
+            for epoch in history["epoch"][history["stage"].diff() > 0]:
                 panel.axvline(epoch - 0.5, color="0.6", linewidth=0.8)
             panel.set(xlabel="Epoch", ylabel=label, ylim=(0, 1 if name == "accuracy" else None))
             panel.xaxis.get_major_locator().set_params(integer=True)
@@ -104,13 +104,19 @@ def draw_f1_differences(table: pd.DataFrame, reference: str = "network") -> Figu
     return figure
 
 
-def draw_confusions(matrices: Mapping[str, pd.DataFrame]) -> Figure:
-    """Draw confusion matrices (rows predicted, columns labelled), shaded by the share of the labelled phase."""
-    names = [PHASE_TITLES[phase] for phase in PHASES]
+def draw_confusions(matrices: Mapping[str, pd.DataFrame], columns: int = 0) -> Figure:
+    """Draw confusion matrices (rows predicted, columns labelled), shaded by the share of the labelled phase.
+
+    With `columns`, the matrices stand in rows of so many; otherwise in a single row.
+    """
+    names, columns = [PHASE_TITLES[phase] for phase in PHASES], columns or len(matrices)
+    rows = -(-len(matrices) // columns)
     with paper_style():
-        height = 3 + (TWO_COLUMNS_MM - 22) / len(matrices)  # that of square panels with their labels
-        figure, axes = axes_mm(TWO_COLUMNS_MM, height, 1, len(matrices), squeeze=False, layout="compressed")
-        for panel, (title, matrix) in zip(axes[0], matrices.items(), strict=True):
+        height = 3 + (TWO_COLUMNS_MM - 22) / columns  # that of square panels with their labels
+        figure, axes = axes_mm(TWO_COLUMNS_MM, height * rows, rows, columns, squeeze=False, layout="compressed")
+        for panel in axes.flat[len(matrices) :]:
+            panel.set_axis_off()
+        for panel, (title, matrix) in zip(axes.flat, matrices.items(), strict=False):
             counts = matrix.loc[list(PHASES), list(PHASES)].to_numpy()
             shares = counts / np.maximum(counts.sum(axis=0), 1)
             seaborn.heatmap(
@@ -120,7 +126,7 @@ def draw_confusions(matrices: Mapping[str, pd.DataFrame]) -> Figure:
             panel.set_yticks(np.arange(5) + 0.5, names, rotation=0)
             panel.set(xlabel="Labelled phase", ylabel="Predicted phase", title=title)
             panel.spines[:].set_visible(True)
-        figure.colorbar(axes[0, -1].collections[0], ax=axes, shrink=0.7, label="Share of the labelled phase")
+        figure.colorbar(axes[0, 0].collections[0], ax=axes, shrink=0.7, label="Share of the labelled phase")
     return figure
 
 
