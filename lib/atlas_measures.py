@@ -45,10 +45,9 @@ def structural_similarity(one: np.ndarray, other: np.ndarray, window: int = 7) -
 
     Notes
     -----
-    With means :math:`\mu`, variances :math:`\sigma^2` and the covariance :math:`\sigma_{12}` in each window, the mean
-    of
+    With means :math:`\mu`, variances :math:`v` and the covariance :math:`v_{12}` in each window, the mean of
 
-    .. math:: \frac{(2 \mu_1 \mu_2 + C_1)(2 \sigma_{12} + C_2)}{(\mu_1^2 + \mu_2^2 + C_1)(\sigma_1^2 + \sigma_2^2 + C_2)}
+    .. math:: \frac{(2 \mu_1 \mu_2 + C_1)(2 v_{12} + C_2)}{(\mu_1^2 + \mu_2^2 + C_1)(v_1 + v_2 + C_2)}
 
     with :math:`C_1 = .01^2` and :math:`C_2 = .03^2` (Wang et al. 2004). Maps of a single value count as 0.
     """

@@ -73,17 +73,17 @@ class Atlas:
     layer : str
         Of Grad-CAM, Grad-CAM++, HiResCAM, LayerCAM and SAM. (At the last layer the first three and SAM are CAM, but
         for a ReLU or a constant.)
-    effort : Effort
+    effort : Effort, optional
     baseline : {"mean", "blurred"}
         What stands for absence: the mean of the body everywhere, which is 0 in standardised images, or the image
         blurred by a sixteenth of its side.
     """
 
-    def __init__(self, model: keras.Model, layer: str, effort: Effort = Effort(), baseline: str = "mean"):
+    def __init__(self, model: keras.Model, layer: str, effort: Effort | None = None, baseline: str = "mean"):
         if baseline not in ("mean", "blurred"):
             raise ValueError(f"baseline={baseline!r} is not known: choose mean or blurred.")
         self.walk, self.attributor = Walk(model), Attributor(model, [layer])
-        self.layer, self.effort, self._baseline = layer, effort, baseline
+        self.layer, self.effort, self._baseline = layer, effort or Effort(), baseline
 
     def baseline(self, images: np.ndarray) -> np.ndarray:
         """Return what stands for absence of the images (n, H, W, C)."""
@@ -100,6 +100,7 @@ class Atlas:
         seeds: Sequence[int],
         methods: Sequence[str] = tuple(METHODS),
         seconds: dict[str, float] | None = None,
+        batch: int = 8,
     ) -> dict[str, np.ndarray]:
         """Return the maps of some classes of each image.
 
@@ -116,13 +117,20 @@ class Atlas:
             Names of `METHODS`.
         seconds : dict, optional
             Filled with the time that each method takes per image, for its first class.
+        batch : int
+            Images that are computed at once.
 
         Returns
         -------
         dict of str to float32 array (n, m, h, w)
             At each map's own resolution.
         """
-        found = {}
+        found, seeds = {}, np.asarray(seeds)
+        parts = [slice(start, start + batch) for start in range(0, len(images), batch)]
+
+        def of_class(method: str, column: np.ndarray) -> np.ndarray:
+            return np.concatenate([self._map(method, images[part], column[part], seeds[part]) for part in parts])
+
         for method in methods:
             start = time.perf_counter()
             if METHODS[method].family == PERTURBATION:
@@ -131,16 +139,16 @@ class Atlas:
                 passed = time.perf_counter() - start
                 maps = np.moveaxis(maps, 3, 1)
             else:
-                maps = [self._map(method, images, classes[:, 0], seeds)]
+                maps = [of_class(method, classes[:, 0])]
                 passed = time.perf_counter() - start
-                maps += [self._map(method, images, column, seeds) for column in classes.T[1:]]
+                maps += [of_class(method, column) for column in classes.T[1:]]
                 maps = np.stack(maps, axis=1)
             found[method] = maps.astype(np.float32)
             if seconds is not None:
                 seconds[method] = passed / len(images)
         return found
 
-    def _map(self, method: str, images: np.ndarray, classes: np.ndarray, seeds: Sequence[int]) -> np.ndarray:
+    def _map(self, method: str, images: np.ndarray, classes: np.ndarray, seeds: np.ndarray) -> np.ndarray:
         slope, baseline = gradients_of(self.attributor), self.baseline(images)
         if method in ("saliency", "guided_backprop", "cam", "grad_cam", "hires_cam", "layer_cam", "sam"):
             return next(iter(self.attributor(images, classes, [method]).values()))
@@ -151,7 +159,7 @@ class Atlas:
         elif method == "gradient_x_input":
             maps = gradient_x_input(slope, images, classes)
         elif method == "smooth_grad":
-            maps = smooth_gradients(slope, images, classes, seeds=np.asarray(seeds), samples=self.effort.noise)
+            maps = smooth_gradients(slope, images, classes, seeds=seeds, samples=self.effort.noise)
         elif method == "integrated_gradients":
             maps = integrated_gradients(slope, images, classes, baseline, self.effort.path)
         elif method == "deep_lift":

@@ -52,7 +52,7 @@ def superpixels(
 
 
 def occlusion(
-    score: Score, image: np.ndarray, baseline: np.ndarray, *, patch: int, stride: int, batch: int = 64
+    score: Score, image: np.ndarray, baseline: np.ndarray, *, patch: int, stride: int, batch: int = 32
 ) -> np.ndarray:
     r"""Return how much each class score falls when a square is replaced, (H, W, K).
 
@@ -182,7 +182,7 @@ def _subsets(count: int, samples: int, rng: np.random.Generator) -> tuple[np.nda
     return np.concatenate([kept, ~kept]), np.ones(2 * len(kept))
 
 
-def _masked_scores(score, image, baseline, patches, kept, batch: int = 64) -> np.ndarray:
+def _masked_scores(score, image, baseline, patches, kept, batch: int = 32) -> np.ndarray:
     """Return the scores of the image with only some patches kept, (n, K); outside of patches the image stays."""
     shown = np.concatenate([kept, np.ones((len(kept), 1), bool)], axis=1)
     parts = []

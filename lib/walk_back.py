@@ -86,7 +86,8 @@ class Walk:
 
     def scores(self, images) -> np.ndarray:
         """Return the class scores before the softmax, (n, classes)."""
-        return as_array(self.forward(images).after[self.output])
+        images = ops.convert_to_tensor(images)
+        return as_array(passes.replay(self._survey, images, ops.relu, lambda step, tensor: tensor, self._bare)[0])
 
     def start(self, trace: Trace, classes: np.ndarray, values: bool = True):
         """Return what the walk back begins with: each image's class score (or a 1) in its class, 0 elsewhere."""
