@@ -17,7 +17,7 @@
 #
 # | | what is tested | supported if (95 % intervals resample patients) |
 # |---|---|---|
-# | A1 | dimension reduction shows what was learned | neighbours agree more in features than in pixels; one axis is time |
+# | A1 | dimension reduction shows what was learned | neighbours agree more than in pixels; one axis is time |
 # | A2 | an autoencoder's latents carry the classes | a linear probe beats chance, and beats principal components |
 # | A3 | methods differ | the median correlation of two methods is below .5 |
 # | A4 | a map depends on the class that is explained | two classes on one slice are less alike than two slices |
@@ -48,25 +48,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.manifold import TSNE, trustworthiness
 from tqdm import tqdm
 
+from lib import atlas_measures as measures
+from lib import feature_views as views
+from lib import interventions
 from lib.atlas_claims import interval, map_claims, structure_claims
-from lib.atlas_measures import (
-    against_interventions, agreement, another_patient, at_image, content_free, faithfulness, on_cells,
-    rank_correlation, structural_similarity,
-)  # fmt: skip
 from lib.cohort import Cohort, Standardisation
-from lib.feature_views import cross_labelled, features, maximise, neighbours_agree, train_autoencoder, unit_gradient
-from lib.figures.atlas import draw_agreement, draw_atlas, draw_effects, draw_embeddings, draw_pictures, draw_ranking
+from lib.figures import atlas as draw
 from lib.figures.style import save_figure
 from lib.files import atomic_path, require, resolve
-from lib.interventions import (
-    EVERYTHING,
-    ORGANS,
-    Rerendering,
-    causal_weights,
-    network_input,
-    organ_effects,
-    phantom_truth,
-)
 from lib.localisation import enrichment
 from lib.method_atlas import METHODS, Atlas, Effort
 from lib.networks import untrained_twin
@@ -125,21 +114,21 @@ print(f"{len(rows)} slices of {patients.nunique()} patients, {size} x {size} pix
 
 # %%
 shown = predicted.sample(frac=1, random_state=seed).groupby("phase").head(max(embedded // 5, 1))
-learned = features(model, "gap", slices.read(shown, standardisation))
+learned = views.features(model, "gap", slices.read(shown, standardisation))
 pixels = slices.read(shown, standardisation, image_size=32).reshape(len(shown), -1)
 points = {"Pixels, PCA": PCA(2, random_state=seed).fit_transform(pixels),
           "Features, PCA": PCA(2, random_state=seed).fit_transform(learned)}  # fmt: skip
 perplexity = min(30, len(shown) // 4)
 points["Features, t-SNE"] = TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(learned)
 labels, who = shown["phase"].to_numpy(), shown["patient"].to_numpy()
-votes = {name: neighbours_agree(point, labels, who) for name, point in points.items()}
+votes = {name: views.neighbours_agree(point, labels, who) for name, point in points.items()}
 embeddings = pd.DataFrame(dict(zip(("pixels", "features", "tsne"), votes.values(), strict=True)))
 embeddings = embeddings.assign(patient=who, order=[PHASES.index(p) for p in labels], pc1=points["Features, PCA"][:, 0])
 kept = trustworthiness(learned, points["Features, t-SNE"], n_neighbors=5)
 print({name: round(vote.mean(), 3) for name, vote in votes.items()}, f"trustworthiness of t-SNE {kept:.2f}")
 
 # %%
-drawn = {"atlas_embeddings": draw_embeddings(points, labels, (shown["predicted"] != shown["phase"]).to_numpy())}
+drawn = {"atlas_embeddings": draw.draw_embeddings(points, labels, (shown["predicted"] != shown["phase"]).to_numpy())}
 display(drawn["atlas_embeddings"])
 
 # %% [markdown]
@@ -152,17 +141,21 @@ display(drawn["atlas_embeddings"])
 # %%
 training = slices.slices[slices.slices["split"] == "train"]
 seen = slices.read(training, standardisation, image_size=64)
-restore, encode, losses = train_autoencoder(seen, 32, epochs=autoencoder_epochs, seed=seed)
+restore, encode, losses = views.train_autoencoder(seen, 32, epochs=autoencoder_epochs, seed=seed)
 unseen = slices.read(shown, standardisation, image_size=64)
 components = PCA(min(32, len(seen) - 1), random_state=seed).fit(seen.reshape(len(seen), -1))
 flat, probe = unseen.reshape(len(unseen), -1), LogisticRegression(max_iter=2000)
 codes_of = {"latents": encode.predict(unseen, verbose=0), "pca": components.transform(flat)}
-probes = pd.DataFrame({name: cross_labelled(probe, code, labels, who) == labels for name, code in codes_of.items()})
+probes = pd.DataFrame(
+    {name: views.cross_labelled(probe, code, labels, who) == labels for name, code in codes_of.items()}
+)
 probes = probes.assign(patient=who)
 restored = restore.predict(unseen[:8], verbose=0)[..., 0]
 linear = components.inverse_transform(codes_of["pca"][:8]).reshape(-1, 64, 64)
 print(f"share right: {probes[['latents', 'pca']].mean().round(3).to_dict()}; error {losses[0]:.3f} -> {losses[-1]:.3f}")
-drawn["atlas_autoencoder"] = draw_pictures({"slice": unseen[:8, ..., 0], "autoencoder": restored, "components": linear})
+drawn["atlas_autoencoder"] = draw.draw_pictures(
+    {"slice": unseen[:8, ..., 0], "autoencoder": restored, "components": linear}
+)
 display(drawn["atlas_autoencoder"])
 
 # %% [markdown]
@@ -174,15 +167,15 @@ display(drawn["atlas_autoencoder"])
 # %%
 rng = np.random.default_rng(seed)
 excite = dict(shape=images.shape[1:], radius=1.0, rng=rng, jitter=2, smoothness=0.4, steps=48)
-of_classes = maximise(unit_gradient(model), np.arange(5), **excite)[..., 0]
+of_classes = views.maximise(views.unit_gradient(model), np.arange(5), **excite)[..., 0]
 middle, part = size // 2, size // 8
 sheets = {}
 for name in ("conv2b", "conv3b", "conv4b"):
-    found = maximise(unit_gradient(model, name), np.arange(5), **(excite | {"smoothness": 0.1}))[..., 0]
+    found = views.maximise(views.unit_gradient(model, name), np.arange(5), **(excite | {"smoothness": 0.1}))[..., 0]
     found = found[:, middle - part : middle + part, middle - part : middle + part]
     sheets[name] = found / np.maximum(np.abs(found).max(axis=(1, 2), keepdims=True), 1e-6) * 2.5
 scale = np.abs(of_classes).max(axis=(1, 2), keepdims=True)
-drawn["atlas_maximisation"] = draw_pictures({"class": of_classes / scale * 2.5, **sheets}, PHASES)
+drawn["atlas_maximisation"] = draw.draw_pictures({"class": of_classes / scale * 2.5, **sheets}, PHASES)
 display(drawn["atlas_maximisation"])
 
 # %% [markdown]
@@ -211,9 +204,9 @@ atlas = Atlas(model, layer, Effort(samples=samples), baseline)
 seeds, seconds = seed * 1000 + np.arange(len(rows)), {}
 atlas(images[:1], bodies[:1], ranking[:1, :1], seeds[:1])  # compiles, so that the times below are those of the maps
 both = atlas(images, bodies, ranking[:, :2], seeds, seconds=seconds)
-enlarged = {method: at_image(maps, (size, size)) for method, maps in both.items()}
+enlarged = {method: measures.at_image(maps, (size, size)) for method, maps in both.items()}
 maps = {method: stack[:, 0] for method, stack in enlarged.items()}
-nulls = content_free(images, bodies)
+nulls = measures.content_free(images, bodies)
 grid = pd.DataFrame({"passes": {m: atlas.passes(m) for m in METHODS}, "seconds": seconds,
                      "cells": {m: "x".join(map(str, stack.shape[2:])) for m, stack in both.items()}})  # fmt: skip
 grid.join(pd.DataFrame(METHODS, index=["title", "family", "toolkits"]).T)
@@ -223,7 +216,7 @@ first = rows.drop_duplicates("phase").index
 hu = dict(zip(rows.loc[first, "phase"], slices.read_hu(rows.loc[first], size), strict=True))
 families = {method.title: method.family for method in METHODS.values()}
 by_title = {METHODS[m].title: dict(zip(hu, stack[first], strict=True)) for m, stack in maps.items()}
-drawn["atlas_maps"] = draw_atlas(hu, by_title, families)
+drawn["atlas_maps"] = draw.draw_atlas(hu, by_title, families)
 display(drawn["atlas_maps"])
 
 # %% [markdown]
@@ -236,13 +229,13 @@ display(drawn["atlas_maps"])
 # Maps are compared by size, as mean absolute values on 32 x 32 cells inside the body.
 
 # %%
-cells = {method: [on_cells(*one) for one in zip(stack, bodies, strict=True)] for method, stack in maps.items()}
-pairs = agreement(cells)
+cells = {method: [measures.on_cells(*one) for one in zip(stack, bodies, strict=True)] for method, stack in maps.items()}
+pairs = measures.agreement(cells)
 pairs["patient"] = patients.to_numpy()[pairs["image"]]
 mean = pairs.pivot_table(index="one", columns="other", values="correlation").reindex(index=METHODS, columns=METHODS)
 matrix = mean.fillna(mean.T)
 matrix = matrix.rename(index=lambda m: METHODS[m].title, columns=lambda m: METHODS[m].title)
-drawn["atlas_agreement"] = draw_agreement(matrix)
+drawn["atlas_agreement"] = draw.draw_agreement(matrix)
 display(drawn["atlas_agreement"])
 
 # %% [markdown]
@@ -254,23 +247,23 @@ display(drawn["atlas_agreement"])
 # enrichment of kidneys and vessels (A7). Each has its control.
 
 # %%
-others, groups = another_patient(patients.tolist()), group_codes(slices.tissues)[codes]
+others, groups = measures.another_patient(patients.tolist()), group_codes(slices.tissues)[codes]
 wanted, quality = np.isin(groups, range(NAMES.index("liver"))), []
 lone = [n for n in range(len(rows)) if rows["phase"].eq(rows.loc[n, "phase"]).idxmax() == n]  # one slice a phase
 random_maps = Atlas(untrained_twin(model, seed), layer, Effort(samples=samples), baseline)(
     images[lone], bodies[lone], ranking[lone, :1], seeds[lone])  # fmt: skip
 for method, stack in enlarged.items():
-    blank = at_image(random_maps[method][:, 0], (size, size))
+    blank = measures.at_image(random_maps[method][:, 0], (size, size))
     alike = np.random.default_rng(seed).permuted(np.tile(np.arange(len(rows)), (50, 1)), axis=1)[:, :2]
-    of_pairs = np.mean([structural_similarity(stack[a, 0], stack[b, 0]) for a, b in alike])
+    of_pairs = np.mean([measures.structural_similarity(stack[a, 0], stack[b, 0]) for a, b in alike])
     for n, other in enumerate(others):
         row = {"method": method, "image": n, "patient": patients[n], "half_mass": half_mass(stack[n, 0])}
-        row["runner_up"] = rank_correlation(cells[method][n], on_cells(stack[n, 1], bodies[n]))
+        row["runner_up"] = measures.rank_correlation(cells[method][n], measures.on_cells(stack[n, 1], bodies[n]))
         both_in = bodies[n] & bodies[other]
-        row["across"] = rank_correlation(*(on_cells(stack[k, 0], both_in) for k in (n, other)))
+        row["across"] = measures.rank_correlation(*(measures.on_cells(stack[k, 0], both_in) for k in (n, other)))
         row["enrichment"] = enrichment(np.abs(stack[n, 0]), wanted[n], within=bodies[n])
         if n in lone:
-            row["random"], row["pairs"] = structural_similarity(stack[n, 0], blank[lone.index(n)]), of_pairs
+            row["random"], row["pairs"] = measures.structural_similarity(stack[n, 0], blank[lone.index(n)]), of_pairs
         quality.append(row)
 quality = pd.DataFrame(quality)
 
@@ -280,7 +273,7 @@ answers = {n: lambda x, c=ranking[n, 0]: keras.ops.convert_to_numpy(keras.ops.so
 absent, places = atlas.baseline(images), quality.set_index(["method", "image"]).index
 areas = []
 for method, n in tqdm(places, desc="deletion"):
-    own, control = (faithfulness(answers[n], images[n], absent[n], heat, bodies[n], curve_steps)
+    own, control = (measures.faithfulness(answers[n], images[n], absent[n], heat, bodies[n], curve_steps)
                     for heat in (maps[method][n], maps[method][others[n]]))  # fmt: skip
     areas.append((*own, *control))
 quality[["deletion", "insertion", "deletion_control", "insertion_control"]] = areas
@@ -300,7 +293,7 @@ for number, folder in enumerate(filter(None, map(str.strip, more_networks.split(
         images, bodies, ranking[:, :1], seeds, cheap
     )
     for name, found in (("repeat", theirs), ("repeat_random", untrained)):
-        values = {(m, n): rank_correlation(cells[m][n], on_cells(at_image(stack[n, 0], (size, size)), bodies[n]))
+        values = {(m, n): measures.rank_correlation(cells[m][n], measures.on_cells(measures.at_image(stack[n, 0], (size, size)), bodies[n]))
                   for m, stack in found.items() for n in range(len(rows))}  # fmt: skip
         column = pd.Series(values).reindex(pd.MultiIndex.from_frame(quality[["method", "image"]])).to_numpy()
         quality[name] = column if number == 0 else (quality[name] * number + column) / (number + 1)
@@ -315,20 +308,22 @@ print("A8 was", "measured." if more_networks else "left out: no other networks w
 # falls.
 
 # %%
-truth, effects = phantom_truth(dicom_folder), []
+truth, effects = interventions.phantom_truth(dicom_folder), []
 for n, row in tqdm(rows.iterrows(), total=len(rows), desc="interventions"):
-    scan = Rerendering(truth.loc[row["series"]], int(row["slice"]))
+    scan = interventions.Rerendering(truth.loc[row["series"]], int(row["slice"]))
     body = slices.read_body(rows.loc[[n]])[0]
     np.testing.assert_array_equal(scan.image()[0][body], slices.read_hu(rows.loc[[n]])[0][body])
-    table = organ_effects(scan, lambda hu, body=body: network_input(hu, body, standardisation), atlas.walk.scores,
+    table = interventions.organ_effects(scan, lambda hu, body=body: interventions.network_input(hu, body, standardisation), atlas.walk.scores,
                           int(ranking[n, 0]))  # fmt: skip
     effects.append(table.assign(image=n, phase=row["phase"], patient=row["patient"]))
 effects = pd.concat(effects, ignore_index=True)
-weights = causal_weights(effects).merge(rows["phase"], left_on="image", right_index=True)
-by_phase = weights.pivot_table(index="organ", columns="phase", values="weight").reindex(index=ORGANS, columns=PHASES)
-drawn["atlas_effects"] = draw_effects(by_phase.dropna(how="all"))
+weights = interventions.causal_weights(effects).merge(rows["phase"], left_on="image", right_index=True)
+by_phase = weights.pivot_table(index="organ", columns="phase", values="weight").reindex(
+    index=interventions.ORGANS, columns=PHASES
+)
+drawn["atlas_effects"] = draw.draw_effects(by_phase.dropna(how="all"))
 display(drawn["atlas_effects"])
-at_once = effects["organ"] == EVERYTHING
+at_once = effects["organ"] == interventions.EVERYTHING
 sums = [part.groupby(["image", "moved_to"])["fall"].sum() for part in (effects[at_once], effects[~at_once])]
 print(f"sum of the single organs' falls against all at once: r = {np.corrcoef(*sums)[0, 1]:.2f}")
 
@@ -343,7 +338,7 @@ print(f"sum of the single organs' falls against all at once: r = {np.corrcoef(*s
 # that counts most.
 
 # %%
-against = against_interventions(maps | nulls, codes, effects)
+against = measures.against_interventions(maps | nulls, codes, effects)
 of_uniform = against[against["method"] == "uniform"].set_index("image")["rank"].rename("rank_uniform")
 quality = quality.merge(against, on=["method", "image"], how="left").join(of_uniform, on="image")
 ranked = against.groupby("method", sort=False)[["rank", "signed", "first"]].mean().sort_values("rank", ascending=False)
@@ -367,7 +362,7 @@ columns = {"rank": ("Agreement with\ninterventions", 0.0), "deletion": ("Area un
            "enrichment": ("Enrichment of\nkidneys, vessels", 1.0), "random": ("Similarity to\nrandom weights", None),
            "seconds": ("Seconds\nper slice", None)}  # fmt: skip
 without = {"rank": ranked.loc[list(nulls), "rank"].to_dict()}
-drawn["atlas_ranking"] = draw_ranking(table.set_index("title"), columns, without)
+drawn["atlas_ranking"] = draw.draw_ranking(table.set_index("title"), columns, without)
 display(drawn["atlas_ranking"])
 
 # %% [markdown]
