@@ -293,7 +293,8 @@ for number, folder in enumerate(filter(None, map(str.strip, more_networks.split(
         images, bodies, ranking[:, :1], seeds, cheap
     )
     for name, found in (("repeat", theirs), ("repeat_random", untrained)):
-        values = {(m, n): measures.rank_correlation(cells[m][n], measures.on_cells(measures.at_image(stack[n, 0], (size, size)), bodies[n]))
+        found = {m: measures.at_image(stack[:, 0], (size, size)) for m, stack in found.items()}
+        values = {(m, n): measures.rank_correlation(cells[m][n], measures.on_cells(stack[n], bodies[n]))
                   for m, stack in found.items() for n in range(len(rows))}  # fmt: skip
         column = pd.Series(values).reindex(pd.MultiIndex.from_frame(quality[["method", "image"]])).to_numpy()
         quality[name] = column if number == 0 else (quality[name] * number + column) / (number + 1)
@@ -313,8 +314,12 @@ for n, row in tqdm(rows.iterrows(), total=len(rows), desc="interventions"):
     scan = interventions.Rerendering(truth.loc[row["series"]], int(row["slice"]))
     body = slices.read_body(rows.loc[[n]])[0]
     np.testing.assert_array_equal(scan.image()[0][body], slices.read_hu(rows.loc[[n]])[0][body])
-    table = interventions.organ_effects(scan, lambda hu, body=body: interventions.network_input(hu, body, standardisation), atlas.walk.scores,
-                          int(ranking[n, 0]))  # fmt: skip
+    table = interventions.organ_effects(
+        scan,
+        lambda hu, body=body: interventions.network_input(hu, body, standardisation),
+        atlas.walk.scores,
+        int(ranking[n, 0]),
+    )
     effects.append(table.assign(image=n, phase=row["phase"], patient=row["patient"]))
 effects = pd.concat(effects, ignore_index=True)
 weights = interventions.causal_weights(effects).merge(rows["phase"], left_on="image", right_index=True)
