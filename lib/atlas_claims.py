@@ -100,7 +100,7 @@ def map_claims(quality: pd.DataFrame, correlations: pd.DataFrame) -> pd.DataFram
     A9: the correlation with the interventions is above that of a uniform map. Intervals resample patients.
     """
     rows = []
-    wide = correlations.pivot_table(index="image", columns=["one", "other"], values="correlation", dropna=False)
+    wide = correlations.pivot_table(index="image", columns=["one", "other"], values="correlation")
     who = correlations.drop_duplicates("image").set_index("image")["patient"].loc[wide.index].to_numpy()
     values = wide.to_numpy(float)
     median = interval_of(lambda n: float(np.nanmedian(np.nanmean(values[n], axis=0))), who, "A3")

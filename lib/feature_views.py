@@ -54,12 +54,16 @@ def unit_gradient(model: keras.Model, layer: str | None = None) -> Callable:
     ----------
     model : keras.Model
     layer : str, optional
-        The unit is the centre cell of a kernel of this layer; without it, a class score.
+        The unit is the centre cell of a kernel of this layer, before its ReLU, which would hold a unit at 0 without
+        a gradient; without a layer, a class score.
     """
     if layer is None:
         attributor = Attributor(model, ())
     else:
-        part = keras.Model(model.inputs, model.get_layer(layer).output)
+        whole = model.get_layer(layer)
+        bare = type(whole).from_config(whole.get_config() | {"activation": "linear", "name": f"{layer}_before"})
+        part = keras.Model(model.inputs, bare(whole.input))
+        bare.set_weights(whole.get_weights())
 
         def centre(outputs, units):
             _, rows, columns, kernels = outputs.shape

@@ -186,7 +186,8 @@ def organ_effects(
             if phase != rendering.phase and voxels:
                 images.append(rendering.image(members, phase)[0])
                 rows.append((organ, phase, voxels))
-    found = scores(to_input(np.stack(images)))[:, chosen]
+    parts = [np.stack(images[start : start + 16]) for start in range(0, len(images), 16)]
+    found = np.concatenate([scores(to_input(part))[:, chosen] for part in parts])
     table = pd.DataFrame(rows, columns=["organ", "moved_to", "voxels"])
     return table.assign(fall=found[0] - found[1:])
 

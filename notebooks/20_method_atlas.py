@@ -61,6 +61,7 @@ from lib.method_atlas import METHODS, Atlas, Effort
 from lib.networks import untrained_twin
 from lib.paper import PHASES
 from lib.provenance import write_sidecar
+from lib.resampling import resample
 from lib.saved_maps import half_mass
 from lib.slice_choice import eligible_slices, slices_to_mask
 from lib.tissue_shares import NAMES, group_codes, with_truth
@@ -242,7 +243,7 @@ display(drawn["atlas_agreement"])
 # ## Class, weights, faithfulness, place
 #
 # For each map: how it correlates with that of the runner-up (A4), how similar it is to that of the same network with
-# random weights (A5), the area under the *deletion curve* (A6: the probability of the right phase while the body's
+# random weights (A5: structural similarity at 64 x 64 pixels), the area under the *deletion curve* (A6: the probability of the right phase while the body's
 # pixels are replaced by the baseline, hottest first; a low area means that the map marks what counts), and the
 # enrichment of kidneys and vessels (A7). Each has its control.
 
@@ -253,9 +254,10 @@ lone = [n for n in range(len(rows)) if rows["phase"].eq(rows.loc[n, "phase"]).id
 random_maps = Atlas(untrained_twin(model, seed), layer, Effort(samples=samples), baseline)(
     images[lone], bodies[lone], ranking[lone, :1], seeds[lone])  # fmt: skip
 for method, stack in enlarged.items():
-    blank = measures.at_image(random_maps[method][:, 0], (size, size))
+    blank, small = (np.stack([resample(np.abs(heat), 64) for heat in held])
+                    for held in (measures.at_image(random_maps[method][:, 0], (size, size)), stack[:, 0]))  # fmt: skip
     alike = np.random.default_rng(seed).permuted(np.tile(np.arange(len(rows)), (50, 1)), axis=1)[:, :2]
-    of_pairs = np.mean([measures.structural_similarity(stack[a, 0], stack[b, 0]) for a, b in alike])
+    of_pairs = np.mean([measures.structural_similarity(small[a], small[b]) for a, b in alike])
     for n, other in enumerate(others):
         row = {"method": method, "image": n, "patient": patients[n], "half_mass": half_mass(stack[n, 0])}
         row["runner_up"] = measures.rank_correlation(cells[method][n], measures.on_cells(stack[n, 1], bodies[n]))
@@ -263,7 +265,7 @@ for method, stack in enlarged.items():
         row["across"] = measures.rank_correlation(*(measures.on_cells(stack[k, 0], both_in) for k in (n, other)))
         row["enrichment"] = enrichment(np.abs(stack[n, 0]), wanted[n], within=bodies[n])
         if n in lone:
-            row["random"], row["pairs"] = measures.structural_similarity(stack[n, 0], blank[lone.index(n)]), of_pairs
+            row["random"], row["pairs"] = measures.structural_similarity(small[n], blank[lone.index(n)]), of_pairs
         quality.append(row)
 quality = pd.DataFrame(quality)
 
