@@ -243,9 +243,9 @@ display(drawn["atlas_agreement"])
 # ## Class, weights, faithfulness, place
 #
 # For each map: how it correlates with that of the runner-up (A4), how similar it is to that of the same network with
-# random weights (A5: structural similarity at 64 x 64 pixels), the area under the *deletion curve* (A6: the probability of the right phase while the body's
-# pixels are replaced by the baseline, hottest first; a low area means that the map marks what counts), and the
-# enrichment of kidneys and vessels (A7). Each has its control.
+# random weights (A5: structural similarity at 64 x 64 pixels), the area under the *deletion curve* (A6: the probability
+# of the right phase while the body's pixels are replaced by the baseline, hottest first; a low area means that the map
+# marks what counts), and the enrichment of kidneys and vessels (A7). Each has its control.
 
 # %%
 others, groups = measures.another_patient(patients.tolist()), group_codes(slices.tissues)[codes]
