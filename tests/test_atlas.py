@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 
 from lib.atlas_claims import CLAIMS, interval_of, map_claims, structure_claims
 from lib.atlas_measures import (
@@ -19,6 +20,14 @@ from lib.atlas_measures import (
     structural_similarity,
 )
 from lib.attribution import Attributor
+from lib.figures.atlas import (
+    draw_agreement,
+    draw_atlas,
+    draw_effects,
+    draw_embeddings,
+    draw_pictures,
+    draw_ranking,
+)
 from lib.method_atlas import METHODS, Atlas, Effort
 from lib.networks import phase_net
 from lib.phantom.tissues import Tissue
@@ -212,3 +221,47 @@ def test_the_interval_of_a_mean_resamples_patients():
     values = rng.normal(0, 1, 30)[patients]
     value, low, high = interval_of(lambda n: values[n].mean(), patients, "test")
     assert low < value < high and high - low > 2 * 1.96 * values.std() / np.sqrt(30) * 0.8
+
+
+def texts(figure):
+    figure.canvas.draw()
+    return {text.get_text() for text in figure.findobj(Text) if text.get_visible() and text.get_text()}
+
+
+def test_the_figure_of_maps_shows_every_method_and_phase():
+    """The panel of a map that is high at one place is brightest there; the image's panel is grey."""
+    hu = np.full((24, 32), 40.0)
+    hu[:4] = np.nan
+    images = dict.fromkeys(("noncon", "cm"), hu)
+    heat = np.zeros((24, 32))
+    heat[12:16, 8:12] = 1
+    maps = {"Saliency": dict.fromkeys(images, heat), "LIME": dict.fromkeys(images, heat)}
+    figure = draw_atlas(images, maps, {"Saliency": "gradient", "LIME": "perturbation"})
+    assert {"CT image", "Saliency", "LIME", "Noncon", "CM"} <= texts(figure)
+    panels = [panel for panel in figure.axes if panel.images]
+    assert len(panels) == 6
+    shown = np.asarray(panels[-1].images[0].get_array(), int)
+    brightest = np.argwhere((shown == shown.reshape(-1, 3)[shown.sum(axis=2).argmax()]).all(axis=2))
+    assert len(brightest) == 16
+
+
+def test_other_figures_name_what_they_draw():
+    rng = np.random.default_rng(0)
+    phases = ["noncon", "cm", "cm-neph", "neph", "pyelo"]
+    points = {"Pixels": rng.normal(size=(20, 2)), "Features": rng.normal(size=(20, 2))}
+    wrong = np.arange(20) < 3
+    figure = draw_embeddings(points, phases * 4, wrong)
+    assert {"Pixels", "Features", "Pyelo", "network wrong"} <= texts(figure)
+    rings = [line for line in figure.axes[0].lines if line.get_label() == "network wrong"]
+    np.testing.assert_array_equal(rings[0].get_xydata(), points["Pixels"][wrong])
+    titles = [METHODS[m].title for m in ("saliency", "sam")]
+    matrix = pd.DataFrame([[np.nan, -0.25], [-0.25, np.nan]], index=titles, columns=titles)
+    assert {"Saliency", "SAM", "-.2"} <= texts(draw_agreement(matrix))
+    weights = pd.DataFrame(rng.random((2, 5)), index=["liver", "spleen"], columns=phases)
+    assert {"liver", "CM-neph", f"{weights.iloc[0, 0]:.2f}"} <= texts(draw_effects(weights))
+    assert {"row", "one"} <= texts(draw_pictures({"row": rng.normal(size=(2, 8, 8))}, ["one", "two"]))
+    table = pd.DataFrame({"family": ["gradient", "activation"], "rank": [0.2, 0.5], "rank_low": 0.1, "rank_high": 0.6,
+                          "seconds": [0.1, 1.0], "seconds_low": np.nan, "seconds_high": np.nan}, index=titles)  # fmt: skip
+    figure = draw_ranking(table, {"rank": ("Rank", 0.0), "seconds": ("Seconds", None)}, {"rank": {"uniform": 0.3}})
+    assert {"Saliency", "SAM", "Rank", "Seconds", "uniform", "A", "B"} <= texts(figure)
+    assert figure.axes[1].get_xscale() == "log"
