@@ -260,8 +260,8 @@ def test_other_figures_name_what_they_draw():
     weights = pd.DataFrame(rng.random((2, 5)), index=["liver", "spleen"], columns=phases)
     assert {"liver", "CM-neph", f"{weights.iloc[0, 0]:.2f}"} <= texts(draw_effects(weights))
     assert {"row", "one"} <= texts(draw_pictures({"row": rng.normal(size=(2, 8, 8))}, ["one", "two"]))
-    table = pd.DataFrame({"family": ["gradient", "activation"], "rank": [0.2, 0.5], "rank_low": 0.1, "rank_high": 0.6,
-                          "seconds": [0.1, 1.0], "seconds_low": np.nan, "seconds_high": np.nan}, index=titles)  # fmt: skip
+    table = pd.DataFrame({"family": ["gradient", "activation"], "rank": [0.2, 0.5], "seconds": [0.1, 1.0]}, titles)
+    table = table.assign(rank_low=0.1, rank_high=0.6, seconds_low=np.nan, seconds_high=np.nan)
     figure = draw_ranking(table, {"rank": ("Rank", 0.0), "seconds": ("Seconds", None)}, {"rank": {"uniform": 0.3}})
     assert {"Saliency", "SAM", "Rank", "Seconds", "uniform", "A", "B"} <= texts(figure)
     assert figure.axes[1].get_xscale() == "log"
