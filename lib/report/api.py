@@ -23,8 +23,9 @@ FAMILIES = {  # page -> title, what is in it, modules by name or pattern
         "Maps",
         "What in a slice the network looks at.",
         (
-            *("attribution", "gradients", "path_gradients", "perturbation", "relevance", "localisation", "features"),
-            *("slice_choice", "saved_maps", "ranked_maps", "map_agreement", "randomisation"),
+            *("attribution", "gradients", "path_gradients", "perturbation", "walk_back", "relevance", "localisation"),
+            *("feature_views", "method_atlas", "atlas_measures", "slice_choice", "saved_maps", "ranked_maps"),
+            *("map_agreement", "randomisation"),
         ),
     ),
     "masking": (
@@ -33,8 +34,12 @@ FAMILIES = {  # page -> title, what is in it, modules by name or pattern
         ("voxels", "masking", "masking_controls", "masking_readings", "masked_*", "map_variants", "deletion"),
     ),
     "statistics": ("Statistics", "Intervals by patient, and the paper's tests.", ("masking_tests", "patient_stat*")),
-    "anatomy": ("Anatomy", "Where maps lie, and what organs alone tell.", ("tissue_*", "organ_baseline")),
-    "claims": ("Claims", "Each claim of the paper, tested by rule.", ("claims*",)),
+    "anatomy": (
+        "Anatomy",
+        "Where maps lie, what organs alone tell, and what the network owes to each.",
+        ("tissue_*", "interventions", "organ_baseline"),
+    ),
+    "claims": ("Claims", "Each claim of the paper, tested by rule.", ("claims*", "atlas_claims")),
     "figures": ("Figures", "Drawing, and nothing else.", ("figures*",)),
     "workflow": (
         "Workflow",
