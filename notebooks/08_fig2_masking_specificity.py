@@ -145,7 +145,7 @@ display(figure_of_differences, caption("Maps less their controls", means))
 #
 # So look at where the images go. In **A** each row of a panel is a labelled phase, and the numbers say which phase the
 # network names after masking, in per cent of the row: the diagonal is what masking leaves as it was. If the panels of
-# the maps look like those of the controls, in the lower row, the noise speaks and not the map. **B** shows the cost of
+# the maps look like those of the controls (red titles), the noise speaks and not the map. **B** shows the cost of
 # masking in two units, alone and less the control of the same shape. The *log-odds* log(p / (1 - p)) have no floor and
 # no ceiling, so that a phase near 0 or 100 % counts as any other.
 

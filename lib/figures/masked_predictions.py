@@ -9,15 +9,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from lib.figures.style import PHASE_COLOURS, TWO_COLUMNS_MM, axes_mm, figure_mm, letter, paper_style
+from lib.figures.style import CONTROL_COLOUR, PHASE_COLOURS, TWO_COLUMNS_MM, axes_mm, figure_mm, letter, paper_style
 from lib.paper import PHASES
 from lib.titles import CONTROL_TITLES, FILL_TITLES, LAYER_TITLES, PHASE_TITLES, map_title
 
 MEASURE_TITLES = {  # (measure, less its control)
     ("relative_probability", False): "Relative probability (%)",
-    ("relative_probability", True): "less its control (points)",
+    ("relative_probability", True): "Relative probability\nless its control (points)",
     ("log_odds", False): "Change in log-odds",
-    ("log_odds", True): "less its control",
+    ("log_odds", True): "Change in log-odds\nless its control",
 }
 
 
@@ -104,7 +104,7 @@ def _heat_map(panel: Axes, shares: pd.DataFrame, mask: tuple[str, str, str]):
     panel.set_yticks(range(len(PHASES)), names)
     panel.tick_params(length=0)
     panel.spines[:].set_visible(True)
-    panel.set_title(mask_title(*mask))
+    panel.set_title(mask_title(*mask), color=CONTROL_COLOUR if mask[0] in CONTROL_TITLES else "black")
     return drawn
 
 

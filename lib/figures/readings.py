@@ -65,7 +65,7 @@ def draw_claims_by_reading(claims: pd.DataFrame, differences: Mapping[str, Mappi
         panel.tick_params(length=0)
         panel.spines[:].set_visible(False)
         for group, at in groups.items():
-            middle, steep = np.mean(at), len(group) > 4 * len(at) + 1
+            middle, steep = np.mean(at), len(at) == 1
             panel.plot([min(at) - 0.45, max(at) + 0.45], [-0.62] * 2, color="0.4", linewidth=0.6, clip_on=False)
             turn = {"rotation": 40, "rotation_mode": "anchor", "ha": "left"} if steep else {"ha": "center"}
             panel.text(middle, -0.75, group, va="bottom", fontsize=6.5, **turn)
