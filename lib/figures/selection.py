@@ -98,9 +98,9 @@ def draw_metrics(metrics: pd.DataFrame, labels: Mapping[str, str], chosen: str) 
         axes[0].set_yticks(range(len(names)), labels.values())
         axes[0].get_yticklabels()[names.index(chosen)].set_fontweight("bold")
         for part in dict.fromkeys(group[names]):
-            at = [n for n, name in enumerate(names) if group[name] == part]
-            axes[-1].annotate(GROUP_TITLES[part], (1.03, np.mean(at)), xycoords=("axes fraction", "data"), rotation=90,
-                              va="center", fontsize=6)  # fmt: skip
+            first = next(n for n, name in enumerate(names) if group[name] == part)
+            axes[-1].annotate(GROUP_TITLES[part], (1.03, first), xycoords=("axes fraction", "data"), va="center",
+                              fontsize=6)  # fmt: skip
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return figure
 
