@@ -36,11 +36,11 @@ def draw_stages(networks: Mapping[str, pd.DataFrame]) -> Figure:
     longest = max(len(stages) for stages in networks.values())
     tallest = max(np.log2(stages["size"].max()) for stages in networks.values())
     with paper_style():
-        figure, axes = axes_mm(TWO_COLUMNS_MM, 4 + 21 * rows, rows, 2, squeeze=False)
+        figure, axes = axes_mm(TWO_COLUMNS_MM, 4 + 18 * rows, rows, 2, squeeze=False)
         for panel in axes.flat:
             panel.set_axis_off()
         for panel, (title, stages) in zip(axes.T.flat, networks.items(), strict=False):
-            panel.set(xlim=(-0.5, longest - 0.5), ylim=(-1.15, 1.05))
+            panel.set(xlim=(-0.5, longest - 0.5), ylim=(-0.9, 1.05))
             panel.set_title(title, loc="left", pad=1, fontweight="bold", fontsize=6.5)
             panel.plot([0, len(stages) - 1], [0.5, 0.5], color="0.5", linewidth=0.6, zorder=0)
             for x, stage in enumerate(stages.itertuples()):
@@ -51,20 +51,21 @@ def draw_stages(networks: Mapping[str, pd.DataFrame]) -> Figure:
 def _draw_stage(panel: Axes, x: int, stage, tallest: float) -> None:
     """Draw the box of a stage and what it consists of."""
     height = 0.25 + 0.75 * np.log2(stage.size) / tallest
-    width = 0.14 + 0.06 * np.log2(stage.channels)
+    width = 0.34 + 0.045 * np.log2(stage.channels)
     colour = {"image": IMAGE, "head": HEAD}.get(stage.stage, STAGE)
     if stage.stage == "head":
-        inside, below = "", f"{stage.reads}\n{stage.layers} dense, {stage.channels}"
+        inside, below = "", (stage.reads, f"{stage.layers} dense, {stage.channels}")
     else:
         inside = str(stage.size)
         channels = f"{stage.channels} slice{'s' * (stage.channels > 1)}"
-        below = f"image\n{channels}" if stage.stage == "image" else f"{stage.layers} conv\n{stage.channels}"
+        below = ("image", channels) if stage.stage == "image" else (f"{stage.layers} conv", str(stage.channels))
     box = Rectangle(
         (x - width / 2, 0.5 - height / 2), width, height, facecolor=colour, edgecolor="black", linewidth=0.6
     )
     panel.add_patch(box)
     panel.text(x, 0.5, inside, ha="center", va="center", fontsize=6)
-    panel.text(x, -0.08, below, ha="center", va="top", fontsize=6, linespacing=1.1)
+    for y, line in zip((-0.42, -0.82), below, strict=True):
+        panel.text(x, y, line, ha="center", va="baseline", fontsize=6)
 
 
 def draw_metrics(metrics: pd.DataFrame, labels: Mapping[str, str], chosen: str) -> Figure:
@@ -97,9 +98,9 @@ def draw_metrics(metrics: pd.DataFrame, labels: Mapping[str, str], chosen: str) 
         axes[0].set_yticks(range(len(names)), labels.values())
         axes[0].get_yticklabels()[names.index(chosen)].set_fontweight("bold")
         for part in dict.fromkeys(group[names]):
-            at = [n for n, name in enumerate(names) if group[name] == part]
-            axes[-1].annotate(GROUP_TITLES[part], (1.03, np.mean(at)), xycoords=("axes fraction", "data"), rotation=90,
-                              va="center", fontsize=6)  # fmt: skip
+            first = next(n for n, name in enumerate(names) if group[name] == part)
+            axes[-1].annotate(GROUP_TITLES[part], (1.03, first), xycoords=("axes fraction", "data"), va="center",
+                              fontsize=6)  # fmt: skip
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return figure
 
