@@ -201,8 +201,8 @@ figure = draw_sanity(lines, compared, stages=steps, threshold=ALIKE)
 words = (
     "**A**, agreement of each map with itself while the weights become random, from the output to the input: 1 is the "
     "same map. Points are filled while the map's own layer is as trained and open after it is random; maps at the "
-    "input have no such layer. Bands are 95 % intervals that resample patients. Dashed: the threshold of the rule. **B**, "
-    "rank correlation with other maps; bold where the 95 % interval lies above the threshold."
+    "input have no such layer. Bands are 95 % intervals that resample patients. Dashed: the threshold of the rule. "
+    "**B**, rank correlation with other maps; bold where the 95 % interval lies above the threshold."
 )
 display(figure, caption("Sanity checks", chosen, words))
 
