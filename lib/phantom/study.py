@@ -212,6 +212,14 @@ class Examination:
             syntax=visit.syntax,
         )
 
+    def scan_slice(self, scan: Scan, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Scan the slice at a step of the protocol's grid; return int16 HU and uint8 tissues, (matrix, matrix) each."""
+        scanner, metal = Scanner(self.protocol, self.anatomy, self.matrix), None
+        if (streaks := self._streaks(scanner)) is not None:
+            metal = partial(streaks, rng=self._rng("streaks", scan.phase, step))
+        noise, texture = partial(self._rng, "noise", scan.phase), Texture(self._rng("texture"), scan.time)
+        return scanner.image(step, self._hounsfield(scan, self.protocol.kvp), noise, scan.breath, texture, metal)
+
     def _streaks(self, scanner: Scanner) -> MetalStreaks | None:
         """Return what computes the streaks of metal in a series, or None without any."""
         if self.anatomy.attachments is None:
