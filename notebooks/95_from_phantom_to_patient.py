@@ -137,7 +137,7 @@ display(metal.round(3))
 # chance.
 
 # %%
-first = list(models)[0]
+first = next(iter(models))
 change = (worn[first] - plain[first])[:, pyelo]
 most = np.argsort(-np.abs(change), kind="stable")[:shown]
 heats = {
@@ -246,7 +246,7 @@ if real:
     uids = truth.assign(series=[hashed_id("philbrick2018", "series", uid) for uid in truth["series_uid"]])
     pixel = uids.set_index("series").eval("fov_mm / matrix")
     reference = pd.DataFrame(
-        [input_measures(hu, pixel.get(series, np.nan)) for hu, series in zip(phantom, sample["series"])]
+        [input_measures(hu, pixel.get(series, np.nan)) for hu, series in zip(phantom, sample["series"], strict=True)]
     )
     measured = pd.DataFrame([input_measures(hu, mm) for hu, mm in zip(real, real_mm, strict=True)], index=names)
     placed = ranks(measured, reference)
@@ -302,8 +302,8 @@ shown_private.get("domain_votes")
 # ### The maps of the chosen phase, and the slice without its metal
 #
 # For each real slice: CAM of the phase that each network chose, with metal near the skin outlined. The last column
-# repeats the prediction after that metal has been replaced by the tissue beside it. Where the phase changes, the network
-# went by the metal.
+# repeats the prediction after that metal has been replaced by the tissue beside it. Where the phase changes, the
+# network went by the metal.
 
 # %%
 if real:
@@ -351,6 +351,6 @@ if real:
 # ## What we saw
 #
 # The pairs say whether these networks take bright metal for excreted contrast, on slices where nothing else differs.
-# What the real slices say is an example and no accuracy: they are few, and their phases were read from the images. What
-# separates them from the phantom most is said by the dots at the ends of the figure of measures. A network that is to be
-# used on patients has to be trained on patients.
+# What the real slices say is an example and no accuracy: they are few, and their phases were read from the images. The
+# dots at the ends of the figure of measures say what separates them most from the phantom. A network that is to be used
+# on patients has to be trained on patients.

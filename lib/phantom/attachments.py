@@ -26,10 +26,10 @@ class Electrode:
 
     def __init__(self, rng: np.random.Generator, trunk: Trunk):
         self.trunk = trunk
-        self.place = _FRONT + float(rng.uniform(-36, 36))  # on the contour, about 6 mm from point to point
+        self.place = _FRONT + float(rng.uniform(-28, 28))  # on the contour, about 6 mm from point to point
         self.z = float(rng.uniform(-130, 90))
         self.gel = float(rng.uniform(8, 12))  # radius, mm
-        self.pressed = float(rng.uniform(0.5, 2.5))  # depth to which it is pressed into the skin, mm
+        self.pressed = float(rng.uniform(2.0, 6.0))  # depth to which tape and weight press it into the skin, mm
         self.snap = (float(rng.uniform(2.5, 4.5)), float(rng.uniform(2.0, 3.2)))  # half the width, and the height, mm
         self.drift = float(rng.normal(0, 0.06))  # points of the contour per mm of height
         self.sway, self.gap = Wave(rng, 2.0), Wave(rng, 2.0)
@@ -63,7 +63,7 @@ class Electrode:
         begun = min(max(z - self.z, 0.0) / 15, 1.0)
         place = self.place + self.drift * (z - self.z) + begun * (self.sway(z) - self.sway(self.z))
         at, _, outward = self._frame(place, z)
-        return at + (1.5 + (1 - begun) * self.snap[1] + begun * abs(self.gap(z))) * outward
+        return at + (1.5 - self.pressed + (1 - begun) * self.snap[1] + begun * abs(self.gap(z))) * outward
 
     def _frame(self, place: float, z: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return a point of the skin, the direction along the skin and the one away from it, each float (2,)."""
