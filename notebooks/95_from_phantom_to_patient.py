@@ -50,6 +50,7 @@ from lib.files import atomic_path, require, resolve
 from lib.labels import hashed_id, read_labels, secret_key
 from lib.localisation import enrichment
 from lib.paper import PHASES
+from lib.phantom.cohort import PHANTOM_KEY
 from lib.phantom.metal_pairs import metal_pair
 from lib.preparation import prepare_cohort
 from lib.private import private_folder
@@ -243,7 +244,7 @@ shown_private.get("domain_input")
 
 # %%
 if real:
-    uids = truth.assign(series=[hashed_id("philbrick2018", "series", uid) for uid in truth["series_uid"]])
+    uids = truth.assign(series=[hashed_id(PHANTOM_KEY, "series", uid) for uid in truth["series_uid"]])
     pixel = uids.set_index("series").eval("fov_mm / matrix")
     reference = pd.DataFrame(
         [input_measures(hu, pixel.get(series, np.nan)) for hu, series in zip(phantom, sample["series"], strict=True)]
