@@ -34,10 +34,11 @@ texts: setup  ## reproduce the related texts on simulated radiographs; results i
 
 # The path goes through the environment as it was typed: neither make nor the shell looks into it.
 RUN ?= apply
-unexport DICOM RUN
+unexport DICOM RUN SEGMENT
 apply: export CT_FOLDER := $(value DICOM)
 apply: export CT_RUN := $(value RUN)
-apply: setup  ## apply the trained network to your own CT: make apply DICOM=/path/to/folder [RUN=name; results in runs/name]
+apply: export CT_SEGMENT := $(value SEGMENT)
+apply: setup  ## apply the trained network to your own CT: make apply DICOM=/path/to/folder [RUN=name; results in runs/name] [SEGMENT=1: outline kidneys]
 	@test -e runs/quick/networks/top/model.keras || { echo 'There is no trained network yet: make figures first.'; exit 2; }
 	@python -m lib.apply
 

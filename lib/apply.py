@@ -1,7 +1,7 @@
-"""A trained network on somebody's own CT: `make apply DICOM=/path/to/folder [RUN=name]`.
+"""A trained network on somebody's own CT: `make apply DICOM=/path/to/folder [RUN=name] [SEGMENT=1]`.
 
-The folder's path comes through the environment (CT_FOLDER, CT_RUN), never through a shell or a log: what runs the
-notebooks is given a link in the private folder.
+The folder's path comes through the environment (CT_FOLDER, CT_RUN, CT_SEGMENT), never through a shell or a log: what
+runs the notebooks is given a link in the private folder.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import yaml
 
 from lib.cohort_tables import write_table
 from lib.files import ROOT
+from lib.kidney_segmenter import NoSegmenter, segment_kidneys
 from lib.paper import PHASES
 from lib.private import link_source, only_one, printable, private_folder
 
@@ -37,13 +38,15 @@ def main() -> int:
     """Run from the command line; return the exit status."""
     folder, run = os.environ.get("CT_FOLDER", ""), os.environ.get("CT_RUN") or "apply"
     try:
-        return apply(folder, run, sys.argv[1:])
-    except (CannotApply, RuntimeError, OSError) as error:
+        return apply(folder, run, sys.argv[1:], segment=_asked(os.environ.get("CT_SEGMENT", "")))
+    except (CannotApply, NoSegmenter, RuntimeError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
 
 
-def apply(dicom_folder: str, run: str = "apply", options: list[str] | tuple[str, ...] = ()) -> int:
+def apply(
+    dicom_folder: str, run: str = "apply", options: list[str] | tuple[str, ...] = (), *, segment: bool = False
+) -> int:
     """Prepare the CT in a folder, classify it, explain it; return Snakemake's exit status.
 
     Parameters
@@ -55,17 +58,22 @@ def apply(dicom_folder: str, run: str = "apply", options: list[str] | tuple[str,
         the prepared cohort, which is brought up to date, and the key.
     options : sequence of str
         Passed on to Snakemake.
+    segment : bool
+        Whether TotalSegmentator outlines the kidneys of the series that come without a segmentation.
 
     Raises
     ------
     CannotApply
         If the folder is none, the name cannot be one, or the run is another command's.
+    NoSegmenter
+        If TotalSegmentator is wanted and not installed.
     """
     folder = ROOT / "runs" / run
     _check(dicom_folder, run, folder)
     with only_one(folder, "make apply works in"):
         private = private_folder(folder / "private")
-        link = link_source(private, Path(dicom_folder).absolute())
+        source = Path(dicom_folder).absolute()
+        link = link_source(private, segment_kidneys(source, private) if segment else source)
         _delete_results(folder)
         settings = {"run": run, "dicom": str(link.relative_to(ROOT))}
         config = private / "apply.yaml"
@@ -78,6 +86,12 @@ def apply(dicom_folder: str, run: str = "apply", options: list[str] | tuple[str,
     else:
         _report(folder)
     return status
+
+
+def _asked(value: str) -> bool:
+    if value not in ("", "0", "1"):
+        raise CannotApply(f"SEGMENT={value!r}: 1 lets TotalSegmentator outline the kidneys, 0 or nothing does not.")
+    return value == "1"
 
 
 def _check(dicom_folder: str, run: str, folder: Path) -> None:
@@ -128,7 +142,8 @@ def _report(folder: Path) -> None:
     if cohort["warning"].notna().any():
         print("A series with a warning lies outside of what the network was trained on: its phase means nothing.")
     if (cohort["extent_source"] == "none").any():
-        print("Where the kidneys end is not known for some series, so that all their slices voted (see the README).")
+        print("Where the kidneys end is not known for some series, so that all their slices voted. SEGMENT=1 lets")
+        print("TotalSegmentator outline them, where it is installed (see the README).")
     rejected = pd.read_csv(folder / "cohort" / "rejected.csv")
     for reason, files in rejected.groupby("reason")["files"].sum().sort_values(ascending=False).items():
         print(f"not used: {files} files: {reason}")

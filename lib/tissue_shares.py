@@ -28,7 +28,7 @@ GROUPS = {  # groups that are distinguished, and the tissues (named as in the co
     "muscle": ("muscle",),
     "bone": ("cortical bone", "trabecular bone", "disc"),
     "fat": ("subcutaneous fat", "visceral fat"),
-    OTHER: ("skin", "spinal canal", "gallbladder", "pancreas", "adrenal"),
+    OTHER: ("skin", "spinal canal", "gallbladder", "pancreas", "adrenal", "metal"),
     OUTSIDE: ("outside", "background"),
 }
 NAMES = tuple(GROUPS)

@@ -59,6 +59,7 @@ test_slices: int = 5  # per phantom series of the test patients, neighbours; 0: 
 matrix: int = 256  # rows and columns of a phantom slice
 labelling: str = "reader"  # what labels a phantom series: a simulated "reader" of the images, or the "scan_time"
 reader_error: float = 0.085  # SD of the error of the simulated reader; two such readers agree with a kappa of .86
+attachments: bool = False  # whether phantoms wear electrodes and wires and hold surgical clips, in every phase
 seed: int = 2018  # of the training and validation patients of the phantom
 test_seed: int = 1184  # of the test patients of the phantom, on whom nothing was tuned
 processes: int = 2  # that work at the same time
@@ -77,6 +78,7 @@ key = key or (PHANTOM_KEY if source == "phantom" else secret_key(private))
 if source == "phantom":
     plan = {"slices": slices, "test_slices": test_slices, "seed": seed, "test_seed": test_seed, "key": key}
     look = {"matrix": matrix, "labelling": labelling, "reader_error": reader_error}
+    look |= {"attachments": True} if attachments else {}
     begin(dicom_folder, parameters=plan | look | {"patients": patients}, code=("lib/phantom/cohort.py",))
     write_cohort(dicom_folder, plan_cohort(patients, **plan), processes=processes, **look)
 elif source != "dicom":

@@ -383,7 +383,9 @@ for name, figure in drawn.items():
 # ureter may touch the vena cava. No patient has free fluid, a hernia, metal, lung bases in the image or a missing
 # organ.
 #
-# **Body.** There are no clothes, wires or skin creases. Arms turn with the trunk and hang beside the table.
+# **Body.** There are no clothes or skin creases, and no metal: electrodes, wires and clips come with `attachments` in
+# 01_prepare_cohort only, and 95_from_phantom_to_patient shows what they do to a network. Arms turn with the trunk and
+# hang beside the table.
 #
 # **Image.** Streaks are horizontal noise. The first real slice has dark bands between the arms and the spine, which
 # come from beam hardening; this is not simulated. Neither is the oblique grain of the third real slice. Iterative

@@ -37,6 +37,7 @@ def write_patient(
     labelling: str = "reader",
     reader_error: float = READER_ERROR,
     matrix: int = 512,
+    attachments: bool = False,
     phases: list[str] | None = None,
 ) -> list[dict]:
     """Write the examination of one patient.
@@ -59,6 +60,8 @@ def write_patient(
         SD of the error of the reader (see `lib.phantom.labelling_reader.read_phase`).
     matrix : int
         Rows and columns.
+    attachments : bool
+        Whether patients may have electrodes, wires and clips, in every phase.
     phases : list of str, optional
         Phases that the examination is meant to show; by default one to five are drawn at random.
 
@@ -80,9 +83,9 @@ def write_patient(
         raise ValueError(f"slices is {slices}; a series needs at least 1.")
     target = resolve(folder) / patient_id
     with atomic_path(target) as temporary:
-        study = Examination(patient_id, seed, slices, placing, matrix)
+        study = Examination(patient_id, seed, slices, placing, matrix, attachments)
         rows = study.write(temporary, phases, labelling, reader_error)
-        made_from = _settings(seed, slices, placing, labelling, reader_error, matrix)
+        made_from = _settings(seed, slices, placing, labelling, reader_error, matrix, attachments)
         rows = [row | made_from for row in rows]
         _write_rows(temporary / "truth.csv", rows)
     return rows
@@ -130,6 +133,7 @@ def write_cohort(
     labelling: str = "reader",
     reader_error: float = READER_ERROR,
     matrix: int = 512,
+    attachments: bool = False,
 ) -> Path:
     """Write a cohort with patients in parallel; patients that exist already are kept.
 
@@ -139,7 +143,7 @@ def write_cohort(
     patients : list of PlannedPatient
     processes : int
         Number of processes; the files do not depend on it.
-    labelling, reader_error, matrix
+    labelling, reader_error, matrix, attachments
         As in `write_patient`.
 
     Returns
@@ -157,7 +161,7 @@ def write_cohort(
     names = [patient[0] for patient in patients]
     if len(set(names)) != len(names):
         raise ValueError("patients holds a patient_id twice; each patient needs a different one.")
-    settings = {"labelling": labelling, "reader_error": reader_error, "matrix": matrix}
+    settings = {"labelling": labelling, "reader_error": reader_error, "matrix": matrix, "attachments": attachments}
     for patient_id, *drawn in patients:
         _check_written(folder / patient_id, _settings(*drawn, **settings))
     waiting = [patient for patient in patients if not (folder / patient[0]).exists()]
@@ -179,18 +183,21 @@ def _write_one(folder: Path, settings: dict, patient: PlannedPatient) -> None:
     write_patient(folder, patient_id, seed=seed, slices=slices, placing=placing, **settings)
 
 
-def _settings(seed: int, slices: int, placing: str, labelling: str, reader_error: float, matrix: int) -> dict:
+def _settings(
+    seed: int, slices: int, placing: str, labelling: str, reader_error: float, matrix: int, attachments: bool
+) -> dict:
     """Return the settings that decide the files of a patient, as recorded in truth.csv."""
+    more = {"attachments": True} if attachments else {}  # not recorded where there are none
     return {"seed": seed, "slices": slices, "placing": placing, "labelling": labelling,
-            "reader_error": reader_error, "matrix": matrix}  # fmt: skip
+            "reader_error": reader_error, "matrix": matrix} | more  # fmt: skip
 
 
 def _check_written(folder: Path, settings: dict) -> None:
     if not folder.exists():
         return
     with open(folder / "truth.csv", newline="") as file:
-        row = next(csv.DictReader(file))
-    for name, value in settings.items():
+        row = {"attachments": "False"} | next(csv.DictReader(file))
+    for name, value in ({"attachments": False} | settings).items():
         if row[name] != str(value):
             raise ValueError(
                 f"{folder} was written with {name}={row[name]}, but {name}={value} is asked for now: "

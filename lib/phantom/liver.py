@@ -100,6 +100,12 @@ class Liver:
             else:
                 canvas.polygon(ribbon(path, r * np.array([0.8, 1.0, 0.8])), paint)
 
+    def gallbladder_bed(self) -> np.ndarray | None:
+        """Return where the gallbladder lies, or lay, float (3,) in mm; None if the liver does not reach there."""
+        if self._span(self.gallbladder_z) is None:
+            return None
+        return np.append(self._place(self.gallbladder_z, np.array([[0.60, 0.93]]))[0], self.gallbladder_z)
+
     def _paint_gallbladder(self, canvas: Canvas, z: float) -> None:
         u = (z - self.gallbladder_z) / (self.gallbladder_r * 2)
         if abs(u) >= 1:

@@ -4,6 +4,7 @@ import numpy as np
 from scipy import ndimage
 
 from lib.phantom.abdomen import Abdomen
+from lib.phantom.attachments import Attachments
 from lib.phantom.body import Trunk
 from lib.phantom.canvas import Canvas, Grid, Pose
 from lib.phantom.kidneys import draw_kidneys
@@ -38,6 +39,7 @@ class Anatomy:
         self.vessels = Vessels(rng, subject, self.kidneys, liver.hilum)
         self.abdomen = Abdomen(rng, self.trunk, self.vessels, liver)
         self.pose = self._lie(np.radians(np.clip(rng.normal(0, 4), -10, 10)))
+        self.attachments: Attachments | None = None  # what the published study's patients do not wear
         for arm in self.trunk.arms:  # arms do not reach into the table
             arm.y -= self._dip(self.pose.place(arm.outline))
 
@@ -115,4 +117,6 @@ class Anatomy:
         for kidney in self.kidneys:
             kidney.paint(canvas, z - breath)
         self.vessels.paint(canvas, z - 0.5 * breath)
+        if self.attachments is not None:
+            self.attachments.paint(canvas, z, breath)
         return canvas.samples()

@@ -202,6 +202,7 @@ class Scanner:
         noise: Callable[[int], np.random.Generator],
         breath: float = 0.0,
         texture: Callable | None = None,
+        streaks: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Scan one slice.
 
@@ -217,6 +218,8 @@ class Scanner:
             Shift of the organs, mm.
         texture : callable, optional
             Function of HU, tissues, grid and z that changes the noise-free HU in place.
+        streaks : callable, optional
+            Function from the share of metal in each pixel, float32 (matrix, matrix), to the HU that it adds.
 
         Returns
         -------
@@ -226,7 +229,7 @@ class Scanner:
         z = index * self.protocol.spacing_mm
         planes = self.planes(z)
         total = np.zeros((self.matrix, self.matrix), np.float32)
-        tissues = None
+        tissues, metal = None, np.zeros_like(total)
         for k, height in enumerate(planes):
             paint = self.anatomy.paint(self.grid, height, breath)
             values = hounsfield(height).take(paint)
@@ -234,6 +237,8 @@ class Scanner:
             total += values[1::2, ::2]
             total += values[::2, 1::2]
             total += values[1::2, 1::2]
+            if streaks is not None:
+                metal += _share_of_pixels(paint == Tissue.METAL) / len(planes)
             if k == len(planes) // 2:
                 tissues = TISSUE_OF_PAINT[paint[::2, ::2]]
         total *= 1 / (4 * len(planes))
@@ -243,9 +248,17 @@ class Scanner:
         spectrum *= self.transfer
         image = fft.irfft2(spectrum, s=total.shape)
         image += self.noise_field(index, noise)
+        if streaks is not None:
+            image += streaks(metal)
         np.clip(np.rint(image, out=image), -1024, 3071, out=image)
         hu = image.astype(np.int16)
         if self.outside is not None:
             hu[self.outside] = PADDING_HU
             tissues[self.outside] = Tissue.OUTSIDE
         return hu, tissues
+
+
+def _share_of_pixels(samples: np.ndarray) -> np.ndarray:
+    """Return the mean over the 2 x 2 samples of each pixel, float32."""
+    n = len(samples) // 2
+    return samples.reshape(n, 2, n, 2).mean(axis=(1, 3), dtype=np.float32)

@@ -9,7 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from pydicom.dataset import Dataset
 
+from lib.phantom.attachments import Attachments
 from lib.phantom.labelling_reader import draw_phases, draw_scan_time, phase_by_time, read_phase
+from lib.phantom.metal_streaks import MetalStreaks
 from lib.phantom.objects import SeriesWriter, draw_syntax, uid, write_segmentations
 from lib.phantom.patient import Anatomy
 from lib.phantom.physiology import Physiology
@@ -93,14 +95,19 @@ class Examination:
         Places of the slices, see :func:`slice_steps`.
     matrix : int
         Rows and columns.
+    attachments : bool
+        Whether the patient may have electrodes, wires and clips (`lib.phantom.attachments`).
     """
 
-    def __init__(self, patient_id: str, seed: int, slices: int, placing: str, matrix: int):
+    def __init__(self, patient_id: str, seed: int, slices: int, placing: str, matrix: int, attachments: bool = False):
         self.patient_id, self.seed, self.matrix = patient_id, seed, matrix
         self.slices, self.placing = slices, placing
         self.physiology = Physiology(self._rng("physiology"))
         self.anatomy = Anatomy(self._rng("anatomy"), self.physiology.subject)
         self.protocol = draw_protocol(self._rng("protocol"), self.anatomy)
+        if attachments:
+            anatomy = self.anatomy
+            anatomy.attachments = Attachments(self._rng("attachments"), anatomy.trunk, anatomy.abdomen, anatomy.vessels)
 
     def _rng(self, *names: object) -> np.random.Generator:
         key = [zlib.crc32(str(name).encode()) for name in names]
@@ -171,8 +178,10 @@ class Examination:
         first = round((top + 60) / protocol.spacing_mm)  # scans run from the head down
         tissues = np.zeros((len(steps), self.matrix, self.matrix), np.uint8)
         hounsfield, noise = self._hounsfield(scan, protocol.kvp), partial(self._rng, "noise", scan.phase)
+        metal = self._streaks(scanner)
         for k, step in enumerate(steps):
-            hu, tissues[k] = scanner.image(int(step), hounsfield, noise, scan.breath, texture)
+            streaks = metal and partial(metal, rng=self._rng("streaks", scan.phase, int(step)))
+            hu, tissues[k] = scanner.image(int(step), hounsfield, noise, scan.breath, texture, streaks)
             writer.write(hu, step * protocol.spacing_mm + visit.table_mm, first - int(step))
         write_segmentations(visit.folder, writer.datasets, tissues, 1000 + 2 * number)
         return {
@@ -203,9 +212,25 @@ class Examination:
             syntax=visit.syntax,
         )
 
+    def scan_slice(self, scan: Scan, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Scan the slice at a step of the protocol's grid; return int16 HU and uint8 tissues, (matrix, matrix) each."""
+        scanner, metal = Scanner(self.protocol, self.anatomy, self.matrix), None
+        if (streaks := self._streaks(scanner)) is not None:
+            metal = partial(streaks, rng=self._rng("streaks", scan.phase, step))
+        noise, texture = partial(self._rng, "noise", scan.phase), Texture(self._rng("texture"), scan.time)
+        return scanner.image(step, self._hounsfield(scan, self.protocol.kvp), noise, scan.breath, texture, metal)
+
+    def _streaks(self, scanner: Scanner) -> MetalStreaks | None:
+        """Return what computes the streaks of metal in a series, or None without any."""
+        if self.anatomy.attachments is None:
+            return None
+        return MetalStreaks(scanner.grid, self.anatomy, scanner.protocol.half_frequency)
+
     def _hounsfield(self, scan: Scan, kvp: float) -> Callable[[float], np.ndarray]:
         """Return a function from height to the HU of every paint code; renal blood mixes into the vena cava."""
         base = self.physiology.hounsfield(scan.time, kvp)
+        if self.anatomy.attachments is not None:
+            base = self.anatomy.attachments.hounsfield(base)
 
         def at_height(z: float) -> np.ndarray:
             hu = base.copy()

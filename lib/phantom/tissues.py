@@ -38,6 +38,7 @@ class Tissue(IntEnum):
     STOOL = 29
     CALCIFICATION = 30
     ADRENAL = 31
+    METAL = 32
 
 
 # Paint codes that are not a separate tissue, and the tissue that each belongs to.
@@ -49,11 +50,14 @@ THECAL_SAC = 44
 RIB_MARROW = 45
 TUMOUR_NECROSIS = 46
 URETER = 47
+GEL, PLASTIC = 52, 53  # of electrodes
 CHYME = (48, 49, 50, 51)  # fillings of the gut of different density
 PAINT_TISSUE = {
     **dict.fromkeys(CHYME, Tissue.BOWEL_FLUID),
     TABLE: Tissue.OUTSIDE,
     BLANKET: Tissue.OUTSIDE,
+    GEL: Tissue.OUTSIDE,
+    PLASTIC: Tissue.OUTSIDE,
     FASCIA: Tissue.VISCERAL_FAT,
     INTRAMUSCULAR_FAT: Tissue.MUSCLE,
     THECAL_SAC: Tissue.SPINAL_CANAL,
