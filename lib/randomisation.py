@@ -57,9 +57,9 @@ def judged_stages(model: keras.Model, stages: Sequence[str], layer: str) -> dict
     Returns
     -------
     dict
-        OUTPUT: the first stage, at which the least is random. INTACT: the last stage that leaves the layer and all before it as they were trained, so that activations are
-        those of the trained network and only the way from them to the score is random. A map at the input has none:
-        nothing comes before it. ALL: the last stage.
+        OUTPUT: the first stage, at which the least is random. INTACT: the last stage that leaves the layer and all
+        before it as they were trained, so that activations are those of the trained network and only the way from them
+        to the score is random. A map at the input has none: nothing comes before it. ALL: the last stage.
     """
     layers = weighted_layers(model)
     found = {OUTPUT: stages[0], ALL: stages[-1]}

@@ -240,8 +240,8 @@ free = correlation[correlation.second.isin(["disc", "edges", "brightness"])]
 nearest = free.loc[free["mean"].idxmax()]
 Markdown(
     f"With the dense layer random, these maps fail: {named(OUTPUT, 'fails')}; undecided are: "
-    f"{named(OUTPUT, 'undecided')}. With every weight random, these fail: {named(ALL, 'fails')}; undecided are: {named(ALL, 'undecided')}. "
-    f"With only the way behind their layer random, these fail: {named(INTACT, 'fails')}; undecided are: "
-    f"{named(INTACT, 'undecided')}. Nearest to a map that knows no network comes {nearest.method} at {nearest.layer}: "
-    f"its rank correlation with the {nearest.second} is {nearest['mean']:.2f}."
+    f"{named(OUTPUT, 'undecided')}. With only the way behind their layer random, these fail: "
+    f"{named(INTACT, 'fails')}; undecided are: {named(INTACT, 'undecided')}. With every weight random, these fail: "
+    f"{named(ALL, 'fails')}; undecided are: {named(ALL, 'undecided')}. Nearest to a map that knows no network comes "
+    f"{nearest.method} at {nearest.layer}: its rank correlation with the {nearest.second} is {nearest['mean']:.2f}."
 )
