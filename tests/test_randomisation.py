@@ -116,8 +116,9 @@ def test_the_verdict_is_where_the_whole_interval_lies(network):
         {"method": "sam", "layer": "conv1", "second": stage, "mean": mean, "low": mean - 0.1, "high": mean + 0.1}
         for stage, mean in {"phase": 0.99, "conv2": 0.8, "conv1": 0.2}.items()
     ]
-    rows += [{**rows[2], "ranking": "signed", "low": 0.9}, {**rows[2], "phase": "cm", "low": 0.9}]
+    rows += [{**rows[2], other: "another", "low": 0.8, "high": 0.9} for other in ("ranking", "phase", "measure")]
     verdicts = judge_maps(network, ["phase", "conv2", "conv1"], pd.DataFrame([facts | row for row in rows]))
+    assert len(verdicts) == 3
     assert verdicts.set_index("judged")[["stage", "verdict"]].T.to_dict("list") == {
         OUTPUT: ["phase", "fails"], INTACT: ["conv2", "fails"], ALL: ["conv1", "passes"]
     }  # fmt: skip
