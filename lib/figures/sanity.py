@@ -63,10 +63,10 @@ def draw_sanity(cascade: pd.DataFrame, compared: pd.DataFrame, *, stages: Sequen
             panels[row, 0].set_ylim(min(-0.1, lowest - 0.1), 1.05)
             panels[row, 0].set_ylabel(MEASURE_TITLES[measure])
         for panel in panels[-1]:
-            panel.set_xticks(range(len(stages) + 1), ["none", *map(_stage_title, stages)])
+            panel.set_xticks(range(len(stages) + 1), ["–", *map(_stage_title, stages)])
         for panel, place in zip(panels[0], ("lower left", "upper right", "upper right"), strict=True):
             panel.legend(loc=place, ncols=2 if "right" in place else 1, fontsize=6, handlelength=1.4)
-        above.supxlabel("Weights random from the output to this layer", fontsize=7)
+        above.supxlabel("Weights random from the output to this layer (–: none)", fontsize=7)
         _heat_map(below.subplots(), compared, maps, threshold)
         letter(above, "A")
         letter(below, "B")
