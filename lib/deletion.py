@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 
 from lib.attribution import Attributor
+from lib.map_agreement import map_order
 from lib.masking import METHODS, Reading, mask_cohort
 from lib.masking_controls import BLOCKS, RANDOM, RANDOM_BODY
-from lib.paper import LAYERS, PHASES
+from lib.paper import PHASES
 from lib.patient_statistics import RESAMPLES, balanced_mean
 
 SLICE = ["patient", "series", "slice", "phase"]
@@ -182,12 +183,6 @@ def summarise_curves(curves: pd.DataFrame, *, rng: np.random.Generator, resample
     return _summary(wide.reset_index(), [*MAP, "region"], fractions, "fraction", rng, resamples)
 
 
-def _place(key: tuple) -> tuple[int, int]:
-    """Return where a map comes in tables and figures: in the order of the methods and layers, controls last."""
-    order = {name: at for names in ((*METHODS, "disc"), ("input", *LAYERS)) for at, name in enumerate(names)}
-    return order.get(key[0], len(order)), order.get(key[1], -1)
-
-
 def _wide(curves: pd.DataFrame) -> pd.DataFrame:
     """Return one row per curve, one column per share."""
     keys = [*SLICE, *MAP, "region"]
@@ -196,7 +191,7 @@ def _wide(curves: pd.DataFrame) -> pd.DataFrame:
 
 def _summary(table: pd.DataFrame, keys: list[str], columns: list, name: str, rng, resamples: int) -> pd.DataFrame:
     rows, groups = [], dict(iter(table.groupby(keys)))
-    for key in sorted(groups, key=_place):
+    for key in sorted(groups, key=map_order):
         group = groups[key]
         for phase in [*(phase for phase in PHASES if phase in set(group["phase"])), "mean"]:
             chosen = group if phase == "mean" else group[group["phase"] == phase]

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lib.attribution import METHODS
 from lib.files import resolve
-from lib.paper import PHASES
+from lib.paper import LAYERS, PHASES
 from lib.patient_statistics import RESAMPLES, balanced_mean
 from lib.ranked_maps import MEASURES, RankedMap
 from lib.resampling import resample
@@ -168,8 +169,9 @@ def summarise_agreement(
         `measure`, `mean`, `low`, `high` (95 % interval), `blank` (share of blank second maps), `n_slices`,
         `n_patients`.
     """
-    rows = []
-    for key, group in table.groupby([*MAP, *keys], sort=False):
+    rows, groups = [], dict(iter(table.groupby([*MAP, *keys], sort=False)))
+    for key in sorted(groups, key=map_order):
+        group = groups[key]
         phases = [phase for phase in PHASES if phase in set(group["phase"])]
         for phase in [*phases, "mean"]:
             chosen = group if phase == "mean" else group[group["phase"] == phase]
@@ -181,6 +183,13 @@ def summarise_agreement(
                 rows.append((*key, phase, measure, *found, chosen["blank"].mean(), *counts))
     names = ["phase", "measure", "mean", "low", "high", "blank", "n_slices", "n_patients"]
     return pd.DataFrame(rows, columns=[*MAP, *keys, *names])
+
+
+def map_order(name: Sequence) -> tuple[int, int]:
+    """Return where a map (method, layer, ...) comes in tables and figures: by method, then by layer, controls last."""
+    methods, layers = (*METHODS, "disc"), ("input", *LAYERS)
+    method = methods.index(name[0]) if name[0] in methods else len(methods)
+    return method, layers.index(name[1]) if name[1] in layers else len(layers)
 
 
 def equal_but_for_the_seed(network: str | Path, folder: str | Path) -> list[Path]:

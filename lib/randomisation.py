@@ -11,7 +11,7 @@ from lib.map_agreement import Maps, Source
 from lib.networks import untrained_twin
 
 ALIKE = 0.5  # rank correlation from which a map counts as not having changed
-INTACT, ALL = "intact", "all"  # the two stages at which a map is judged
+OUTPUT, INTACT, ALL = "output", "intact", "all"  # the stages at which a map is judged
 
 
 def weighted_layers(model: keras.Model) -> list[str]:
@@ -44,7 +44,7 @@ def read_stages(model: keras.Model, stages: str) -> list[str]:
 
 
 def judged_stages(model: keras.Model, stages: Sequence[str], layer: str) -> dict[str, str]:
-    """Return the two stages at which a map of a layer is judged.
+    """Return the stages at which a map of a layer is judged.
 
     Parameters
     ----------
@@ -57,12 +57,12 @@ def judged_stages(model: keras.Model, stages: Sequence[str], layer: str) -> dict
     Returns
     -------
     dict
-        INTACT: the last stage that leaves the layer and all before it as they were trained, so that activations are
-        those of the trained network and only the way from them to the score is random. A map at the input has none:
-        nothing comes before it. ALL: the last stage.
+        OUTPUT: the first stage, at which the least is random. INTACT: the last stage that leaves the layer and all
+        before it as they were trained, so that activations are those of the trained network and only the way from them
+        to the score is random. A map at the input has none: nothing comes before it. ALL: the last stage.
     """
     layers = weighted_layers(model)
-    found = {ALL: stages[-1]}
+    found = {OUTPUT: stages[0], ALL: stages[-1]}
     if layer in layers:
         behind = [stage for stage in stages if layers.index(stage) < layers.index(layer)]
         if behind:
@@ -131,7 +131,7 @@ def judge(low: float, high: float, threshold: float = ALIKE) -> str:
 
 
 def judge_maps(model: keras.Model, stages: Sequence[str], summary: pd.DataFrame) -> pd.DataFrame:
-    """Judge every map at the two stages that matter for it, by the mean of the phases and the absolute ranking.
+    """Judge every map at the stages that matter for it, by the mean of the phases and the absolute ranking.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ def judge_maps(model: keras.Model, stages: Sequence[str], summary: pd.DataFrame)
     Returns
     -------
     DataFrame
-        `method`, `layer`, `judged` (INTACT or ALL), `stage`, `mean`, `low`, `high` (rank correlation), `blank`,
+        `method`, `layer`, `judged` (OUTPUT, INTACT or ALL), `stage`, `mean`, `low`, `high` (rank correlation), `blank`,
         `verdict`.
     """
     chosen = summary[

@@ -43,12 +43,15 @@
 # ranked by their signed value as well. A Grad-CAM map that is zero everywhere has no order. Its correlation with any
 # map counts as 0, and the share of such *blank* maps is in the tables.
 #
-# ## The rule, fixed before the numbers
+# ## The rule
 #
 # The unit is the patient: the mean over random seeds and slices of a patient, over patients, and over the phases, with
 # a 95 % interval that resamples patients. A map **passes** if this interval of its rank correlation with the trained
-# network's map lies below 0.5, **fails** if it lies above 0.5, and is **undecided** otherwise. It is judged twice:
+# network's map lies below 0.5, **fails** if it lies above 0.5, and is **undecided** otherwise. It is judged at three
+# stages (the first was added to the rule after a trial on a small sample):
 #
+# - **output**: only the dense layer is random, so that the network's answer means nothing. Failing here means that the
+#   map does not depend on the answer that it is said to explain.
 # - **intact**: the map's layer and all before it are as trained; only the way from there to the score is random. Such a
 #   map still knows what the network sees, and no longer what it is for. Failing here means that the map shows
 #   activations, whatever the network decides with them.
@@ -75,7 +78,7 @@ from lib.masking import METHODS
 from lib.masking_controls import image_maps
 from lib.paper import LAYERS, PHASES
 from lib.provenance import write_sidecar
-from lib.randomisation import ALIKE, ALL, INTACT, Cascade, judge_maps, judged_stages, read_stages
+from lib.randomisation import ALIKE, ALL, INTACT, OUTPUT, Cascade, judge_maps, judged_stages, read_stages
 from lib.slice_choice import slices_to_mask
 
 # %% tags=["parameters"]
@@ -236,8 +239,9 @@ def named(judged, verdict):
 free = correlation[correlation.second.isin(["disc", "edges", "brightness"])]
 nearest = free.loc[free["mean"].idxmax()]
 Markdown(
-    f"With every weight random, these maps fail: {named(ALL, 'fails')}; undecided are: {named(ALL, 'undecided')}. "
-    f"With only the way behind their layer random, these fail: {named(INTACT, 'fails')}; undecided are: "
-    f"{named(INTACT, 'undecided')}. Nearest to a map that knows no network comes {nearest.method} at {nearest.layer}: "
-    f"its rank correlation with the {nearest.second} is {nearest['mean']:.2f}."
+    f"With the dense layer random, these maps fail: {named(OUTPUT, 'fails')}; undecided are: "
+    f"{named(OUTPUT, 'undecided')}. With only the way behind their layer random, these fail: "
+    f"{named(INTACT, 'fails')}; undecided are: {named(INTACT, 'undecided')}. With every weight random, these fail: "
+    f"{named(ALL, 'fails')}; undecided are: {named(ALL, 'undecided')}. Nearest to a map that knows no network comes "
+    f"{nearest.method} at {nearest.layer}: its rank correlation with the {nearest.second} is {nearest['mean']:.2f}."
 )

@@ -9,7 +9,17 @@ from keras import layers as kl
 from lib.attribution import Attributor
 from lib.map_agreement import maps_of, measure_agreement, summarise_agreement
 from lib.networks import phase_net, untrained_twin
-from lib.randomisation import ALL, INTACT, Cascade, judge, judge_maps, judged_stages, read_stages, weighted_layers
+from lib.randomisation import (
+    ALL,
+    INTACT,
+    OUTPUT,
+    Cascade,
+    judge,
+    judge_maps,
+    judged_stages,
+    read_stages,
+    weighted_layers,
+)
 
 METHODS = ("saliency", "cam", "grad_cam", "sam")
 LAYERS = ("conv1", "conv2")
@@ -93,8 +103,8 @@ def test_maps_are_judged_behind_their_layer_and_at_the_end():
     assert {layer: found[layer].get(INTACT) for layer in found} == {
         "input": None, "conv6": "phase", "conv5b": "conv6", "conv4b": "conv5a", "conv2b": "conv3a"
     }  # fmt: skip
-    assert {stage[ALL] for stage in found.values()} == {"conv1a"}
-    assert judged_stages(net, ["conv1a"], "conv6") == {ALL: "conv1a"}
+    assert {(stage[OUTPUT], stage[ALL]) for stage in found.values()} == {("phase", "conv1a")}
+    assert judged_stages(net, ["conv1a"], "conv6") == {OUTPUT: "conv1a", ALL: "conv1a"}
 
 
 def test_the_verdict_is_where_the_whole_interval_lies(network):
@@ -106,10 +116,11 @@ def test_the_verdict_is_where_the_whole_interval_lies(network):
         {"method": "sam", "layer": "conv1", "second": stage, "mean": mean, "low": mean - 0.1, "high": mean + 0.1}
         for stage, mean in {"phase": 0.99, "conv2": 0.8, "conv1": 0.2}.items()
     ]
-    rows += [{**rows[2], "ranking": "signed", "low": 0.9}, {**rows[2], "phase": "cm", "low": 0.9}]
+    rows += [{**rows[2], other: "another", "low": 0.8, "high": 0.9} for other in ("ranking", "phase", "measure")]
     verdicts = judge_maps(network, ["phase", "conv2", "conv1"], pd.DataFrame([facts | row for row in rows]))
+    assert len(verdicts) == 3
     assert verdicts.set_index("judged")[["stage", "verdict"]].T.to_dict("list") == {
-        INTACT: ["conv2", "fails"], ALL: ["conv1", "passes"]
+        OUTPUT: ["phase", "fails"], INTACT: ["conv2", "fails"], ALL: ["conv1", "passes"]
     }  # fmt: skip
 
 

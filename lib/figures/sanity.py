@@ -24,6 +24,7 @@ FAMILIES = {
 }
 INPUT_STYLES = {"saliency": ("black", "-"), "guided_backprop": ("0.55", "-"), "cam": (LAYER_COLOURS["conv6"], "-")}
 COLUMN_TITLES = {
+    "output": "Dense layer\nrandom",
     "intact": "Network random\nbehind the layer",
     "all": "Network\nrandom",
     "random labels": "Trained on\nrandom labels",
@@ -58,12 +59,14 @@ def draw_sanity(cascade: pd.DataFrame, compared: pd.DataFrame, *, stages: Sequen
                 if row == 0:
                     panel.axhline(threshold, color=CONTROL_COLOUR, linewidth=0.8, linestyle="--", zorder=0)
                     panel.set_title(title)
+            lowest = cascade.loc[cascade["measure"] == measure, "mean"].min()
+            panels[row, 0].set_ylim(min(-0.1, lowest - 0.1), 1.05)
             panels[row, 0].set_ylabel(MEASURE_TITLES[measure])
         for panel in panels[-1]:
-            panel.set_xticks(range(len(stages) + 1), ["none", *map(_stage_title, stages)])
-        for panel in panels[0]:
-            panel.legend(loc="lower left", ncols=1, fontsize=6, handlelength=1.4, labelspacing=0.25)
-        above.supxlabel("Weights random from the output to this layer", fontsize=7)
+            panel.set_xticks(range(len(stages) + 1), ["–", *map(_stage_title, stages)])
+        for panel, place in zip(panels[0], ("lower left", "upper right", "upper right"), strict=True):
+            panel.legend(loc=place, ncols=2 if "right" in place else 1, fontsize=6, handlelength=1.4)
+        above.supxlabel("Weights random from the output to this layer (–: none)", fontsize=7)
         _heat_map(below.subplots(), compared, maps, threshold)
         letter(above, "A")
         letter(below, "B")
@@ -90,7 +93,6 @@ def _draw_cascade(panel: Axes, rows: pd.DataFrame, methods: Sequence[str], stage
         for which, face in ((intact, colour), (~intact, "white")):
             panel.plot(x[which], mean[which], "o", color=colour, markerfacecolor=face, markersize=3,
                        markeredgewidth=0.8, label="_points")  # fmt: skip
-    panel.set_ylim(-0.35, 1.05)
     panel.set_xlim(-0.3, len(stages) + 0.3)
 
 
