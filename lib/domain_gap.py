@@ -109,7 +109,7 @@ def metal_near_skin(hu: np.ndarray, pixel_mm: float) -> np.ndarray:
     return (np.nan_to_num(hu, nan=-1000.0) > METAL_HU) & body & (depth <= NEAR_SKIN_MM)
 
 
-def without(hu: np.ndarray, metal: np.ndarray, margin: int = 4) -> np.ndarray:
+def without(hu: np.ndarray, metal: np.ndarray, margin: int = 8) -> np.ndarray:
     """Return a slice without its metal: HU of the nearest remaining voxels of the body in its place.
 
     Parameters

@@ -303,8 +303,8 @@ shown_private.get("domain_votes")
 # ### The maps of the chosen phase, and the slice without its metal
 #
 # For each real slice: CAM of the phase that each network chose, with metal near the skin outlined. The last column
-# repeats the prediction after that metal has been replaced by the tissue beside it. Where the phase changes, the
-# network went by the metal.
+# repeats the prediction after that metal has been replaced by the tissue beside it. Where the phase changes, the metal
+# mattered to the network. Its streaks stay, so that a phase that stays is no proof of the contrary.
 
 # %%
 if real:
@@ -351,7 +351,8 @@ if real:
 # %% [markdown]
 # ## What we saw
 #
-# The pairs say whether these networks take bright metal for excreted contrast, on slices where nothing else differs.
+# The pairs say whether these networks take bright metal for excreted contrast, on slices where nothing else differs. A
+# map of the last layer need not show it: its cells are large, and a phase can change while CAM marks other places.
 # What the real slices say is an example and no accuracy: they are few, and their phases were read from the images. The
 # dots at the ends of the figure of measures say what separates them most from the phantom. A network that is to be used
 # on patients has to be trained on patients.

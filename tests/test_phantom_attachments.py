@@ -131,14 +131,16 @@ def test_shares_of_patients_with_metal(examinations):
     assert 0 < np.mean([bool(one.anatomy.attachments.clips) for one in examinations]) < 0.5
 
 
-def test_the_truth_of_the_tissues_says_where_metal_is(tmp_path, wearer):
+def test_the_truth_of_the_tissues_says_where_metal_is(tmp_path, examinations):
+    def crossed(one):
+        bottom, top = one.anatomy.kidney_extent
+        return any(bottom + 10 < electrode.z < top - 10 for electrode in one.anatomy.attachments.electrodes)
+
+    seed = next(one.seed for one in examinations if crossed(one))
     write_patient(
-        tmp_path / "dicom", "PHANTOM00000", seed=wearer.seed, slices=8, placing="whole", matrix=128, phases=["noncon"],
-        attachments=True,
-    )  # fmt: skip
-    write_cohort(tmp_path / "dicom", [("PHANTOM00000", wearer.seed, 8, "whole")], matrix=128, attachments=True)
-    prepare_cohort(tmp_path / "dicom", tmp_path / "cohort", key=PHANTOM_KEY, private=tmp_path / "private", processes=1,
-                   split="apply")  # fmt: skip
+        tmp_path / "dicom", "P", seed=seed, slices=45, placing="whole", matrix=128, phases=["noncon"], attachments=True
+    )
+    prepare_cohort(tmp_path / "dicom", tmp_path / "cohort", key=PHANTOM_KEY, split="apply", processes=1)
     prepared = Cohort.open(tmp_path / "cohort")
     code = {name.lower(): code for name, code in prepared.tissues.items()}["metal"]
     tissues, hu = prepared.read_tissues(prepared.slices), prepared.read_hu(prepared.slices)
