@@ -240,7 +240,7 @@ for name, drawn in {"sensitivity": figure, "sensitivity_fills": figure_of_fills}
 # %%
 print(f"{claims['claim'].nunique()} claims, {len(design)} readings, {len(readers)} networks. ", end="")
 wide = of_readings.pivot_table(index="claim", columns="reading", values="outcome", aggfunc="first")
-if (wide == "").all(axis=None):
+if (claims["outcome"] == "").all():
     print("The sign of the weakest part is the same by every reading in: ", end="")
     below = (of_readings["mean"] < 0).groupby(of_readings["claim"]).agg(["mean", "size"])
     print(", ".join(below.index[below["mean"].isin([0, 1]) & (below["size"] > 1)]) or "none")

@@ -168,12 +168,11 @@ def test_the_weakest_part_of_each_claim_by_hand():
 
 
 def test_outcomes_that_change_are_counted():
-    rows = [
-        ("C52", r, o) for r, o in zip("abcd", ("supported", "supported", "contradicted", "inconclusive"), strict=True)
-    ]
+    outcomes = ("supported", "supported", "supported", "contradicted", "inconclusive")
+    rows = [("C52", reading, outcome) for reading, outcome in zip("abcde", outcomes, strict=True)]
     rows += [("C41", "a", "inconclusive")]
     found = changed_outcomes(pd.DataFrame(rows, columns=["claim", "reading", "outcome"]), "a")
-    assert found.loc["C52"].tolist() == ["supported", 1, 2, 1]
+    assert found.loc["C52"].tolist() == ["supported", 2, 2, 1]
     assert found.loc["C41"].tolist() == ["inconclusive", 0, 0, 0]
 
 
