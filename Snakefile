@@ -172,6 +172,8 @@ if MEMBERS:
         threads: 16
         log:
             executed("03_select_network"),
+        benchmark:
+            times("03_select_network")
         shell:
             EXECUTE
 
@@ -356,6 +358,8 @@ if not OWN_CT:
             gpu=1,
         log:
             executed("14_sensitivity"),
+        benchmark:
+            times("14_sensitivity")
         shell:
             EXECUTE
 
@@ -379,6 +383,8 @@ if not OWN_CT:
             ),
         log:
             executed("15_sanity_checks"),
+        benchmark:
+            times("15_sanity_checks")
         shell:
             EXECUTE
 
@@ -398,6 +404,8 @@ if not OWN_CT:
             parameters=parameters("16_deletion_curves", "cohort", "network", "predictions", "figures", "tables"),
         log:
             executed("16_deletion_curves"),
+        benchmark:
+            times("16_deletion_curves")
         shell:
             EXECUTE
 
