@@ -151,7 +151,7 @@ def kernel_shap(
     subset of :math:`s` of :math:`d` patches, and with the sum bound to :math:`f(1) - f(0)` (Lundberg and Lee 2017,
     arXiv 1705.07874). Sampled subsets come in pairs of one and its complement.
     """
-    count = patches.max() + 1
+    count = int(patches.max()) + 1  # an integer of Python: 2^64 has no place in one of NumPy
     kept, weights = _subsets(count, samples, rng)
     ends = _masked_scores(score, image, baseline, patches, np.array([[False] * count, [True] * count]))
     empty, whole = ends[0], ends[1] - ends[0]

@@ -60,6 +60,21 @@ def test_sampled_kernel_shap_is_efficient_and_near():
     assert np.abs(found - exact).max() < 0.15 * np.abs(exact).max()
 
 
+def test_sixty_four_patches_are_sampled_and_not_enumerated():
+    """2^64 subsets overflow an integer of 64 bits."""
+    rng, image = np.random.default_rng(0), np.random.default_rng(1).standard_normal((16, 16, 1))
+    patches = np.add.outer(8 * (np.arange(16) // 2), np.arange(16) // 2)
+    weights = rng.standard_normal((16, 16, 1, 1))
+
+    def score(images):
+        return np.tensordot(images, weights, axes=3)
+
+    found = kernel_shap(score, image, np.zeros_like(image), patches, rng=rng, samples=200)
+    gains = image * weights[..., 0]
+    expected = [gains[patches == k].sum() for k in range(64)]
+    np.testing.assert_allclose(found[:, 0], expected, atol=1e-9)
+
+
 def test_kernel_shap_and_lime_recover_a_linear_model():
     shap = kernel_shap(linear, IMAGE, BASELINE, BLOCKS, rng=np.random.default_rng(0), samples=100)
     np.testing.assert_allclose(shap, by_patch(), atol=1e-9)
