@@ -36,7 +36,7 @@
 # |---|---|
 # | **reads** | `cohort/`, `dicom/truth.csv` of the phantom, the network of 02_train_network |
 # | **writes** | tables `atlas.csv`, `atlas_{claims,effects,agreement,interventions}.csv`; figures `atlas_*` |
-# | **takes** | smoke 1 minute, quick 3 minutes on two free cores; study with `per_phase=30` an hour |
+# | **takes** | above all the passes of occlusion, LIME and KernelSHAP: 225 + 2 x `samples` per slice, and the curves |
 
 # %%
 from IPython.display import display

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import nbformat
 
-DRAWS = re.compile(r"\bdraw_\w+\(|\baxes_mm\(|\bplt\.subplots\(")
+DRAWS = re.compile(r"^(?! ).*(\bdraw_\w+\(|\baxes_mm\(|\bplt\.subplots\()", re.MULTILINE)  # not what an `if` leaves out
 BARE = re.compile(r"^<(\w*Figure|Axes)\b")
 
 

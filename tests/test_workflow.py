@@ -246,7 +246,8 @@ def test_own_ct_without_labels_gets_predictions_maps_and_masking(finished, tmp_p
         for file in run.rglob(f"*.{kind}")
         if "private" not in file.parts
     ]
-    public = "".join(file.read_text() for file in told)
+    picture = re.compile(r'"image/png": "[^"]*"')  # its letters may spell anything
+    public = "".join(picture.sub("", file.read_text()) for file in told)
     header = dcmread(tmp_path / "CT_small.dcm", stop_before_pixels=True)
     secrets = (str(tmp_path), "CT_small", header.PatientID, header.SeriesInstanceUID, (run / "private/key").read_text())
     assert not [secret for secret in secrets if secret in public], "what names the source left the private folder"

@@ -74,7 +74,7 @@ def _name(part: str, claim: str) -> str:
 def _mask(words: list[str]) -> str:
     if len(words) == 2 and words[1] == "%":
         return "100 %"
-    method, layer, *region = words
+    method, layer, *region = words if len(words) > 1 else (*words, "-")  # a control has no layer
     return f"{map_title(method, layer)}{', lowest' if region == ['bottom'] else ''}"
 
 
