@@ -194,7 +194,7 @@ def test_the_reference_networks_are_added_to_any_profile(finished):
     planned = snakemake(finished, "--dry-run", "--printshellcmds", "--quiet", "host", profile="study references").stdout
     architectures = re.findall(r'"architecture": "(\w+)"', planned)
     assert sorted(architectures) == sorted(REFERENCES)
-    chosen = next(line for line in planned.splitlines() if "notebooks/03_select_network.py" in line)
+    chosen = next(line for line in planned.splitlines() if "run_notebook notebooks/03_select_network.py" in line)
     assert '"grid": "seed01"' in chosen and '"references": "VGG16 ResNet50' in chosen and "phase_net_128" in chosen
 
 

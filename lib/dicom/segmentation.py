@@ -19,7 +19,7 @@ from lib.dicom.limits import MAX_SIDE
 from lib.dicom.series import Series
 from lib.labels import hashed_id
 
-KIDNEY = re.compile(r"kidney|renal (cortex|medulla|parenchyma)|kidneys")
+KIDNEY = re.compile(r"kidney|renal (cortex|medulla metal|parenchyma)|kidneys")
 NOT_KIDNEY = re.compile(r"cyst|mass|tumou?r|lesion|neoplasm|carcinoma|stone|calculus|vein|artery|vessel|fat|adrenal")
 SAME_PLANE_MM = 0.3
 # Words that a segment's name may be made of when it leaves private/; a name with any other word may be a patient's.
@@ -28,7 +28,7 @@ a abdomen abdominal adrenal air and aorta arterial artery atrium autochthon blad
 calcification calculus canal carotid caval chest clavicula colon common contrast cord cortex cortical cyst disc duct
 duodenum esophagus external face fat femur fluid gallbladder gas gland gluteus heart hepatic hip humerus iliac
 iliopsoas inferior internal intestine intramuscular kidney kidneys large left lesion liver lobe lower lung mass
-maximus medius medulla minimus mesentery middle muscle neoplasm of oral outside pancreas parenchyma pelvis portal
+maximus medius medulla metal minimus mesentery middle muscle neoplasm of oral outside pancreas parenchyma pelvis portal
 prostate psoas pulmonary rectum renal rib right sacrum scapula sigmoid sinus skin small soft spinal spine spleen
 splenic stomach stone stool subclavian subcutaneous superior tissue trabecular trachea tumor tumour upper ureter
 urinary urine vein vena cava venous ventricle vertebra vertebrae vessel visceral wall
