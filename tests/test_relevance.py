@@ -194,7 +194,7 @@ def test_integrated_gradients_are_complete():
         np.abs(sums(integrated_gradients(one, images, CLASSES, 0.0, steps)) - expected).max() for steps in (2, 64)
     ]
     assert errors[1] < 0.01 * np.abs(expected).max() and errors[1] < errors[0]
-    other = integrated_gradients(one, images, CLASSES, images_of(dtype="float32", seed=9), 256)
+    other = integrated_gradients(one, images, CLASSES, images_of(dtype="float32", seed=9), 2048)
     close(sums(other), chosen(walk, images) - chosen(walk, images_of(dtype="float32", seed=9)), 0.01)
 
 
