@@ -14,8 +14,8 @@ from lib.voting import vote_volumes
 FILES = ("model.keras", "standardisation.json", "history.csv")
 CARD = """# Trained networks
 
-{count} networks that tell five contrast phases on CT slices through the kidneys. They have the paper's architecture
-(132,181 weights) and differ in nothing but what the first column says; a seed decides weights, order and augmentation.
+What is here tells five contrast phases on CT slices through the kidneys. All networks have the paper's architecture
+(132,181 weights); they differ in nothing but their seed, which decides weights, order and augmentation.
 
 ```python
 from lib.networks import load_pretrained
@@ -24,11 +24,13 @@ model, standardisation = load_pretrained("{first}")
 ```
 
 **Input**: slices of {size} x {size} pixels. Inside the body Hounsfield units less the mean, divided by the SD, of
-`standardisation.json`; outside it 0. `lib.cohort.Cohort.read` prepares them. **Output**: the probabilities of {phases}.
+`standardisation.json`; outside it 0. `lib.cohort.Cohort.read` prepares them.
 
-**Trained on** phantoms, and on no patient: {train} slices of {patients} simulated patients ({val} slices for
-validation). The recipe is in {recipe}. The table holds what they reach on {test} slices, {volumes} series, of phantom
-patients that nothing was tuned on. F1 and AUC are means over the phases.
+**Output**: the probabilities of {phases}.
+
+**Trained on** phantoms, and on no patient: {train} slices of {patients} simulated patients, and {val} slices for
+validation. The recipe is in `{recipe}`. The table holds what they reach on {test} slices, {volumes} series, of phantom
+patients on whom nothing was tuned. F1 and AUC are means over the phases.
 
 | network | best epoch | validation loss | F1, slices | AUC, slices | F1, after voting |
 |---|---|---|---|---|---|
@@ -99,7 +101,7 @@ def copy_networks(networks: Sequence[Path], destination: Path, recipe: str) -> l
         for n in network_table(networks).itertuples()
     ]
     facts = _facts(networks[0])
-    text = CARD.format(count=len(networks), first=networks[0].name, recipe=recipe, rows="\n".join(rows), **facts)
+    text = CARD.format(first=networks[0].name, recipe=recipe, rows="\n".join(rows), **facts)
     (destination / "README.md").write_text(text)
     return [*written, destination / "README.md"]
 
