@@ -46,7 +46,10 @@ def test_another_number_of_blocks_has_its_own_last_convolution_and_its_own_image
         phase_net(40, kernels=(8, 8, 16, 32))
 
 
-@pytest.mark.parametrize("name", REFERENCES)
+SOME = [name if name == "ResNet50" else pytest.param(name, marks=pytest.mark.slow) for name in REFERENCES]
+
+
+@pytest.mark.parametrize("name", SOME)
 def test_reference_networks_have_the_published_layers_for_one_channel_and_five_phases(name):
     network = reference_network(name, 96)
     assert network.input_shape == (None, 96, 96, 1) and network.output_shape == (None, 5)
