@@ -81,7 +81,8 @@ def _mask(words: list[str]) -> str:
 def _key(networks: int) -> list:
     """Return the entries of the legend."""
     point = Line2D([], [], marker="o", linestyle="none", markersize=2.5, color="0.55", label="one network")
-    mean = Line2D([], [], marker="D", markersize=3, color="black", label=f"mean of {networks} networks, 95 % interval")
+    label = f"mean of {networks} networks, 95 % interval" if networks > 1 else "the network"
+    mean = Line2D([], [], marker="D", markersize=3, color="black", label=label)
     lower = Patch(color=SIDE["lower"], label="here the paper's difference lies")
     same = Patch(color=SIDE["same"], label="here no difference lies")
     right = Line2D([], [], linestyle="none", label="right: outcome; networks x phases on the paper's side")
