@@ -55,7 +55,7 @@ def publish(run: str | Path, destination: Path = ROOT) -> list[Path]:
     chosen = {kind: sorted(f for p in patterns for f in (run / kind).glob(p)) for kind, patterns in KINDS.items()}
     chosen["figures"] = [file for file in chosen["figures"] if not file.stem.endswith(REAL)]
     chosen["tables"].append(run / "claims.csv")
-    networks = sorted(file.parent for file in (run / "networks").glob("*/model.keras"))
+    networks = _of_seeds(run)
     models = [network / "model.keras" for network in networks]
     sizes = {file: file.stat().st_size for files in (*chosen.values(), models) for file in files}
     large = [f"{file.name}: {size / 1e6:.1f} MB" for file, size in sizes.items() if size > FILE_LIMIT]
@@ -84,6 +84,12 @@ def publish(run: str | Path, destination: Path = ROOT) -> list[Path]:
             written += copy_networks(networks, folder, f"config/{run.name}.yaml")
     update(destination / README, destination / "tables")
     return written
+
+
+def _of_seeds(run: Path) -> list[Path]:
+    """Return the networks that 17_compare_with_paper judges: those that differ by their seed alone."""
+    table = run / "tables/seeds.csv"
+    return [run / "networks" / name for name in pd.read_csv(table)["network"]] if table.exists() else []
 
 
 def stage_times(run: Path) -> pd.DataFrame:

@@ -97,6 +97,9 @@ def test_networks_are_shipped_with_a_card_that_says_what_they_reach(run, tmp_pat
     pd.DataFrame(history).to_csv(network / "history.csv", index=False)
     Standardisation(30.0, 120.0, 64).save(network / "standardisation.json")
     phase_net(64).save(network / "model.keras")
+    pd.DataFrame({"network": ["seed01"]}).to_csv(run / "tables/seeds.csv", index=False)
+    (run / "networks/VGG16").mkdir()  # a member of another comparison, which is not shipped
+    (run / "networks/VGG16/model.keras").write_bytes(bytes(2_000_000))
     written = {file.name for file in publish(run, tmp_path)}
     assert {"model.keras", "standardisation.json", "history.csv", "README.md"} <= written
     card = (tmp_path / "weights/README.md").read_text()
