@@ -94,7 +94,6 @@ rule all:
         [] if OWN_CT else f"{RUN}/claims.csv",
         f"{RUN}/figures/s2.png" if MEMBERS else [],
         f"{RUN}/tables/organ_baseline.csv" if not PRIVATE else [],
-        f"{RUN}/tables/sensitivity.csv" if not OWN_CT and "read_networks" in config else [],
         [] if OWN_CT else [f"{RUN}/figures/{figure}.png" for figure in ("sanity_checks", "deletion_curves")],
 
 
@@ -418,6 +417,7 @@ if not OWN_CT:
             rules.vote_slices.output,
             rules.anatomy_of_maps.output if not PRIVATE else [],
             rules.select_network.output if MEMBERS else [],
+            rules.sensitivity.output if "read_networks" in config else [],
             **code("17_compare_with_paper"),
         output:
             f"{RUN}/claims.csv",

@@ -23,6 +23,7 @@ root_doc = "index"
 nb_execution_mode = "off"
 nb_merge_streams = True
 nb_ipywidgets_js = {}  # no widget library from elsewhere
+nb_render_markdown_format = "gfm"  # tables in a displayed Markdown are tables
 nb_render_image_options = {"align": "center"}
 myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
@@ -30,7 +31,10 @@ myst_dmath_double_inline = True
 
 # The modules of lib, from their docstrings.
 autodoc_member_order = "bysource"
-autodoc_default_options = {"special-members": "__call__"}  # how an Attributor is used
+autodoc_default_options = {
+    "special-members": "__call__",  # how an Attributor is used
+    "exclude-members": "set",  # which Matplotlib writes for every artist, in its own markup
+}
 autodoc_typehints = "none"  # numpydoc's type line says more: shape, unit, range
 add_module_names = False
 toc_object_entries_show_parents = "hide"

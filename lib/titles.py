@@ -48,3 +48,15 @@ def map_title(method: str, layer: str) -> str:
     """Return a map's title, with its layer where it has one: "SAM, 2b"."""
     title = (METHOD_TITLES | VARIANT_TITLES).get(method, method.replace("_", " "))
     return f"{title}, {LAYER_TITLES[layer]}" if layer in LAYER_TITLES else title
+
+
+def contrast_title(part: str) -> str:
+    """Return a contrast of two masks, as `lib.claims.networks.Part` writes it, with the titles of the maps."""
+    return " − ".join(_mask_title(words.split()) for words in part.split(" - "))
+
+
+def _mask_title(words: list[str]) -> str:
+    if words == ["100", "%"]:
+        return "100 %"
+    method, layer, *region = words if len(words) > 1 else (*words, "-")  # a control has no layer
+    return f"{map_title(method, layer)}{', lowest' if region == ['bottom'] else ''}"

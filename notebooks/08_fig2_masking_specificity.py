@@ -86,7 +86,7 @@ print(f"{means.drop_duplicates(['series', 'slice']).shape[0]} slices of {means.p
 # ## A: every map against 100 %
 #
 # Four maps in five phases with two regions give 40 one-sample t tests. The first table shows the highest tenth of each
-# map, the second the controls.
+# map; the second, the means of the controls, by the layer whose cells they copy.
 
 # %%
 shown = means[pd.MultiIndex.from_frame(means[["method", "layer"]]).isin(FINAL_MAPS)]
@@ -94,7 +94,7 @@ levels = level_tests(shown[shown["region"].isin(["top", "bottom"])], 100.0)
 control = level_tests(means[is_control(means)], 100.0)
 columns = ["mean", "sd", "n_slices", "n_patients", "low", "high", "p_bonferroni", "patient_p"]
 display(levels.query("region == 'top'").set_index(["method", "phase"])[columns].round(3))
-display(control.set_index(["method", "layer", "region", "phase"])[["mean", "sd", "n_slices"]].round(1))
+display(control.pivot_table(index=["method", "layer", "region"], columns="phase", values="mean")[list(PHASES)].round(1))
 
 # %% [markdown]
 # ## B: the maps against each other

@@ -48,7 +48,8 @@ import pandas as pd
 from tqdm import tqdm
 
 from lib.claims.networks import OUTCOMES
-from lib.claims.readings import changed_outcomes, judge_readings, reading_contrasts, weakest_parts, with_variant
+from lib.claims.networks import weakest_parts
+from lib.claims.readings import changed_outcomes, judge_readings, reading_contrasts, with_variant
 from lib.cohort import Cohort
 from lib.figures.captions import caption
 from lib.figures.masked_predictions import draw_predicted_shares

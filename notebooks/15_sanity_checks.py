@@ -30,6 +30,15 @@
 #    changes from one such network to the next shows chance as well as anatomy.
 
 # %% [markdown]
+# ![How alike maps stay while the weights become random](../figures/sanity_checks.png)
+#
+# **Sanity checks, as published by this project.** **A**, agreement of each map with itself while the weights become
+# random, from the output to the input: 1 is the same map. Points are filled while the map's own layer is as trained,
+# and open once it is random; maps at the input have no such layer. Bands are 95 % intervals that resample patients. The
+# dashed line is the threshold of the rule below. **B**, rank correlation with other maps; bold where the 95 % interval
+# lies above the threshold.
+
+# %% [markdown]
 # ## The measures
 #
 # All three compare the *order* of the cells of a map at its own resolution, and the body only: in the air every map is
@@ -91,7 +100,7 @@ tables: str = "runs/quick/tables"  # where the tables go
 figures: str = "runs/quick/figures"  # where the figure goes
 per_phase: int = 2  # correctly classified test slices per phase, spread over patients; 0 takes all
 stages: str = "phase conv6 conv5a conv4a conv3a conv2a conv1a"  # the cascade: random from the output to these layers
-repeats: int = 2  # how many times random weights are drawn
+repeats: int = 1  # how many times random weights are drawn
 within: str = "body"  # which cells of a map are compared: those of the "body", or of the whole "image"
 fraction: float = 0.1  # share of the cells that counts as highest
 score: str = "logit"  # what the maps differentiate: "logit", or the softmax "probability"

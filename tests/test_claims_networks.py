@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lib.claims.networks import CLAIMS, claim_outcomes, contrasts, judge, outcome
+from lib.claims.networks import CLAIMS, claim_outcomes, contrasts, judge, network_findings, outcome
 from lib.figures.networks import draw_over_networks
 from lib.paper import LAYERS, PHASES
 
@@ -113,3 +113,22 @@ def test_the_figure_shows_every_part_with_its_networks_interval_and_outcome(netw
     assert mean.get_xdata()[0] == parts["mean"][0]
     if networks > 1:
         assert list(interval.get_xdata()) == [parts.low[0], parts.high[0]]
+
+
+def test_a_map_that_costs_no_more_than_random_voxels_of_the_body_does_not_support_c61():
+    """It lowers the probability, but so does any tenth of the body."""
+    means = {f"n{k}": slice_table({("saliency", "input", "top"): 20.0}, k) for k in range(3)}
+    outcomes = judge(contrasts(means)).query("claim == 'C61'").set_index("part")["outcome"]
+    assert outcomes["saliency input - random_body"] == "supported"
+    assert outcomes["cam conv6 - random_body"] == "inconclusive"
+
+
+def test_the_finding_over_networks_is_that_of_the_weakest_part():
+    levels = {("saliency", "input", "top"): 20.0, ("cam", "conv6", "top"): 10.0}
+    means = {f"n{k}": slice_table(levels, k, noise=0.5) for k in range(4)}
+    finding = {found.id: found for found in network_findings(judge(contrasts(means)))}["C52"]
+    assert finding.verdict == "contradicted"
+    said = "over 4 networks: 2 of 3 comparisons supported; the weakest, Saliency − CAM, 6: "
+    assert finding.measured.startswith(said)
+    assert finding.low < finding.value < finding.high and finding.value == pytest.approx(10, abs=1)
+    assert network_findings(judge(contrasts({"one": means["n0"]}))) == []

@@ -6,8 +6,15 @@ import pandas as pd
 import pytest
 from test_claims_networks import slice_table
 
-from lib.claims.networks import CLAIMS, contrasts, judge
-from lib.claims.readings import OF_SAM, changed_outcomes, judge_readings, reading_contrasts, weakest_parts, with_variant
+from lib.claims.networks import CLAIMS, contrasts, judge, weakest_parts
+from lib.claims.readings import (
+    OF_SAM,
+    changed_outcomes,
+    default_reading_findings,
+    judge_readings,
+    reading_contrasts,
+    with_variant,
+)
 from lib.cohort import Standardisation
 from lib.masking import Reading
 from lib.masking_readings import ReadNetwork, design_readings, reading_means, what_differs
@@ -186,3 +193,14 @@ def test_c41_and_c62_compare_what_they_say():
     assert parts.loc["saliency_negative input - random_body", "mean"] == pytest.approx(10, abs=2)
     assert parts.loc["saliency_negative input - random_body", "log_odds"] == pytest.approx(-2)
     assert (parts.loc[parts["claim"] == "C41", "outcome"] == "supported").all()
+
+
+def test_findings_on_c41_and_c62_are_those_of_the_default_reading():
+    means = {"default": tables(LEVELS), "other": tables()}
+    parts = judge_readings(reading_contrasts(means, {}))
+    found = {finding.id: finding for finding in default_reading_findings(parts)}
+    assert list(found) == ["C41", "C62"] and found["C41"].verdict == "supported"
+    alone = {name: dict(list(of.items())[:1]) for name, of in means.items()}
+    found = default_reading_findings(judge_readings(reading_contrasts(alone, {})))
+    assert [finding.verdict for finding in found] == ["undecided"] * 2
+    assert all(finding.measured.startswith("one network: ") for finding in found)

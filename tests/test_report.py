@@ -71,6 +71,7 @@ def executed_notebook():
                     metadata={"image/png": {"width": 600, "height": 300}},
                 ),
                 new_output("execute_result", {"text/html": wide.to_html(), "text/plain": str(wide)}),
+                new_output("display_data", {"text/markdown": "| claim | n |\n|---|---|\n| **C1** | 15 |\n"}),
             ],
         ),
     ]
@@ -192,6 +193,7 @@ def test_every_module_is_on_one_page_and_its_members_are_found_without_importing
     modules = find_modules()
     placed = [name for names in families(modules).values() for name in names]
     assert sorted(placed) == sorted(modules) and len(modules) > 50
+    assert "more" not in families(modules)
     assert families(["lib.voting", "lib.unheard_of"])["more"] == ["lib.unheard_of"]
     assert {"find_modules", "families", "write_api"} <= set(modules["lib.report.api"].members)
     assert "vote" in modules["lib.voting"].members and modules["lib.voting"].summary.startswith("Voting: the prob")
@@ -290,6 +292,11 @@ def test_nothing_private_enters(built):
     texts = [file for file in built[0].rglob("*") if file.suffix in (".html", ".js", ".csv", ".json", ".inv")]
     assert [file for file in texts if SECRET in file.read_text(errors="replace")] == []
     assert "Private." in (built[0] / f"notebooks/{HIDDEN}.html").read_text()
+
+
+def test_a_displayed_markdown_table_is_a_table(built):
+    page = (built[0] / f"notebooks/{FIRST}.html").read_text()
+    assert re.search(r"<td>\s*(<p>)?<strong>C1</strong>", page) and "|---|" not in page
 
 
 def test_pages_say_what_was_not_run_and_what_stopped(built):

@@ -5,7 +5,7 @@ than between most maps. Each claim is therefore divided into parts, and each par
 gives one number per part, and the interval is computed over networks.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import product
 from typing import NamedTuple
 
@@ -13,9 +13,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from lib.claims.findings import Finding
 from lib.masking_controls import RANDOM_BODY, matched_control
 from lib.masking_tests import ALPHA
 from lib.paper import FINAL_MAPS, LAYERS, PHASES
+from lib.titles import contrast_title
 
 MARGIN = 1.0  # a difference has to exceed this (points of relative probability)
 NULL_MARGIN = 5.0  # differences within this count as none (points)
@@ -23,6 +25,7 @@ OUTCOMES = ("contradicted", "inconclusive", "supported")  # weakest first
 
 Mask = tuple[str, str, str]  # method, layer, region
 SALIENCY, GUIDED, CAM, GRAD_CAM = ((*which, "top") for which in FINAL_MAPS)
+ANY: Mask = (*RANDOM_BODY, "random")  # a tenth of the body, chosen by no map
 SHALLOW, DEEP = LAYERS[:3], LAYERS[3:]
 
 
@@ -82,8 +85,8 @@ CLAIMS: dict[str, tuple[tuple[Part, ...], int]] = {  # parts, and the number of 
     ),
     "C59": (tuple(Part(_sam(x), _sam(y)) for x, y in product(SHALLOW, DEEP)), 50),
     "C60": (tuple(Part(_sam(x), other) for x, other in product(SHALLOW, (GUIDED, CAM, GRAD_CAM))), 45),
-    "C61": (tuple(Part(mask) for mask in (SALIENCY, GUIDED, CAM, GRAD_CAM, *map(_sam, LAYERS))), 45),
-    "C62": (tuple(Part((sign, "input", "top"), (*RANDOM_BODY, "random")) for sign in SIGNS), 10),
+    "C61": (tuple(Part(mask, ANY) for mask in (SALIENCY, GUIDED, CAM, GRAD_CAM, *map(_sam, LAYERS))), 45),
+    "C62": (tuple(Part((sign, "input", "top"), ANY) for sign in SIGNS), 10),
 }
 
 
@@ -107,56 +110,71 @@ def contrasts(means: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     Notes
     -----
     The matched control of a mask at a layer is random blocks as large as the layer's cells. At the input it is random
-    voxels of the body. C41 and C62 need the masks of `lib.map_variants`: SAM less SAM without one of its corrections,
-    and saliency of one sign less random voxels of the body.
+    voxels of the body. That a map finds voxels that the network uses (C61, C62) means that masking them costs more than
+    masking random voxels of the body. C41 and C62 need the masks of `lib.map_variants`: SAM less SAM without one of its
+    corrections, and saliency of one sign.
     """
-    rows = []
-    for network, table in means.items():
-        keys = ["phase", "patient", "series", "slice"]
-        wide = {
-            name: table.pivot_table(index=keys, columns=["method", "layer", "region"], values=name, observed=True)
-            for name in ("relative_probability", "log_odds")
-            if name in table
-        }
-        for claim, (parts, tests) in CLAIMS.items():
-            for part in parts:
-                rows += [(claim, str(part), part.kind, network, *row) for row in _by_phase(part, wide, tests)]
+    found = [_of_network(table).assign(network=network) for network, table in means.items()]
     columns = ["claim", "part", "kind", "network", "phase", "value", "log_odds", "passes"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)
 
 
-def _by_phase(part: Part, wide: dict[str, pd.DataFrame], tests: int):
-    """Yield phase, value, difference in log-odds, and whether the paper's test passes."""
-    shares = wide["relative_probability"]
-    if any(mask not in shares for mask in (part.first, part.second) if mask):
-        return
-    difference = (shares[part.first] - (shares[part.second] if part.second else 100.0)).dropna()
-    means = _patient_means(difference)
-    odds = _patient_means(_against_controls(part, wide.get("log_odds")))
-    for phase in (phase for phase in PHASES if phase in difference.index.get_level_values("phase")):
-        if phase in part.without:
-            continue
-        values = difference.xs(phase, level="phase")
-        p = stats.ttest_1samp(values, 0.0).pvalue if len(values) > 1 and values.std() > 0 else np.nan
-        significant = p * tests < ALPHA
-        passes = significant and values.mean() < 0 if part.kind == "lower" else not significant
-        yield phase, float(means[phase]), float(odds[phase]), bool(passes)
+def _of_network(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of one network, from a table with a row per slice and a column per part."""
+    keys = ["phase", "patient", "series", "slice"]
+    wide = {
+        name: table.pivot_table(index=keys, columns=["method", "layer", "region"], values=name, observed=True)
+        for name in ("relative_probability", "log_odds")
+        if name in table
+    }
+    shares, odds = wide["relative_probability"], wide.get("log_odds")
+    parts = [
+        (claim, part, tests)
+        for claim, (of_claim, tests) in CLAIMS.items()
+        for part in of_claim
+        if all(mask in shares for mask in (part.first, part.second) if mask)
+    ]
+    differences = _side_by_side(shares[part.first] - _second(shares, part) for _, part, _ in parts)
+    values = _patient_means(differences)
+    log_odds = _patient_means(_side_by_side(_against_controls(part, odds, shares.index) for _, part, _ in parts))
+    means, p = differences.groupby(level="phase").mean(), differences.groupby(level="phase").apply(_t_tests)
+    rows = []
+    for k, (claim, part, tests) in enumerate(parts):
+        for phase in (phase for phase in PHASES if phase in values.index and phase not in part.without):
+            if not np.isnan(values.loc[phase, k]):
+                significant = p.loc[phase, k] * tests < ALPHA
+                passes = significant and means.loc[phase, k] < 0 if part.kind == "lower" else not significant
+                facts = (values.loc[phase, k], log_odds.loc[phase, k], bool(passes))
+                rows.append((claim, str(part), part.kind, phase, *facts))
+    return pd.DataFrame(rows, columns=["claim", "part", "kind", "phase", "value", "log_odds", "passes"])
 
 
-def _against_controls(part: Part, odds: pd.DataFrame | None) -> pd.Series:
+def _side_by_side(columns: Iterable[pd.Series]) -> pd.DataFrame:
+    return pd.concat(columns, axis=1, ignore_index=True)
+
+
+def _second(shares: pd.DataFrame, part: Part) -> pd.Series | float:
+    return shares[part.second] if part.second else 100.0
+
+
+def _t_tests(slices: pd.DataFrame) -> pd.Series:
+    """Return the p value of a t test against 0 for each column; NaN where its values do not vary."""
+    p = stats.ttest_1samp(slices, 0.0, nan_policy="omit").pvalue
+    return pd.Series(np.ma.filled(p, np.nan), slices.columns).where(slices.std() > 0)
+
+
+def _against_controls(part: Part, odds: pd.DataFrame | None, slices: pd.MultiIndex) -> pd.Series:
     """Return the difference in log-odds, each mask minus its matched control; NaN if one was not measured."""
     own = part.second == matched_control(part.first[1])  # the second mask is itself the control of the first
     masks = [part.first] if own or part.second is None else [part.first, part.second]
     control = {mask: matched_control(mask[1]) for mask in masks}
-    if odds is None:
-        return pd.Series(np.nan, index=pd.MultiIndex.from_product([PHASES, ["-"]], names=["phase", "patient"]))
-    if any(mask not in odds for mask in (*masks, *control.values())):
-        return pd.Series(np.nan, index=odds.index)
+    if odds is None or any(mask not in odds for mask in (*masks, *control.values())):
+        return pd.Series(np.nan, index=slices)
     first, *second = (odds[mask] - odds[control[mask]] for mask in masks)
     return first - second[0] if second else first
 
 
-def _patient_means(values: pd.Series) -> pd.Series:
+def _patient_means(values: pd.DataFrame) -> pd.DataFrame:
     """Return by phase the mean over patients of the means of their slices."""
     return values.groupby(level=["phase", "patient"]).mean().groupby(level="phase").mean()
 
@@ -214,6 +232,58 @@ def claim_outcomes(parts: pd.DataFrame) -> pd.Series:
     """Return the outcome of each claim, which is that of its weakest part."""
     judged = parts[parts["outcome"] != ""]
     return judged.groupby("claim", sort=False)["outcome"].agg(lambda found: min(found, key=OUTCOMES.index))
+
+
+def weakest_parts(parts: pd.DataFrame) -> pd.DataFrame:
+    """Return the part of each claim that speaks least for the paper; the claim gets its outcome.
+
+    Parameters
+    ----------
+    parts : DataFrame
+        As from :func:`judge`, or from `lib.claims.readings.judge_readings`, where each reading counts by itself.
+
+    Returns
+    -------
+    DataFrame
+        One row per claim (and reading), in their order: the columns of `parts`, and `supported` and `of_parts`, how
+        many parts of the claim are supported and how many it has. The part is the one with the weakest outcome; among
+        equal ones the highest mean for a claimed difference, and the mean farthest from 0 for a claim of none.
+    """
+    rank = parts["outcome"].map({name: n for n, name in enumerate(OUTCOMES)}).fillna(0)
+    doubt = np.where(parts["kind"] == "same", parts["mean"].abs(), parts["mean"])
+    keys = [name for name in ("claim", "reading") if name in parts]
+    counts = parts.assign(supported=parts["outcome"] == OUTCOMES[-1]).groupby(keys)["supported"].agg(["sum", "size"])
+    ordered = parts.assign(_rank=rank, _doubt=-doubt).sort_values(["_rank", "_doubt"], kind="stable")
+    first = ordered.groupby(keys, sort=False).head(1).sort_index().drop(columns=["_rank", "_doubt"])
+    return first.join(counts.set_axis(["supported", "of_parts"], axis=1), on=keys).reset_index(drop=True)
+
+
+def network_findings(parts: pd.DataFrame) -> list[Finding]:
+    """Return a finding per claim over the networks; none if there is a single network.
+
+    Parameters
+    ----------
+    parts : DataFrame
+        As from :func:`judge`.
+
+    Returns
+    -------
+    list of Finding
+        The verdict is one of OUTCOMES; `value`, `low` and `high` are of the weakest part (points of relative
+        probability).
+    """
+    found = []
+    for row in weakest_parts(parts[parts["outcome"] != ""]).itertuples():
+        several = f"{row.supported} of {row.of_parts} comparisons supported; the weakest, " if row.of_parts > 1 else ""
+        words = f"over {row.networks} networks: {several}{contrast_words(row)}"
+        found.append(Finding(row.claim, words, row.outcome, row.mean, row.low, row.high))
+    return found
+
+
+def contrast_words(row) -> str:
+    """Return a row of :func:`judge` in words: its two masks, the mean and, over networks, the interval (points)."""
+    interval = f" [{row.low:.1f}, {row.high:.1f}]" if np.isfinite(row.low) else ""
+    return f"{contrast_title(row.part)}: {row.mean:.1f}{interval} points"
 
 
 def _interval(values: pd.Series) -> tuple[float, float, float]:

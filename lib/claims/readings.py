@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
 
-from lib.claims.networks import OUTCOMES, contrasts, judge
+from lib.claims.findings import Finding
+from lib.claims.networks import OUTCOMES, contrast_words, contrasts, judge, network_findings, weakest_parts
 from lib.map_variants import SAM_VARIANTS
 
+ONLY_HERE = ("C41", "C62")  # claims on masks that only 14_sensitivity makes
 OF_SAM = ("C57", "C58", "C59", "C60")  # claims that compare SAM with other maps, or its layers with each other
 
 
@@ -64,30 +65,6 @@ def judge_readings(table: pd.DataFrame) -> pd.DataFrame:
     return table[["reading", *table.columns.drop("reading")]]
 
 
-def weakest_parts(parts: pd.DataFrame) -> pd.DataFrame:
-    """Return the part of each claim and reading that speaks least for the paper; a claim gets the outcome of it.
-
-    Parameters
-    ----------
-    parts : DataFrame
-        As from :func:`judge_readings`.
-
-    Returns
-    -------
-    DataFrame
-        One row per claim and reading, in their order: the columns of `parts`, and `supported` and `of_parts`, how many
-        parts of the claim are supported and how many it has. The part is the one with the weakest outcome; among equal
-        ones the highest mean for a claimed difference, and the mean farthest from 0 for a claim of no difference.
-    """
-    rank = parts["outcome"].map({name: n for n, name in enumerate(OUTCOMES)}).fillna(0)
-    doubt = np.where(parts["kind"] == "same", parts["mean"].abs(), parts["mean"])
-    keys = ["claim", "reading"]
-    counts = parts.assign(supported=parts["outcome"] == OUTCOMES[-1]).groupby(keys)["supported"].agg(["sum", "size"])
-    ordered = parts.assign(_rank=rank, _doubt=-doubt).sort_values(["_rank", "_doubt"], kind="stable")
-    first = ordered.groupby(keys, sort=False).head(1).sort_index().drop(columns=["_rank", "_doubt"])
-    return first.join(counts.set_axis(["supported", "of_parts"], axis=1), on=keys).reset_index(drop=True)
-
-
 def changed_outcomes(claims: pd.DataFrame, default: str) -> pd.DataFrame:
     """Return how often the outcome of a claim differs from that of the default reading.
 
@@ -113,3 +90,19 @@ def changed_outcomes(claims: pd.DataFrame, default: str) -> pd.DataFrame:
     opposite = others.eq(turned, axis=0)
     counts = {"same": same, "other": measured & ~same, "opposite": opposite}
     return pd.DataFrame({"default": own} | {name: found.sum(axis=1) for name, found in counts.items()})
+
+
+def default_reading_findings(parts: pd.DataFrame) -> list[Finding]:
+    """Return the findings on C41 and C62 by the default reading.
+
+    Parameters
+    ----------
+    parts : DataFrame
+        As from :func:`judge_readings`, with the default reading first; `outcome` is missing if there is one network.
+    """
+    default = parts[(parts["reading"] == parts["reading"].iloc[0]) & parts["claim"].isin(ONLY_HERE)]
+    default = default.assign(outcome=default["outcome"].fillna("")).drop(columns="reading")
+    if (default["outcome"] != "").any():
+        return network_findings(default)
+    rows = weakest_parts(default).itertuples()
+    return [Finding(row.claim, f"one network: {contrast_words(row)}", "undecided", row.mean) for row in rows]

@@ -11,6 +11,7 @@ from lib.claims.cohort import cohort_claims, network_claims
 from lib.claims.findings import Finding
 from lib.claims.maps import map_claims, masking_claims
 from lib.claims.prediction import prediction_claims
+from lib.claims.readings import default_reading_findings
 from lib.claims.selection import selection_claims
 from lib.claims.tissues import contrast_claims, sign_claims, tissue_claims
 from lib.files import resolve
@@ -18,14 +19,18 @@ from lib.masking_tests import read_masking, slice_means
 from lib.paper import published
 from lib.saved_maps import read_maps
 
+TESTED = (
+    *("supported", "inconclusive", "contradicted"),  # over networks
+    *("reproduced", "direction only", "not reproduced", "undecided"),  # in one network
+)
 VERDICTS = (
-    *("reproduced", "direction only", "not reproduced", "undecided"),
+    *TESTED,
     *("method", "method, changed", "not tested here"),
 )
 UNTESTED = {
     "grid": "needs the 27 networks of the grid",
     "references": "needs the five reference networks",
-    "ablation": "needs maps or masks other than those of the paper's figures",
+    "ablation": "needs the maps and masks of 14_sensitivity",
     "anatomy": "needs a truth of the tissues and 13_anatomy_of_maps",
     "cohort": "the cohort is not the paper's: described, not tested",
     "method": "a definition that lib adopts and tests/ checks",
@@ -41,6 +46,7 @@ SOURCES = {  # the file that each stage of a run writes, and the notebook that m
     "tissues": ("tables/anatomy_tissues.csv", "13_anatomy_of_maps"),
     "contrasts": ("tables/anatomy_contrasts.csv", "13_anatomy_of_maps"),
     "signs": ("tables/anatomy_sign.csv", "13_anatomy_of_maps"),
+    "readings": ("tables/sensitivity.csv", "14_sensitivity"),
 }
 SELECTION = (  # the tables of 03_select_network, in the order of the arguments of selection_claims
     *("networks.csv", "network_metrics.csv", "network_ranking.csv", "network_tests.csv"),
@@ -93,6 +99,8 @@ def find(stage: str, path: Path, *, rng: np.random.Generator) -> list[Finding]:
         return map_claims(read_maps(folder))
     if stage == "masking":
         return masking_claims(slice_means(read_masking(folder)))
+    if stage == "readings":
+        return default_reading_findings(pd.read_csv(path, keep_default_na=False, na_values=[""]))
     return ON_ANATOMY[stage](pd.read_csv(path))
 
 
@@ -151,7 +159,7 @@ def to_markdown(claims: pd.DataFrame) -> str:
     lines = ["# The paper's claims, and what this run measured", ""]
     lines += [", ".join(f"{verdict}: {n}" for verdict, n in counts.items()) + ".", ""]
     for title, chosen in (
-        ("Tested", claims["verdict"].isin(VERDICTS[:4])),
+        ("Tested", claims["verdict"].isin(TESTED)),
         ("Adopted as method", claims["verdict"].str.startswith("method")),
         ("Not tested here", claims["verdict"] == "not tested here"),
     ):

@@ -9,7 +9,7 @@ from matplotlib.patches import Patch
 
 from lib.claims.networks import MARGIN, NULL_MARGIN
 from lib.figures.style import TWO_COLUMNS_MM, axes_mm, paper_style
-from lib.titles import map_title
+from lib.titles import contrast_title
 
 COLOURS = {"supported": "#228833", "contradicted": "#cc3311", "inconclusive": "#7a7a7a", "": "black"}
 SIDE = {"lower": "#dcebdd", "same": "#dde6f0"}  # where the interval has to lie
@@ -48,7 +48,7 @@ def draw_over_networks(contrasts: pd.DataFrame, parts: pd.DataFrame) -> Figure:
         for y in starts[1:]:
             panel.axhline(y - 0.5, color="0.7", linewidth=0.5)
         names = [
-            _name(part, claim if y in starts else "")
+            f"{claim if y in starts else ''}   {contrast_title(part)}".strip()
             for y, (claim, part) in enumerate(parts[["claim", "part"]].to_numpy())
         ]
         panel.set_yticks(range(len(parts)), names)
@@ -63,19 +63,6 @@ def _expectation(panel: Axes, y: float, kind: str) -> None:
     """Shade where the interval has to lie for the claim to be supported."""
     left, right = (-NULL_MARGIN, NULL_MARGIN) if kind == "same" else (panel.get_xlim()[0], -MARGIN)
     panel.fill_between([left, right], y - 0.5, y + 0.5, color=SIDE[kind], linewidth=0, zorder=-1)
-
-
-def _name(part: str, claim: str) -> str:
-    """Return the masks of a part as they are printed, and before the first part of a claim its number."""
-    titles = [_mask(words.split()) for words in part.split(" - ")]
-    return f"{claim}   {titles[0]} − {titles[1]}".strip()
-
-
-def _mask(words: list[str]) -> str:
-    if len(words) == 2 and words[1] == "%":
-        return "100 %"
-    method, layer, *region = words if len(words) > 1 else (*words, "-")  # a control has no layer
-    return f"{map_title(method, layer)}{', lowest' if region == ['bottom'] else ''}"
 
 
 def _key(networks: int) -> list:

@@ -25,7 +25,7 @@ CLAIM_WORDS = {
     "C58": "no difference at 5b and 6",
     "C59": "SAM at 2b, 3b, 4b beats 5b, 6",
     "C60": "SAM at 2b, 3b, 4b beats all others",
-    "C61": "every map lowers the probability",
+    "C61": "every map beats random voxels of the body",
     "C62": "both signs of saliency count",
 }
 OUTCOME_STYLES = {  # colour, colour of the text, symbol

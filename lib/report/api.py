@@ -15,9 +15,13 @@ FAMILIES = {  # page -> title, what is in it, modules by name or pattern
     "cohort": (
         "Cohort",
         "From volumes to the slices that a network is given.",
-        ("labels", "body_mask", "resampling", "preparation", "store", "cohort"),
+        ("labels", "body_mask", "resampling", "preparation", "store", "cohort", "cohort_tables", "verify"),
     ),
-    "network": ("Network", "The paper's network and its training.", ("networks", "training", "backbones")),
+    "network": (
+        "Network",
+        "The paper's network, its training, and the choice among several.",
+        ("networks", "training", "network_stages", "model_selection", "model_card", "backbones"),
+    ),
     "voting": ("Voting and metrics", "From slices to volumes, and how often both are right.", ("voting", "metrics")),
     "maps": (
         "Maps",
@@ -25,7 +29,7 @@ FAMILIES = {  # page -> title, what is in it, modules by name or pattern
         (
             *("attribution", "gradients", "path_gradients", "perturbation", "walk_back", "relevance", "localisation"),
             *("feature_views", "method_atlas", "atlas_measures", "slice_choice", "saved_maps", "ranked_maps"),
-            *("map_agreement", "randomisation"),
+            *("map_agreement", "randomisation", "overlays", "streaming"),
         ),
     ),
     "masking": (
@@ -41,10 +45,16 @@ FAMILIES = {  # page -> title, what is in it, modules by name or pattern
     ),
     "claims": ("Claims", "Each claim of the paper, tested by rule.", ("claims*", "atlas_claims")),
     "figures": ("Figures", "Drawing, and nothing else.", ("figures*",)),
+    "own_ct": (
+        "Your own CT, and public CT",
+        "Real archives: kept private, checked, and set beside the phantom.",
+        ("apply", "private", "public_cohort", "body_region", "kidney_segmenter", "domain_gap"),
+    ),
+    "xray": ("Radiographs", "Simulated chest and dental radiographs for the related texts.", ("xray*",)),
     "workflow": (
         "Workflow",
         "Files, provenance, the runner of the notebooks, publishing and this book.",
-        ("files", "provenance", "run_notebook", "publish", "parallel", "speed", "report*"),
+        ("files", "provenance", "run_notebook", "publish", "results", "parallel", "speed", "report*"),
     ),
     "more": ("More modules", "What belongs to no family.", ("*",)),
 }
