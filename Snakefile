@@ -29,9 +29,12 @@ if "dicom" in config:  # what is recorded of a run names a link in private/, not
 
 TOP = config.get("top", "top")  # the network whose maps are drawn
 NETWORKS = {TOP: {}} | {f"seed{seed:02d}": {"seed": seed} for seed in range(1, config.get("seeds", 0) + 1)}
+CONTROLS = config.get("control_networks", {})  # trained otherwise, to see what the maps do then
+NOISE = [name for name, changes in CONTROLS.items() if "noise_patches" in changes]
+RANDOM_LABELS = [name for name, changes in CONTROLS.items() if "random_labels" in changes]
 MEMBERS = config.get("members", {})  # networks to choose from, by group; each changes parameters of 02_train_network
-TRAINED = NETWORKS | {name: changes for group in MEMBERS.values() for name, changes in group.items()}
-if len(TRAINED) < len(NETWORKS) + sum(map(len, MEMBERS.values())):
+TRAINED = NETWORKS | CONTROLS | {name: changes for group in MEMBERS.values() for name, changes in group.items()}
+if len(TRAINED) < len(NETWORKS) + len(CONTROLS) + sum(map(len, MEMBERS.values())):
     sys.exit("Two networks of the configuration have the same name: give each name once.")
 NETWORK = config.get("network", f"{RUN}/networks/{TOP}")
 PREDICTIONS = f"{RUN}/predictions.parquet" if OWN_CT else f"{NETWORK}/predictions.parquet"
@@ -218,7 +221,7 @@ rule compute_maps:
         EXECUTE
 
 
-for network in NETWORKS:
+for network in [*NETWORKS, *NOISE]:
     folder = NETWORK if network == TOP else f"{RUN}/networks/{network}"
     predictions = PREDICTIONS if network == TOP else f"{folder}/predictions.parquet"
 
@@ -254,10 +257,11 @@ for network in NETWORKS:
 
 READ = list(NETWORKS)[: config.get("read_networks", 1)]  # networks that are masked by every reading of the paper
 MAPS, MASKING = rules.compute_maps.output, f"{RUN}/masking/{TOP}/done.json"
+OF_NOISE = [f"{RUN}/masking/{network}/done.json" for network in NOISE]
 FIGURES = {
     "07_fig1_final_layer_maps": ("maps", MAPS, ["figures/fig1.png", "figures/s7.png"]),
     "08_fig2_masking_specificity": (
-        *("masking", MASKING),
+        *("masking", [MASKING, *OF_NOISE]),
         ["figures/fig2.png", "figures/maps_less_controls.png", "figures/where_masked_go.png", "tables/fig2.csv"],
     ),
     "09_fig3_grad_cam_layers": ("maps", MAPS, ["figures/fig3.png", "figures/fig3_ranks.png"]),
@@ -277,7 +281,10 @@ for notebook, (source, made_from, drawn) in FIGURES.items():
         output:
             [f"{RUN}/{file}" for file in drawn],
         params:
-            parameters=parameters(notebook, source, "figures", "tables"),
+            parameters=parameters(
+                *(notebook, source, "figures", "tables"),
+                **({"noise_network_masking": str(Path(OF_NOISE[0]).parent)} if OF_NOISE and notebook[:2] == "08" else {}),
+            ),
         log:
             executed(notebook),
         benchmark:
@@ -368,7 +375,7 @@ if not OWN_CT:
             rules.prepare_cohort.output,
             f"{NETWORK}/model.keras",
             PREDICTIONS,
-            [f"{RUN}/networks/{network}/model.keras" for network in NETWORKS],
+            [f"{RUN}/networks/{network}/model.keras" for network in [*NETWORKS, *RANDOM_LABELS]],
             **code("15_sanity_checks"),
         output:
             f"{RUN}/tables/sanity_checks.csv",
@@ -379,6 +386,7 @@ if not OWN_CT:
                 "15_sanity_checks",
                 *("cohort", "network", "predictions", "figures", "tables"),
                 networks=f"{RUN}/networks",
+                random_label_network=f"{RUN}/networks/{RANDOM_LABELS[0]}" if RANDOM_LABELS else "",
             ),
         log:
             executed("15_sanity_checks"),

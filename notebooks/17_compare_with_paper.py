@@ -65,11 +65,14 @@ import pandas as pd
 
 from lib.claims.networks import claim_outcomes, contrasts, judge, network_findings
 from lib.claims.table import VERDICTS, compare_with_paper, find, of_phantoms, sources, to_markdown
+from lib.figures.differences import draw_differences
 from lib.figures.networks import draw_over_networks
 from lib.figures.style import save_figure
 from lib.files import atomic_path, require, resolve
+from lib.masking_networks import network_levels, over_networks
 from lib.masking_tests import read_masking, slice_means
 from lib.model_card import network_table
+from lib.paper import PHASES
 from lib.provenance import write_sidecar
 
 # %% tags=["parameters"]
@@ -134,14 +137,43 @@ networks = network_table([run / "networks" / folder.name for folder in folders])
 display(networks.set_index("network").round(3))
 
 # %%
-over_networks = contrasts({folder.name: slice_means(read_masking(folder)) for folder in folders})
-parts = judge(over_networks)
+of_networks = {folder.name: slice_means(read_masking(folder)) for folder in folders}
+compared_masks = contrasts(of_networks)
+parts = judge(compared_masks)
 print(f"{len(folders)} networks; {claim_outcomes(parts).to_dict() or 'one network gives no outcome'}")
-figure = draw_over_networks(over_networks, parts)
+figure = draw_over_networks(compared_masks, parts)
 display(figure)
 
 # %%
 display(parts.set_index(["claim", "part"]).round(2))
+
+# %% [markdown]
+# ### Every map less its control, over the networks
+#
+# What masking by a map leaves of the probability, less what the control of its shape leaves: random voxels of the body
+# for a map at the input, random blocks of the body as large as the cells for a map at a layer. Left of 0 the map found
+# more of what the network needs. Small points are networks, large ones their mean with a 95 % t interval.
+
+# %%
+levels = network_levels(of_networks)
+if len(folders) > 1:
+    less = levels.dropna(subset="less_control")
+    less = pd.concat([less.assign(value=less["less_control"]), over_networks(less, "less_control")])
+    figure_of_controls = draw_differences(less)
+    display(figure_of_controls)
+else:
+    print("This run has one network: 08_fig2_masking_specificity shows its maps less their controls.")
+
+# %% [markdown]
+# What masking leaves (per cent), mean over the networks, and from the lowest to the highest network in the mean over
+# the phases.
+
+# %%
+left_over = over_networks(levels)
+shown = left_over[left_over["region"].isin(["top", "random"])]
+wide = shown.pivot_table(index=["method", "layer"], columns="phase", values="value", sort=False)[[*PHASES, "mean"]]
+spread = shown[shown["phase"] == "mean"].set_index(["method", "layer"])[["lowest", "highest"]]
+display(wide.join(spread).round(0))
 
 # %% [markdown]
 # ## The table
@@ -160,14 +192,17 @@ with atomic_path(run / "claims.csv") as file:
     claims.to_csv(file, index=False)
 with atomic_path(run / "tables/claims.md") as file:
     file.write_text(to_markdown(claims))
-written = {"seeds": networks, "network_contrasts": over_networks, "claims_over_networks": parts}
+written = {"seeds": networks, "network_contrasts": compared_masks, "claims_over_networks": parts,
+           "masking_networks": levels}  # fmt: skip
 for name, table in written.items():
     with atomic_path(run / f"tables/{name}.csv") as file:
         table.to_csv(file, index=False)
 files = save_figure(figure, run / "figures/claims_over_networks")
 inputs = tuple(left.loc[left["found"], "path"])
 parameters = {"network": network}
-for made in (run / "claims.csv", files[0]):
+if len(folders) > 1:
+    files += save_figure(figure_of_controls, run / "figures/maps_less_controls_networks")
+for made in (run / "claims.csv", *(file for file in files if file.suffix == ".png")):
     write_sidecar(made, notebook="17_compare_with_paper", parameters=parameters, seed=seed, inputs=inputs)
 
 # %% [markdown]
@@ -181,7 +216,7 @@ for made in (run / "claims.csv", files[0]):
 versions = ["C52", "C60"]
 with pd.option_context("display.max_colwidth", None):
     display(claims.set_index("id").loc[versions, ["claim", "where", "measured", "verdict"]])
-both = [table[table["claim"].isin(versions)].reset_index(drop=True) for table in (over_networks, parts)]
+both = [table[table["claim"].isin(versions)].reset_index(drop=True) for table in (compared_masks, parts)]
 display(draw_over_networks(*both))
 print(f"written: {resolve(run) / 'claims.csv'}")
 

@@ -15,6 +15,7 @@ from scipy import stats
 
 from lib.claims.findings import Finding
 from lib.masking_controls import RANDOM_BODY, matched_control
+from lib.masking_networks import t_interval
 from lib.masking_tests import ALPHA
 from lib.paper import FINAL_MAPS, LAYERS, PHASES
 from lib.titles import contrast_title
@@ -180,7 +181,7 @@ def _patient_means(values: pd.DataFrame) -> pd.DataFrame:
 
 
 def judge(table: pd.DataFrame) -> pd.DataFrame:
-    r"""Judge every part over the networks.
+    """Judge every part over the networks.
 
     Parameters
     ----------
@@ -198,9 +199,7 @@ def judge(table: pd.DataFrame) -> pd.DataFrame:
 
     Notes
     -----
-    Let :math:`\bar x` and :math:`s` be mean and standard deviation over :math:`K` networks. The interval is
-
-    .. math:: \bar x \pm t_{K-1,\,0.975}\, \frac{s}{\sqrt K}.
+    The interval is that of `lib.masking_networks.t_interval`.
 
     That the first mask lowers the probability more is "supported" if the interval lies below -1 point and
     "contradicted" if it lies above 1 point. That there is no difference is "supported" if the interval lies between -5
@@ -209,10 +208,10 @@ def judge(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (claim, part, kind), group in table.groupby(["claim", "part", "kind"], sort=False):
         by_network = group.groupby("network", sort=False)
-        mean, low, high = _interval(by_network["value"].mean())
+        mean, low, high = t_interval(by_network["value"].mean())
         right = group["value"] < 0 if kind == "lower" else group["value"].abs() <= NULL_MARGIN
         facts = (int(right.sum()), len(group), float(by_network["passes"].sum().median()))
-        odds = _interval(by_network["log_odds"].mean())
+        odds = t_interval(by_network["log_odds"].mean())
         rows.append((claim, part, kind, by_network.ngroups, mean, low, high, *facts, *odds, outcome(low, high, kind)))
     columns = ["claim", "part", "kind", "networks", "mean", "low", "high", "cells", "of", "phases_passing"]
     return pd.DataFrame(rows, columns=[*columns, "log_odds", "log_odds_low", "log_odds_high", "outcome"])
@@ -284,12 +283,3 @@ def contrast_words(row) -> str:
     """Return a row of :func:`judge` in words: its two masks, the mean and, over networks, the interval (points)."""
     interval = f" [{row.low:.1f}, {row.high:.1f}]" if np.isfinite(row.low) else ""
     return f"{contrast_title(row.part)}: {row.mean:.1f}{interval} points"
-
-
-def _interval(values: pd.Series) -> tuple[float, float, float]:
-    """Return the mean and the 95 % t interval over networks; with a single network there is no interval."""
-    values = values.dropna()
-    if len(values) < 2:
-        return (float(values.mean()), np.nan, np.nan) if len(values) else (np.nan,) * 3
-    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
