@@ -49,7 +49,7 @@ publish: setup  ## copy figures, tables and networks of a run into figures/, tab
 	python -m lib.publish runs/$(PROFILE)
 
 test: complete lint  ## run all checks: lint, unit tests, notebooks, and the whole workflow with the smoke profile
-	pytest -n 2 --dist loadfile
+	pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-oracles: complete  ## compare the maps with other libraries and finite differences (installs torch, captum, tf-keras-vis)
 	$(BIN)/pip install --quiet -e ".[oracles]"

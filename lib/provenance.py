@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import tempfile
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def modules_used(*paths: str | Path) -> list[Path]:
         if file in found or not file.exists():
             continue
         found.add(file)
-        for name in _imports(file):
+        for name in _imports(file, file.stat().st_mtime_ns):
             if name.partition(".")[0] == "lib":
                 base = ROOT.joinpath(*name.split("."))
                 todo += [base.with_suffix(".py"), *(parent / "__init__.py" for parent in (base, base.parent))]
@@ -38,7 +39,8 @@ def modules_used(*paths: str | Path) -> list[Path]:
     return sorted(file.relative_to(ROOT) for file in found if file.is_relative_to(inside))
 
 
-def _imports(file: Path) -> set[str]:
+@cache
+def _imports(file: Path, changed: int) -> set[str]:
     """Return the dotted names that a file imports: modules, and what it takes from them, which may be modules too."""
     names = set()
     for node in ast.walk(ast.parse(file.read_text())):

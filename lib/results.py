@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from lib.claims.table import VERDICTS
 from lib.files import ROOT
+from lib.masking_networks import MASK, over_networks
 from lib.metrics import phase_table
 from lib.paper import LAYERS, PHASES, published
 from lib.titles import LAYER_TITLES, PHASE_TITLES
@@ -17,12 +19,10 @@ MASKS = (  # what is masked, as the README names it: method, layer, region
     ("the highest of guided backprop", "guided_backprop", "input", "top"),
     ("the highest of CAM", "cam", "conv6", "top"),
     ("the highest of Grad-CAM at 6", "grad_cam", "conv6", "top"),
-    *((f"the highest of Grad-CAM at {LAYER_TITLES[x]}", "grad_cam", x, "top") for x in LAYERS[:4]),
-    *((f"the highest of SAM at {LAYER_TITLES[x]}", "sam", x, "top") for x in LAYERS),
-    ("*control:* random voxels of the image", "random", "-", "random"),
+    ("the highest of Grad-CAM at 3b", "grad_cam", "conv3b", "top"),
+    *((f"the highest of SAM at {LAYER_TITLES[x]}", "sam", x, "top") for x in LAYERS[:4]),
     ("*control:* random voxels of the body", "random_body", "-", "random"),
     ("*control:* random blocks of the body, as large as cells of 6", "blocks", "conv6", "random"),
-    ("*control:* CAM of the untrained network", "cam", "conv6", "untrained"),
     ("*control:* CAM of another patient in the same phase", "cam", "conv6", "other_patient"),
 )
 
@@ -33,7 +33,7 @@ def results(tables: Path = ROOT / "tables") -> str:
     Parameters
     ----------
     tables : Path
-        Folder of published tables: headline.csv, table1_slices.csv, fig2.csv, fig5.csv and claims.csv; seeds.csv and
+        Folder of published tables: headline.csv, table1_slices.csv, masking_networks.csv and claims.csv; seeds.csv and
         claims_over_networks.csv where there are several networks.
     """
     parts = [_prediction(tables), _masking(tables), _verdicts(tables)]
@@ -101,17 +101,18 @@ def _matrix(tables: Path, name: str) -> pd.DataFrame:
 
 
 def _masking(tables: Path) -> str:
-    bars = pd.concat([pd.read_csv(tables / f"{name}.csv") for name in ("fig2", "fig5")])
-    means = bars.drop_duplicates(["method", "layer", "region", "phase"]).pivot_table(
-        index=["method", "layer", "region"], columns="phase", values="mean"
-    )
-    phases = [phase for phase in PHASES if phase in means]
+    """Return what masking leaves, the mean over the networks; the range is of the networks' means over the phases."""
+    rows = over_networks(pd.read_csv(tables / "masking_networks.csv")).set_index([*MASK, "phase"])
+    phases = [phase for phase in PHASES if phase in rows.index.get_level_values("phase")]
+    several = rows["networks"].max() > 1
     lines = [f"| a tenth of the voxels is masked: | {' | '.join(PHASE_TITLES[p] for p in phases)} | mean |"]
     lines.append("|---|" + "---|" * (len(phases) + 1))
     for name, *which in MASKS:
-        if tuple(which) in means.index:
-            row = means.loc[tuple(which), phases]
-            lines.append(f"| {name} | {' | '.join(_percent(v) for v in [*row, row.mean()])} |")
+        if (*which, "mean") in rows.index:
+            row = rows.loc[tuple(which)]
+            spread = f" ({row.lowest['mean']:.0f} to {row.highest['mean']:.0f})" if several else ""
+            values = [*(_percent(row.value[phase]) for phase in phases), _percent(row.value["mean"]) + spread]
+            lines.append(f"| {name} | {' | '.join(values)} |")
     return "\n".join(lines)
 
 
@@ -122,6 +123,6 @@ def _percent(value: float) -> str:
 def _verdicts(tables: Path) -> str:
     claims = pd.read_csv(tables / "claims.csv", keep_default_na=False)
     lines = ["| verdict | claims |", "|---|---|"]
-    for verdict in claims["verdict"].drop_duplicates().sort_values():
+    for verdict in (verdict for verdict in VERDICTS if verdict in set(claims["verdict"])):
         lines.append(f"| {verdict} | {', '.join(claims.loc[claims['verdict'] == verdict, 'id'])} |")
     return "\n".join(lines)

@@ -138,7 +138,7 @@ def test_the_truth_of_the_tissues_says_where_metal_is(tmp_path, examinations):
 
     seed = next(one.seed for one in examinations if crossed(one))
     write_patient(
-        tmp_path / "dicom", "P", seed=seed, slices=45, placing="whole", matrix=256, phases=["noncon"], attachments=True
+        tmp_path / "dicom", "P", seed=seed, slices=45, placing="whole", matrix=128, phases=["noncon"], attachments=True
     )
     prepare_cohort(tmp_path / "dicom", tmp_path / "cohort", key=PHANTOM_KEY, split="apply", processes=1)
     prepared = Cohort.open(tmp_path / "cohort")
