@@ -41,9 +41,11 @@ class PaperFigure(Figure):
     def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
         """Return the picture as PNG and its size on the page, in the form that IPython needs."""
         with paper_style():
-            picture = _png(self, SHARPNESS * SCREEN_DPI)
+            dpi = SHARPNESS * SCREEN_DPI
+            drawn = _draw(self, dpi)
+            picture = _pack(drawn, dpi)
             if len(picture) > NOTEBOOK_LIMIT:
-                picture = _png(self, SHARPNESS * SCREEN_DPI, colours=256)
+                picture = _pack(drawn, dpi, colours=256)
         width, height = (round(float(inch) * SCREEN_DPI) for inch in self.get_size_inches())
         return {"image/png": picture}, {"image/png": {"width": width, "height": height}}
 
@@ -74,15 +76,16 @@ def save_figure(figure: Figure, path: str | Path, *, limit: int = 1_000_000) -> 
     """
     png, pdf = (resolve(path).with_suffix(suffix) for suffix in (".png", ".pdf"))
     with paper_style():
-        dpi, picture = PRINT_DPI, _png(figure, PRINT_DPI)
+        dpi, drawn = PRINT_DPI, _draw(figure, PRINT_DPI)
+        picture = _pack(drawn, dpi)
         for colours in FEWER_COLOURS:
             if len(picture) > limit:
-                picture = _png(figure, PRINT_DPI, colours=colours)
+                picture = _pack(drawn, dpi, colours=colours)
         while len(picture) > limit:
             dpi = int(dpi * min(0.97, np.sqrt(limit / len(picture))))
             if dpi < 72:
                 raise ValueError(f"{png.name} has more than {limit} bytes even at 72 dpi: draw fewer panels.")
-            picture = _png(figure, dpi, colours=FEWER_COLOURS[-1])
+            picture = _pack(_draw(figure, dpi), dpi, colours=FEWER_COLOURS[-1])
         with atomic_path(png) as temporary:
             temporary.write_bytes(picture)
         with atomic_path(pdf) as temporary:
@@ -117,11 +120,16 @@ def count(slices: float, patients: float, separator: str = ", ") -> str:
     return f"{slices} slice{'s' * (slices != 1)}{separator}{patients} patient{'s' * (patients != 1)}"
 
 
-def _png(figure: Figure, dpi: int, *, colours: int = 0) -> bytes:
-    """Return a figure as an opaque PNG with at most the given number of colours (0: no limit)."""
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=dpi)
-    picture, packed = Image.open(drawn).convert("RGB"), io.BytesIO()
+def _draw(figure: Figure, dpi: int) -> Image.Image:
+    """Draw a figure as opaque pixels."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=dpi)
+    return Image.open(file).convert("RGB")
+
+
+def _pack(picture: Image.Image, dpi: int, *, colours: int = 0) -> bytes:
+    """Return pixels as a PNG with at most the given number of colours (0: no limit)."""
+    packed = io.BytesIO()
     if colours:
         picture = picture.quantize(colours, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     picture.save(packed, "png", optimize=True, dpi=(dpi, dpi))
