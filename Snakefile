@@ -49,6 +49,8 @@ PATHS = {
     "network": NETWORK,
     "predictions": PREDICTIONS,
     "masking": f"{RUN}/masking/{TOP}",
+    "noise_network_masking": f"{RUN}/masking/{NOISE[0]}" if NOISE else "",
+    "random_label_network": f"{RUN}/networks/{RANDOM_LABELS[0]}" if RANDOM_LABELS else "",
     **{name: f"{RUN}/{name}" for name in ("votes", "maps", "figures", "tables")},
     "run": RUN,
 }
@@ -257,19 +259,19 @@ for network in [*NETWORKS, *NOISE]:
 
 READ = list(NETWORKS)[: config.get("read_networks", 1)]  # networks that are masked by every reading of the paper
 MAPS, MASKING = rules.compute_maps.output, f"{RUN}/masking/{TOP}/done.json"
-OF_NOISE = [f"{RUN}/masking/{network}/done.json" for network in NOISE]
 FIGURES = {
-    "07_fig1_final_layer_maps": ("maps", MAPS, ["figures/fig1.png", "figures/s7.png"]),
+    "07_fig1_final_layer_maps": (["maps"], MAPS, ["figures/fig1.png", "figures/s7.png"]),
     "08_fig2_masking_specificity": (
-        *("masking", [MASKING, *OF_NOISE]),
+        ["masking", "noise_network_masking"],
+        [MASKING, *(f"{RUN}/masking/{network}/done.json" for network in NOISE)],
         ["figures/fig2.png", "figures/maps_less_controls.png", "figures/where_masked_go.png", "tables/fig2.csv"],
     ),
-    "09_fig3_grad_cam_layers": ("maps", MAPS, ["figures/fig3.png", "figures/fig3_ranks.png"]),
-    "10_fig4_sam_layers": ("maps", MAPS, ["figures/fig4.png"]),
-    "11_fig5_sam_against_grad_cam": ("masking", MASKING, ["figures/fig5.png", "tables/fig5.csv"]),
-    "12_fig6_sam_layer_specificity": ("masking", MASKING, ["figures/fig6.png", "tables/fig6.csv"]),
+    "09_fig3_grad_cam_layers": (["maps"], MAPS, ["figures/fig3.png", "figures/fig3_ranks.png"]),
+    "10_fig4_sam_layers": (["maps"], MAPS, ["figures/fig4.png"]),
+    "11_fig5_sam_against_grad_cam": (["masking"], MASKING, ["figures/fig5.png", "tables/fig5.csv"]),
+    "12_fig6_sam_layer_specificity": (["masking"], MASKING, ["figures/fig6.png", "tables/fig6.csv"]),
 }
-for notebook, (source, made_from, drawn) in FIGURES.items():
+for notebook, (sources, made_from, drawn) in FIGURES.items():
 
     rule:
         """Draw a figure of the paper from saved maps or masking tables."""
@@ -281,10 +283,7 @@ for notebook, (source, made_from, drawn) in FIGURES.items():
         output:
             [f"{RUN}/{file}" for file in drawn],
         params:
-            parameters=parameters(
-                *(notebook, source, "figures", "tables"),
-                **({"noise_network_masking": str(Path(OF_NOISE[0]).parent)} if OF_NOISE and notebook[:2] == "08" else {}),
-            ),
+            parameters=parameters(notebook, *sources, "figures", "tables"),
         log:
             executed(notebook),
         benchmark:
@@ -384,9 +383,8 @@ if not OWN_CT:
         params:
             parameters=parameters(
                 "15_sanity_checks",
-                *("cohort", "network", "predictions", "figures", "tables"),
+                *("cohort", "network", "random_label_network", "predictions", "figures", "tables"),
                 networks=f"{RUN}/networks",
-                random_label_network=f"{RUN}/networks/{RANDOM_LABELS[0]}" if RANDOM_LABELS else "",
             ),
         log:
             executed("15_sanity_checks"),
