@@ -94,7 +94,8 @@ levels = level_tests(shown[shown["region"].isin(["top", "bottom"])], 100.0)
 control = level_tests(means[is_control(means)], 100.0)
 columns = ["mean", "sd", "n_slices", "n_patients", "low", "high", "p_bonferroni", "patient_p"]
 display(levels.query("region == 'top'").set_index(["method", "phase"])[columns].round(3))
-display(control.pivot_table(index=["method", "layer", "region"], columns="phase", values="mean")[list(PHASES)].round(1))
+by_control = control.pivot_table(index=["method", "layer", "region"], columns="phase", values="mean")
+display(by_control[[phase for phase in PHASES if phase in by_control]].round(1))
 
 # %% [markdown]
 # ## B: the maps against each other

@@ -171,7 +171,8 @@ else:
 # %%
 left_over = over_networks(levels)
 shown = left_over[left_over["region"].isin(["top", "random"])]
-wide = shown.pivot_table(index=["method", "layer"], columns="phase", values="value", sort=False)[[*PHASES, "mean"]]
+wide = shown.pivot_table(index=["method", "layer"], columns="phase", values="value", sort=False)
+wide = wide[[phase for phase in (*PHASES, "mean") if phase in wide]]
 spread = shown[shown["phase"] == "mean"].set_index(["method", "layer"])[["lowest", "highest"]]
 display(wide.join(spread).round(0))
 

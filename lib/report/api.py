@@ -35,7 +35,16 @@ FAMILIES = {  # page -> title, what is in it, modules by name or pattern
     "masking": (
         "Masking",
         "Whether the network uses what a map shows.",
-        ("voxels", "masking", "masking_controls", "masking_readings", "masked_*", "map_variants", "deletion"),
+        (
+            "voxels",
+            "masking",
+            "masking_controls",
+            "masking_readings",
+            "masking_networks",
+            "masked_*",
+            "map_variants",
+            "deletion",
+        ),
     ),
     "statistics": ("Statistics", "Intervals by patient, and the paper's tests.", ("masking_tests", "patient_stat*")),
     "anatomy": (
