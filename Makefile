@@ -32,14 +32,14 @@ study: setup  ## run the published study: sixteen networks; results in runs/stud
 texts: setup  ## reproduce the related texts on simulated radiographs; results in runs/quick
 	snakemake --configfile config/$(PROFILE).yaml -- texts
 
-# The path goes through the environment as it was typed: neither make nor the shell looks into it.
+# Paths go through the environment as they were typed: neither make nor the shell looks into them.
 RUN ?= apply
-unexport DICOM RUN SEGMENT
+unexport DICOM RUN NETWORK SEGMENT
 apply: export CT_FOLDER := $(value DICOM)
 apply: export CT_RUN := $(value RUN)
+apply: export CT_NETWORK := $(value NETWORK)
 apply: export CT_SEGMENT := $(value SEGMENT)
-apply: setup  ## apply the trained network to your own CT: make apply DICOM=/path/to/folder [RUN=name; results in runs/name] [SEGMENT=1: outline kidneys]
-	@test -e runs/quick/networks/top/model.keras || { echo 'There is no trained network yet: make figures first.'; exit 2; }
+apply: setup  ## apply the trained network to your own CT: make apply DICOM=/path/to/folder [RUN=name; results in runs/name] [NETWORK=folder] [SEGMENT=1: outline kidneys]
 	@python -m lib.apply
 
 verify: setup  ## compare every stored series of a run with its checksums: make verify PROFILE=apply

@@ -1,7 +1,7 @@
-"""A trained network on somebody's own CT: `make apply DICOM=/path/to/folder [RUN=name] [SEGMENT=1]`.
+"""A trained network on somebody's own CT: `make apply DICOM=/path/to/folder [RUN=name] [NETWORK=folder] [SEGMENT=1]`.
 
-The folder's path comes through the environment (CT_FOLDER, CT_RUN, CT_SEGMENT), never through a shell or a log: what
-runs the notebooks is given a link in the private folder.
+The paths come through the environment (CT_FOLDER, CT_RUN, CT_NETWORK, CT_SEGMENT), never through a shell or a log: what
+runs the notebooks is given links in the private folder.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from lib.paper import PHASES
 from lib.private import link_source, only_one, printable, private_folder
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+PLAIN = re.compile(r"[A-Za-z0-9_./-]+")  # a path that neither Snakemake nor a shell takes for anything else
+NETWORK_FILES = ("model.keras", "standardisation.json")
 KEPT = ("cohort", "private")  # of a former run: what is stored is used again where nothing changed
 
 # Without its own messages, which repeat each error in ten lines, and without the profile that announces itself.
@@ -38,14 +40,20 @@ def main() -> int:
     """Run from the command line; return the exit status."""
     folder, run = os.environ.get("CT_FOLDER", ""), os.environ.get("CT_RUN") or "apply"
     try:
-        return apply(folder, run, sys.argv[1:], segment=_asked(os.environ.get("CT_SEGMENT", "")))
+        network, segment = os.environ.get("CT_NETWORK", ""), _asked(os.environ.get("CT_SEGMENT", ""))
+        return apply(folder, run, sys.argv[1:], network=network, segment=segment)
     except (CannotApply, NoSegmenter, RuntimeError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
 
 
 def apply(
-    dicom_folder: str, run: str = "apply", options: list[str] | tuple[str, ...] = (), *, segment: bool = False
+    dicom_folder: str,
+    run: str = "apply",
+    options: list[str] | tuple[str, ...] = (),
+    *,
+    network: str = "",
+    segment: bool = False,
 ) -> int:
     """Prepare the CT in a folder, classify it, explain it; return Snakemake's exit status.
 
@@ -58,27 +66,31 @@ def apply(
         the prepared cohort, which is brought up to date, and the key.
     options : sequence of str
         Passed on to Snakemake.
+    network : str
+        Folder of a trained network, or the name of one in weights/. Default: that of config/apply.yaml, which is
+        shipped with the repository.
     segment : bool
         Whether TotalSegmentator outlines the kidneys of the series that come without a segmentation.
 
     Raises
     ------
     CannotApply
-        If the folder is none, the name cannot be one, or the run is another command's.
+        If the folder is none, the name cannot be one, the run is another command's, or there is no such network.
     NoSegmenter
         If TotalSegmentator is wanted and not installed.
     """
     folder = ROOT / "runs" / run
     _check(dicom_folder, run, folder)
+    trained = _network(network or _shipped())
     with only_one(folder, "make apply works in"):
         private = private_folder(folder / "private")
         source = Path(dicom_folder).absolute()
         link = link_source(private, segment_kidneys(source, private) if segment else source)
         _delete_results(folder)
-        settings = {"run": run, "dicom": str(link.relative_to(ROOT))}
+        settings = {"run": run, "dicom": str(link.relative_to(ROOT)), "network": _reachable(trained, private)}
         config = private / "apply.yaml"
         config.write_text(yaml.safe_dump(settings))
-        print(f"{printable(Path(dicom_folder).absolute())} -> runs/{run}", flush=True)
+        print(f"{printable(Path(dicom_folder).absolute())} -> runs/{run}, network {printable(trained)}", flush=True)
         status = subprocess.run([*SNAKEMAKE, str(config), *options], cwd=ROOT).returncode
         _private_predictions(folder)
     if status:
@@ -103,6 +115,36 @@ def _check(dicom_folder: str, run: str, folder: Path) -> None:
     others = {path.stem for path in (ROOT / "config").glob("*.yaml")} - {"apply"}
     if run in others or (folder.exists() and not (folder / "private").exists() and any(folder.iterdir())):
         raise CannotApply(f"runs/{run} belongs to another command, and nothing in it was touched: take another RUN.")
+
+
+def _shipped() -> str:
+    """Return the network of config/apply.yaml."""
+    return str(ROOT / yaml.safe_load((ROOT / "config" / "apply.yaml").read_text())["network"])
+
+
+def _network(chosen: str) -> Path:
+    """Return the folder of a network, given as such or by its name in weights/; it has to be whole."""
+    shipped = ROOT / "weights"
+    named = shipped / chosen if NAME.fullmatch(chosen) else None
+    folder = named if named is not None and named.is_dir() else Path(os.path.abspath(chosen))
+    if missing := [name for name in NETWORK_FILES if not (folder / name).is_file()]:
+        known = ", ".join(sorted(path.parent.name for path in shipped.glob("*/model.keras"))) or "none"
+        raise CannotApply(
+            f"NETWORK={printable(chosen)!r}: {printable(folder)} lacks {' and '.join(missing)}. Give the folder of a "
+            f"trained network, such as runs/quick/networks/top after make figures, or one of weights/: {known}."
+        )
+    return folder
+
+
+def _reachable(network: Path, private: Path) -> str:
+    """Return the network's folder as it may be recorded: within the repository its path, else a link in private/."""
+    if network.is_relative_to(ROOT) and PLAIN.fullmatch(inside := str(network.relative_to(ROOT))):
+        return inside
+    link, temporary = private / "network", private / f".network.{os.getpid()}"
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(network, target_is_directory=True)
+    os.replace(temporary, link)
+    return str(link.relative_to(ROOT))
 
 
 def _delete_results(folder: Path) -> None:
