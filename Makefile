@@ -5,7 +5,7 @@ PROFILE ?= quick
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export TF_ENABLE_ONEDNN_OPTS ?= 1
 
-.PHONY: help setup complete figures study texts reproduce apply verify publish test test-oracles test-backends lint sync report lab
+.PHONY: help setup complete figures study texts reproduce apply pacs verify publish test test-oracles test-backends lint sync report lab
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-15s%s\n", $$1, $$2}' Makefile
 
@@ -41,6 +41,10 @@ apply: export CT_NETWORK := $(value NETWORK)
 apply: export CT_SEGMENT := $(value SEGMENT)
 apply: setup  ## apply the trained network to your own CT: make apply DICOM=/path/to/folder [RUN=name; results in runs/name] [NETWORK=folder] [SEGMENT=1: outline kidneys]
 	@python -m lib.apply
+
+pacs: export CT_RUN := $(value RUN)
+pacs: setup  ## write the maps of make apply as DICOM for a PACS, into private/: make pacs [RUN=name]
+	@python -m lib.apply pacs
 
 verify: setup  ## compare every stored series of a run with its checksums: make verify PROFILE=apply
 	python -m lib.verify runs/$(PROFILE)/cohort

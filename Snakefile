@@ -65,8 +65,8 @@ def parameters(name, *paths, **changes):
 
 
 def executed(name, network=TOP):
-    """Where the executed notebook goes; the one that knows the source's paths is private if the source is."""
-    private = "private/" if PRIVATE and name == "01_prepare_cohort" else ""
+    """Where the executed notebook goes; those that know the source's paths are private if the source is."""
+    private = "private/" if PRIVATE and name in ("01_prepare_cohort", "18_export_maps_to_dicom") else ""
     which = "" if network == TOP else f"_{network}"
     return f"{RUN}/{private}notebooks/{name}{which}.ipynb"
 
@@ -283,6 +283,25 @@ for notebook, (source, made_from, drawn) in FIGURES.items():
             executed(notebook),
         benchmark:
             times(notebook)
+        shell:
+            EXECUTE
+
+
+if PRIVATE:
+
+    rule export_maps_to_dicom:
+        """Write the maps as DICOM objects for a PACS into private/; only where it is asked for (make pacs)."""
+        input:
+            MAPS,
+            **code("18_export_maps_to_dicom"),
+        output:
+            f"{RUN}/private/dicom_maps/written.csv",
+        params:
+            parameters=parameters("18_export_maps_to_dicom", "maps", "private"),
+        log:
+            executed("18_export_maps_to_dicom"),
+        benchmark:
+            times("18_export_maps_to_dicom")
         shell:
             EXECUTE
 

@@ -25,6 +25,7 @@ from lib.private import link_source, only_one, printable, private_folder
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 PLAIN = re.compile(r"[A-Za-z0-9_./-]+")  # a path that neither Snakemake nor a shell takes for anything else
 NETWORK_FILES = ("model.keras", "standardisation.json")
+PRIVATE_RESULTS = ("notebooks", "predictions.csv", "predicted_series.csv", "dicom_maps", "network")
 KEPT = ("cohort", "private")  # of a former run: what is stored is used again where nothing changed
 
 # Without its own messages, which repeat each error in ten lines, and without the profile that announces itself.
@@ -40,6 +41,8 @@ def main() -> int:
     """Run from the command line; return the exit status."""
     folder, run = os.environ.get("CT_FOLDER", ""), os.environ.get("CT_RUN") or "apply"
     try:
+        if sys.argv[1:2] == ["pacs"]:
+            return export_maps(run, sys.argv[2:])
         network, segment = os.environ.get("CT_NETWORK", ""), _asked(os.environ.get("CT_SEGMENT", ""))
         return apply(folder, run, sys.argv[1:], network=network, segment=segment)
     except (CannotApply, NoSegmenter, RuntimeError, OSError) as error:
@@ -100,6 +103,33 @@ def apply(
     return status
 
 
+def export_maps(run: str = "apply", options: list[str] | tuple[str, ...] = ()) -> int:
+    """Write the maps of a run as DICOM objects into its private folder; return Snakemake's exit status.
+
+    Parameters
+    ----------
+    run : str
+        A run that `apply` has finished.
+    options : sequence of str
+        Passed on to Snakemake.
+
+    Raises
+    ------
+    CannotApply
+        If there is no such run.
+    """
+    folder = ROOT / "runs" / run
+    config = folder / "private" / "apply.yaml"
+    if not NAME.fullmatch(run) or not config.is_file() or not (folder / "maps" / "maps.npz").is_file():
+        raise CannotApply(f"There are no maps in runs/{run}: make apply DICOM=/path/to/folder RUN={run} makes them.")
+    with only_one(folder, "make apply works in"):
+        command = [*SNAKEMAKE, str(config), *options, "--", "export_maps_to_dicom"]
+        status = subprocess.run(command, cwd=ROOT).returncode
+    if not status:
+        print(f"The maps are in runs/{run}/private/dicom_maps, with the patients' names: for your own PACS only.")
+    return status
+
+
 def _asked(value: str) -> bool:
     if value not in ("", "0", "1"):
         raise CannotApply(f"SEGMENT={value!r}: 1 lets TotalSegmentator outline the kidneys, 0 or nothing does not.")
@@ -154,7 +184,7 @@ def _delete_results(folder: Path) -> None:
             continue
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     for path in (folder / "private").iterdir():
-        if path.name in ("notebooks", "predictions.csv", "predicted_series.csv") or path.name.startswith("."):
+        if path.name in PRIVATE_RESULTS or path.name.startswith("."):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 

@@ -118,6 +118,8 @@ def test_what_a_former_run_made_is_gone_before_the_new_one_fails(project, capfd)
         (run / name / "old").touch()
     (run / "predictions.parquet").touch()
     (run / "private" / "predictions.csv").touch()
+    (run / "private" / "network").symlink_to(project / "ct")
+    (run / "private" / "dicom_maps").mkdir()
     (run / "private" / "key").write_text("stays")
     assert apply(str(project / "ct"), "2024_01") == 1
     assert sorted(path.name for path in run.iterdir()) == ["cohort", "private"]
@@ -128,6 +130,29 @@ def test_what_a_former_run_made_is_gone_before_the_new_one_fails(project, capfd)
     assert "run: '2024_01'" in told or 'run: "2024_01"' in told or "run: 2024_01" in told
     assert "dicom: runs/2024_01/private/source" in told
     assert os.path.realpath(run / "private" / "source") == str(project / "ct")
+
+
+def test_maps_for_a_pacs_are_asked_for_by_one_command(project, capfd):
+    run = project / "runs" / "mine"
+    with pytest.raises(CannotApply, match="no maps in runs/mine: make apply DICOM=/path/to/folder RUN=mine makes them"):
+        door.export_maps("mine")
+    with pytest.raises(CannotApply, match="no maps in runs"):
+        door.export_maps("../mine")
+    for name in ("private/apply.yaml", "maps/maps.npz"):
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_text("run: mine")
+    told = "import sys; print(*sys.argv[1:]); sys.exit(int(open('status').read()))"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(door, "SNAKEMAKE", [sys.executable, "-c", told, "--configfile", "config/apply.yaml"])
+        assert door.export_maps("mine", ["--forcerun"]) == 1
+        (project / "status").write_text("0")
+        assert door.export_maps("mine") == 0
+    lines = capfd.readouterr().out.splitlines()
+    config = f"--configfile config/apply.yaml {run}/private/apply.yaml"
+    assert lines[:2] == [f"{config} --forcerun -- export_maps_to_dicom", f"{config} -- export_maps_to_dicom"]
+    assert lines[2:] == [
+        "The maps are in runs/mine/private/dicom_maps, with the patients' names: for your own PACS only."
+    ]
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a b", "-f", "a/b", "é"])
