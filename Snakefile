@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 
+from lib.labels import secret_key
 from lib.private import link_source
 from lib.provenance import modules_used
 
@@ -26,6 +27,10 @@ if "dicom" in config:  # what is recorded of a run names a link in private/, not
         DICOM = os.path.relpath(link_source(f"{RUN}/private", config["dicom"]))
     except FileNotFoundError as error:
         sys.exit(str(error))
+
+PARTS = config.get("parts", 1) if PRIVATE else 1  # jobs that share the preparation
+if PARTS > 1 and not config["parameters"]["01_prepare_cohort"].get("key"):
+    secret_key(f"{RUN}/private")  # made before the parts begin, so that all have the same
 
 TOP = config.get("top", "top")  # the network whose maps are drawn
 NETWORKS = {TOP: {}} | {f"seed{seed:02d}": {"seed": seed} for seed in range(1, config.get("seeds", 0) + 1)}
@@ -98,9 +103,38 @@ rule all:
         [] if OWN_CT else [f"{RUN}/figures/{figure}.png" for figure in ("sanity_checks", "deletion_curves")],
 
 
+if PARTS > 1:
+
+    rule prepare_part:
+        """Store a part of the series; a command, not a notebook: 01_prepare_cohort shows what all parts have made."""
+        input:
+            modules=[str(module) for module in modules_used("lib/prepare_part.py")],
+        output:
+            touch(f"{RUN}/parts/{{part}}-of-{PARTS}"),
+        params:
+            parameters=parameters("01_prepare_cohort", "dicom_folder", "cohort", "private"),
+        threads: 2
+        log:
+            f"{RUN}/private/notebooks/prepare_part_{{part}}.log",
+        shell:
+            "python -m lib.prepare_part {wildcards.part} {PARTS} --parameters {params.parameters:q} > {log} 2>&1"
+
+    rule gather_parts:
+        """Make one store of the parts'."""
+        input:
+            expand(f"{RUN}/parts/{{part}}-of-{PARTS}", part=range(PARTS)),
+        output:
+            touch(f"{RUN}/parts/gathered"),
+        params:
+            parameters=parameters("01_prepare_cohort", "cohort"),
+        shell:
+            "python -m lib.prepare_part gather {PARTS} --parameters {params.parameters:q}"
+
+
 rule prepare_cohort:
     """Write the phantom as DICOM where it is wanted, and turn any DICOM into slices through the kidneys."""
     input:
+        f"{RUN}/parts/gathered" if PARTS > 1 else [],
         **code("01_prepare_cohort"),
     output:
         f"{RUN}/cohort/slices.parquet",

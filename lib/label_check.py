@@ -34,6 +34,9 @@ GAP_HU = {"cm": (100.0, 140.0), "cm-neph": (20.0, 80.0), "neph": (-10.0, 15.0), 
 TOLERANCE_HU = 25.0  # beyond the published gap of a phase, for noise, voltage, and patients unlike the average
 SEEN = 0.6  # of the difference between cortex and medulla, after the blur and with columns of cortex inside
 
+COLUMNS = ["series_uid", "patient", "phase", "cortex_hu", "inside_hu", "gap_hu", "pelvis_hu", "slices"]
+COLUMNS += ["doubt", "unmeasured"]
+
 
 class Kidneys(NamedTuple):
     """Attenuation of the kidneys of a series, HU.
@@ -126,8 +129,7 @@ def check_labels(folder: str | Path, labels: Mapping[str, str], *, slices: int =
         if found:
             row |= found._asdict() | {"gap_hu": found.gap_hu, "doubt": doubt(phase, found)}
         rows.append(row | {"unmeasured": why})
-    columns = "series_uid patient phase cortex_hu inside_hu gap_hu pelvis_hu slices doubt unmeasured".split()
-    return pd.DataFrame(rows, columns=columns).fillna({"doubt": "", "slices": 0}).astype({"slices": int})
+    return pd.DataFrame(rows, columns=COLUMNS).fillna({"doubt": "", "slices": 0}).astype({"slices": int})
 
 
 def measure_kidneys(series: Series, segmentation: Segmentation, slices: int = SLICES) -> Kidneys | None:
@@ -188,12 +190,12 @@ def _section(
 
 
 def _depth(points: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[np.ndarray, tuple[slice, slice]]:
-    """Return how deep the voxels of a box lie below the convex hull of points, mm (negative outside), and the box.
+    r"""Return how deep the voxels of a box lie below the convex hull of points, mm (negative outside), and the box.
 
     Notes
     -----
     With the outward unit normals :math:`n_k` of the hull's edges and their offsets :math:`b_k`, the depth of a voxel
-    :math:`x` inside is :math:`-\\max_k (n_k x + b_k)`, its distance from the nearest edge. The hull closes the hilum.
+    :math:`x` inside is :math:`-\max_k (n_k x + b_k)`, its distance from the nearest edge. The hull closes the hilum.
     """
     low, high = points.min(axis=0), points.max(axis=0) + 1
     box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))

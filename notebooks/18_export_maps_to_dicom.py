@@ -14,7 +14,7 @@
 # | | |
 # |---|---|
 # | **reads** | `maps/` of 05_compute_maps, `private/source_files.csv` of 01_prepare_cohort, and the CT files |
-# | **writes** | `private/dicom_maps/`: for each map a Parametric Map (values) and a Secondary Capture (a picture); `written.csv` |
+# | **writes** | `private/dicom_maps/`: of each map a Parametric Map (values) and a Secondary Capture (a picture) |
 # | **takes** | about a second for each slice |
 #
 # Both objects belong to the patient's study and name the CT image that they explain. They hold the header's names and
