@@ -8,7 +8,6 @@ import os
 import sys
 from pathlib import Path
 
-from lib.labels import secret_key
 from lib.private import link_source
 from lib.provenance import modules_used
 
@@ -30,6 +29,8 @@ if "dicom" in config:  # what is recorded of a run names a link in private/, not
 
 PARTS = config.get("parts", 1) if PRIVATE else 1  # jobs that share the preparation
 if PARTS > 1 and not config["parameters"]["01_prepare_cohort"].get("key"):
+    from lib.labels import secret_key  # here, since reading it takes a moment
+
     secret_key(f"{RUN}/private")  # made before the parts begin, so that all have the same
 
 TOP = config.get("top", "top")  # the network whose maps are drawn

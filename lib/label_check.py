@@ -16,6 +16,7 @@ from lib.dicom.errors import DicomError
 from lib.dicom.headers import Segmentation
 from lib.dicom.segmentation import holds_tissues, kidney_extent, kidney_segments, read_tissues
 from lib.dicom.series import Series, SliceReader, read_tree
+from lib.paper import PHASES
 
 # Depth below the kidney's convex outline: the renal cortex is 6.6 +- 1.9 mm wide (Glodny 2009). The outermost 2 mm are
 # blurred with the fat around the kidney; from 9 mm on there is medulla with the columns of cortex between pyramids.
@@ -86,10 +87,35 @@ def doubt(phase: str, kidneys: Kidneys) -> str:
     excreted = kidneys.pelvis_hu - kidneys.cortex_hu >= EXCRETED_HU
     if excreted != (phase == "pyelo"):
         return f"{'' if excreted else 'no '}excreted contrast medium ({kidneys.pelvis_hu:.0f} HU inside)"
-    low, high = GAP_HU[phase]
-    if not SEEN * (low - TOLERANCE_HU) <= kidneys.gap_hu <= SEEN * (high + TOLERANCE_HU):
+    low, high = gap_limits(phase)
+    if not low <= kidneys.gap_hu <= high:
         return f"a gap of {kidneys.gap_hu:.0f} HU between outer and inner parenchyma"
     return ""
+
+
+def gap_limits(phase: str) -> tuple[float, float]:
+    """Return the lowest and highest likely difference of outer and inner parenchyma, HU; any before the injection."""
+    if phase not in GAP_HU:
+        return -np.inf, np.inf
+    low, high = GAP_HU[phase]
+    return SEEN * (low - TOLERANCE_HU), SEEN * (high + TOLERANCE_HU)
+
+
+def exchange(labels: pd.Series, share: float, rng: np.random.Generator) -> pd.Series:
+    """Return labels of which a share, chosen at random, has been replaced by another phase that occurs among them.
+
+    Parameters
+    ----------
+    labels : Series of str
+        Phases.
+    share : float
+        Between 0 and 1.
+    rng : numpy.random.Generator
+    """
+    wrong, present = labels.copy(), sorted(set(labels))
+    for place in rng.choice(len(labels), round(share * len(labels)), replace=False):
+        wrong.iloc[place] = rng.choice([phase for phase in present if phase != labels.iloc[place]])
+    return wrong
 
 
 def check_labels(folder: str | Path, labels: Mapping[str, str], *, slices: int = SLICES) -> pd.DataFrame:
@@ -130,6 +156,29 @@ def check_labels(folder: str | Path, labels: Mapping[str, str], *, slices: int =
             row |= found._asdict() | {"gap_hu": found.gap_hu, "doubt": doubt(phase, found)}
         rows.append(row | {"unmeasured": why})
     return pd.DataFrame(rows, columns=COLUMNS).fillna({"doubt": "", "slices": 0}).astype({"slices": int})
+
+
+def count_doubts(found: pd.DataFrame) -> pd.DataFrame:
+    """Return how many labels the check calls unlikely, of those that are right and of those that are wrong.
+
+    Parameters
+    ----------
+    found : DataFrame
+        As from `check_labels`, with `known`, the phase that the series is known to have.
+
+    Returns
+    -------
+    DataFrame
+        Rows "right", "wrong, by a neighbouring phase" (the next in time) and "wrong, otherwise"; columns measured,
+        unlikely, share.
+    """
+    found = found[found["unmeasured"] == ""]
+    order = {phase: place for place, phase in enumerate(PHASES)}
+    steps = (found["phase"].map(order) - found["known"].map(order)).abs()
+    kind = np.where(steps == 0, "right", np.where(steps == 1, "wrong, by a neighbouring phase", "wrong, otherwise"))
+    groups = (found["doubt"] != "").groupby(kind)
+    table = groups.agg(measured="size", unlikely="sum")
+    return table.assign(share=table["unlikely"] / table["measured"]).rename_axis("label")
 
 
 def measure_kidneys(series: Series, segmentation: Segmentation, slices: int = SLICES) -> Kidneys | None:
