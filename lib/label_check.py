@@ -31,9 +31,11 @@ ENHANCED_HU = 75.0  # half way between unenhanced parenchyma (31 +- 4 HU) and th
 # Arterial blood in the renal sinus is some 85 HU brighter than the cortex (300 against 215 in the corticomedullary
 # phase), the least excretion 180 (300 against 120).
 EXCRETED_HU = 130.0
-GAP_HU = {"cm": (100.0, 140.0), "cm-neph": (20.0, 80.0), "neph": (-10.0, 15.0), "pyelo": (-12.0, 5.0)}
-TOLERANCE_HU = 25.0  # beyond the published gap of a phase, for noise, voltage, and patients unlike the average
-SEEN = 0.6  # of the difference between cortex and medulla, after the blur and with columns of cortex inside
+# Cortex less medulla as published, by phase; a larger gap than usual speaks for no other phase than cm.
+GAP_HU = {"cm": (100.0, np.inf), "cm-neph": (20.0, 80.0), "neph": (-10.0, 15.0), "pyelo": (-12.0, 5.0)}
+TOLERANCE_HU = (
+    30.0  # beyond these ranges: for noise, rough outlines, cysts and tumours, and patients unlike the average
+)
 
 COLUMNS = ["series_uid", "patient", "phase", "cortex_hu", "inside_hu", "gap_hu", "pelvis_hu", "slices"]
 COLUMNS += ["doubt", "unmeasured"]
@@ -59,7 +61,7 @@ class Kidneys(NamedTuple):
 
     @property
     def gap_hu(self) -> float:
-        """Difference of outer and inner parenchyma: a part, about `SEEN`, of that of cortex and medulla."""
+        """Difference of outer and inner parenchyma, which is nearly that of cortex and medulla."""
         return self.cortex_hu - self.inside_hu
 
 
@@ -76,8 +78,8 @@ def doubt(phase: str, kidneys: Kidneys) -> str:
     Notes
     -----
     In this order: contrast medium in the parenchyma where the label says that there is none, or the reverse; excreted
-    contrast medium in any phase but the pyelographic, or none in it; a difference between cortex and medulla that lies
-    further than `TOLERANCE_HU` outside of the published range of the phase, `GAP_HU`, of which a part (`SEEN`) is seen.
+    contrast medium in any phase but the pyelographic, or none in it; a difference between outer and inner parenchyma
+    that lies further than `TOLERANCE_HU` outside of the published range of the phase, `GAP_HU`.
     """
     enhanced = kidneys.cortex_hu >= ENHANCED_HU
     if phase == "noncon":
@@ -98,7 +100,7 @@ def gap_limits(phase: str) -> tuple[float, float]:
     if phase not in GAP_HU:
         return -np.inf, np.inf
     low, high = GAP_HU[phase]
-    return SEEN * (low - TOLERANCE_HU), SEEN * (high + TOLERANCE_HU)
+    return low - TOLERANCE_HU, high + TOLERANCE_HU
 
 
 def exchange(labels: pd.Series, share: float, rng: np.random.Generator) -> pd.Series:

@@ -102,7 +102,7 @@ def test_kidneys_that_cannot_be_measured_say_why(write_series, write_segmentatio
         ("noncon", 31, 30, 40, ""),
         ("noncon", 180, 120, 200, "is enhanced"),
         ("cm", 31, 30, 40, "is not enhanced"),
-        ("cm", 210, 140, 240, ""),
+        ("cm", 210, 80, 240, ""),
         ("cm", 170, 168, 190, "a gap of 2 HU"),
         ("cm-neph", 180, 150, 200, ""),
         ("cm-neph", 215, 100, 240, "a gap of 115 HU"),

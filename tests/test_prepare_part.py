@@ -19,21 +19,19 @@ def contents(folder):
 
 @pytest.fixture
 def archive(write_series, write_segmentation, tmp_path):
-    """Seven patients, one with true tissues, one whose kidneys are unknown, one whose pixels are damaged."""
-    for number in range(7):
-        uid = write_series(f"P{number}", size=32, pixel_mm=12.0)
+    """Five patients, one with true tissues, one whose slices show no body."""
+    for number in range(5):
+        hu = np.full((32, 32), -1000, np.int16) if number == 2 else None
+        uid = write_series(f"P{number}", z=(0, 5), size=32, pixel_mm=12.0, hu=hu)
         folder = tmp_path / "dicom" / f"P{number}" / uid
         image = abdomen(32, 12.0)
         if number == 0:
-            codes = np.stack([np.select([image == KIDNEY_HU, image == GAS_HU], [1, 2], 0)] * 3)
+            codes = np.stack([np.select([image == KIDNEY_HU, image == GAS_HU], [1, 2], 0)] * 2)
             write_segmentation(folder, codes, ["kidney", "gas"])
-        if number == 2:
-            for path in folder.iterdir():
-                path.write_bytes(path.read_bytes()[:-900])
     return tmp_path / "dicom"
 
 
-@pytest.mark.parametrize("parts", [1, 3, 8])
+@pytest.mark.parametrize("parts", [1, 3])
 def test_parts_give_the_same_store_as_one_job(archive, tmp_path, parts):
     straight = prepare_cohort(
         archive, tmp_path / "one", key=KEY, split="apply", processes=1, private=tmp_path / "private_one"
@@ -42,9 +40,9 @@ def test_parts_give_the_same_store_as_one_job(archive, tmp_path, parts):
         prepare_part(archive, tmp_path / "many", part, parts, key=KEY, split="apply", processes=1)
         for part in reversed(range(parts))
     ]
-    assert sum(counted) == 7 and (parts == 1 or max(counted) < 7)
+    assert sum(counted) == 5 and (parts == 1 or max(counted) < 5)
     assert not (tmp_path / "many" / "slices.zarr").exists()
-    assert gather_parts(tmp_path / "many", parts) == len(straight.slices["series"].unique()) == 6
+    assert gather_parts(tmp_path / "many", parts) == len(straight.slices["series"].unique()) == 4
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "many" / "slices.zarr").glob("*/zarr.json")}
     prepare_cohort(archive, tmp_path / "many", key=KEY, split="apply", processes=1, private=tmp_path / "private_many")
     assert {path: path.stat().st_mtime_ns for path in before} == before, "nothing was stored a second time"
@@ -69,7 +67,7 @@ def test_the_commands_take_the_parameters_of_the_notebook(archive, tmp_path, cap
     given |= {"split": "apply", "source": "dicom", "processes": 1}
     for part in ("0", "1", "gather"):
         assert main([part, "2", "--parameters", json.dumps(given)]) == 0
-    assert "6 series of 2 parts are in one store" in capsys.readouterr().out
+    assert "4 series of 2 parts are in one store" in capsys.readouterr().out
     assert (tmp_path / "private" / "key").exists()
     assert main(["2", "2", "--parameters", json.dumps(given)]) == 2
     assert "part 2 of 2: expected 0 to 1" in capsys.readouterr().err
