@@ -178,7 +178,14 @@ def _reachable(network: Path, private: Path) -> str:
 
 
 def _delete_results(folder: Path) -> None:
-    """Delete what an earlier run made, so that none of it can be taken for the new one's."""
+    """Delete what an earlier run made, so that none of it can be taken for the new one's.
+
+    Of the prepared cohort the stored series stay, and the tables go: without them it is prepared anew, from the folder
+    that is given now, and series that are stored already are found.
+    """
+    for path in (folder / "cohort").glob("*"):
+        if path.is_file():
+            path.unlink()
     for path in folder.iterdir():
         if path.name in KEPT:
             continue

@@ -357,8 +357,10 @@ if real:
 #
 # The pairs say whether these networks take bright metal for excreted contrast, on slices where nothing else differs:
 # that is an experiment. The maps say it only if CAM lies on the metal more than chance would have it, which the line
-# below the table counts. Where it does not, CAM has missed a cause that the experiment shows; its cells are large, and
+# below the table counts. Where it does not, CAM has missed a cause that the experiment shows: its cells are large, and
 # what metal does to the score may be spread over cells beside it. A shortcut is found by changing the image, and a map
-# can at most suggest where to change it. What the real slices say is an example and no accuracy: they are few, and their phases were read from the images. The
+# can at most suggest where to change it.
+#
+# What the real slices say is an example and no accuracy: they are few, and their phases were read from the images. The
 # dots at the ends of the figure of measures say what separates them most from the phantom. A network that is to be used
 # on patients has to be trained on patients.

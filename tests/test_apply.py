@@ -116,6 +116,8 @@ def test_what_a_former_run_made_is_gone_before_the_new_one_fails(project, capfd)
     for name in ("votes", "tables", "figures", "maps", "masking", "notebooks", "report", "cohort", "private/notebooks"):
         (run / name).mkdir(parents=True)
         (run / name / "old").touch()
+    (run / "cohort" / "slices.zarr" / "a1").mkdir(parents=True)
+    (run / "cohort" / "slices.zarr" / "a1" / "zarr.json").touch()
     (run / "predictions.parquet").touch()
     (run / "private" / "predictions.csv").touch()
     (run / "private" / "network").symlink_to(project / "ct")
@@ -123,7 +125,8 @@ def test_what_a_former_run_made_is_gone_before_the_new_one_fails(project, capfd)
     (run / "private" / "key").write_text("stays")
     assert apply(str(project / "ct"), "2024_01") == 1
     assert sorted(path.name for path in run.iterdir()) == ["cohort", "private"]
-    assert (run / "cohort" / "old").exists()
+    assert (run / "cohort" / "slices.zarr" / "a1" / "zarr.json").exists()
+    assert [path.name for path in (run / "cohort").iterdir()] == ["slices.zarr"], "tables of another folder's CT"
     assert sorted(path.name for path in (run / "private").iterdir()) == ["apply.yaml", "key", "source"]
     assert stat.S_IMODE((run / "private").stat().st_mode) == 0o700
     told = capfd.readouterr().out
