@@ -93,7 +93,8 @@ def apply(
         settings = {"run": run, "dicom": str(link.relative_to(ROOT)), "network": _reachable(trained, private)}
         config = private / "apply.yaml"
         config.write_text(yaml.safe_dump(settings))
-        print(f"{printable(Path(dicom_folder).absolute())} -> runs/{run}, network {printable(trained)}", flush=True)
+        shown = trained.relative_to(ROOT) if trained.is_relative_to(ROOT) else trained
+        print(f"{printable(Path(dicom_folder).absolute())} -> runs/{run}, network {printable(shown)}", flush=True)
         status = subprocess.run([*SNAKEMAKE, str(config), *options], cwd=ROOT).returncode
         _private_predictions(folder)
     if status:
