@@ -28,7 +28,7 @@ def draw_label_check(table: pd.DataFrame) -> Figure:
         figure, axes = axes_mm(TWO_COLUMNS_MM, 68, 1, 3)
         parts = (
             ("cortex_hu", "A  Enhancement", "Outer parenchyma (HU)", _enhancement),
-            ("excess_hu", "B  Excretion", "Brightest 1 % inside, less outer parenchyma (HU)", _excretion),
+            ("excess_hu", "B  Excretion", "Pelvis less outer parenchyma (HU)", _excretion),
             ("gap_hu", "C  Cortex and medulla", "Outer less inner parenchyma (HU)", gap_limits),
         )
         for axis, (name, title, label, limits) in zip(axes, parts, strict=True):
@@ -58,7 +58,7 @@ def _excretion(phase: str) -> tuple[float, float]:
 def _draw_part(axis: Axes, table: pd.DataFrame, name: str, limits) -> None:
     values = table[name].to_numpy(float)
     low, high = (float(np.min(values, initial=0)), float(np.max(values, initial=1)))
-    low, high = low - 0.05 * (high - low), high + 0.05 * (high - low)
+    low, high = low - 0.05 * (high - low), high + 0.15 * (high - low)
     for place, phase in enumerate(PHASES):
         bottom, top = limits(phase)
         axis.fill_between((place - 0.42, place + 0.42), max(bottom, low), min(top, high), color=ALLOWED, linewidth=0)
