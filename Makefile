@@ -5,7 +5,7 @@ PROFILE ?= quick
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export TF_ENABLE_ONEDNN_OPTS ?= 1
 
-.PHONY: help setup complete figures study texts reproduce apply verify publish test test-oracles test-backends lint sync report lab
+.PHONY: help setup complete figures study texts reproduce apply pacs verify publish test test-oracles test-backends lint sync report lab
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-15s%s\n", $$1, $$2}' Makefile
 
@@ -32,15 +32,19 @@ study: setup  ## run the published study: sixteen networks; results in runs/stud
 texts: setup  ## reproduce the related texts on simulated radiographs; results in runs/quick
 	snakemake --configfile config/$(PROFILE).yaml -- texts
 
-# The path goes through the environment as it was typed: neither make nor the shell looks into it.
+# Paths go through the environment as they were typed: neither make nor the shell looks into them.
 RUN ?= apply
-unexport DICOM RUN SEGMENT
+unexport DICOM RUN NETWORK SEGMENT
 apply: export CT_FOLDER := $(value DICOM)
 apply: export CT_RUN := $(value RUN)
+apply: export CT_NETWORK := $(value NETWORK)
 apply: export CT_SEGMENT := $(value SEGMENT)
-apply: setup  ## apply the trained network to your own CT: make apply DICOM=/path/to/folder [RUN=name; results in runs/name] [SEGMENT=1: outline kidneys]
-	@test -e runs/quick/networks/top/model.keras || { echo 'There is no trained network yet: make figures first.'; exit 2; }
+apply: setup  ## apply the trained network to your own CT: make apply DICOM=/path/to/folder [RUN=name; results in runs/name] [NETWORK=folder] [SEGMENT=1: outline kidneys]
 	@python -m lib.apply
+
+pacs: export CT_RUN := $(value RUN)
+pacs: setup  ## write the maps of make apply as DICOM for a PACS, into private/: make pacs [RUN=name]
+	@python -m lib.apply pacs
 
 verify: setup  ## compare every stored series of a run with its checksums: make verify PROFILE=apply
 	python -m lib.verify runs/$(PROFILE)/cohort

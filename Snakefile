@@ -27,6 +27,12 @@ if "dicom" in config:  # what is recorded of a run names a link in private/, not
     except FileNotFoundError as error:
         sys.exit(str(error))
 
+PARTS = config.get("parts", 1) if PRIVATE else 1  # jobs that share the preparation
+if PARTS > 1 and not config["parameters"]["01_prepare_cohort"].get("key"):
+    from lib.labels import secret_key  # here, since reading it takes a moment
+
+    secret_key(f"{RUN}/private")  # made before the parts begin, so that all have the same
+
 TOP = config.get("top", "top")  # the network whose maps are drawn
 NETWORKS = {TOP: {}} | {f"seed{seed:02d}": {"seed": seed} for seed in range(1, config.get("seeds", 0) + 1)}
 CONTROLS = config.get("control_networks", {})  # trained otherwise, to see what the maps do then
@@ -70,8 +76,8 @@ def parameters(name, *paths, **changes):
 
 
 def executed(name, network=TOP):
-    """Where the executed notebook goes; the one that knows the source's paths is private if the source is."""
-    private = "private/" if PRIVATE and name == "01_prepare_cohort" else ""
+    """Where the executed notebook goes; those that know the source's paths are private if the source is."""
+    private = "private/" if PRIVATE and name in ("01_prepare_cohort", "18_export_maps_to_dicom") else ""
     which = "" if network == TOP else f"_{network}"
     return f"{RUN}/{private}notebooks/{name}{which}.ipynb"
 
@@ -102,9 +108,38 @@ rule all:
         [] if OWN_CT else [f"{RUN}/figures/{figure}.png" for figure in ("sanity_checks", "deletion_curves")],
 
 
+if PARTS > 1:
+
+    rule prepare_part:
+        """Store a part of the series; a command, not a notebook: 01_prepare_cohort shows what all parts have made."""
+        input:
+            modules=[str(module) for module in modules_used("lib/prepare_part.py")],
+        output:
+            touch(f"{RUN}/parts/{{part}}-of-{PARTS}"),
+        params:
+            parameters=parameters("01_prepare_cohort", "dicom_folder", "cohort", "private"),
+        threads: 2
+        log:
+            f"{RUN}/private/notebooks/prepare_part_{{part}}.log",
+        shell:
+            "python -m lib.prepare_part {wildcards.part} {PARTS} --parameters {params.parameters:q} > {log} 2>&1"
+
+    rule gather_parts:
+        """Make one store of the parts'."""
+        input:
+            expand(f"{RUN}/parts/{{part}}-of-{PARTS}", part=range(PARTS)),
+        output:
+            touch(f"{RUN}/parts/gathered"),
+        params:
+            parameters=parameters("01_prepare_cohort", "cohort"),
+        shell:
+            "python -m lib.prepare_part gather {PARTS} --parameters {params.parameters:q}"
+
+
 rule prepare_cohort:
     """Write the phantom as DICOM where it is wanted, and turn any DICOM into slices through the kidneys."""
     input:
+        f"{RUN}/parts/gathered" if PARTS > 1 else [],
         **code("01_prepare_cohort"),
     output:
         f"{RUN}/cohort/slices.parquet",
@@ -288,6 +323,25 @@ for notebook, (sources, made_from, drawn) in FIGURES.items():
             executed(notebook),
         benchmark:
             times(notebook)
+        shell:
+            EXECUTE
+
+
+if PRIVATE:
+
+    rule export_maps_to_dicom:
+        """Write the maps as DICOM objects for a PACS into private/; only where it is asked for (make pacs)."""
+        input:
+            MAPS,
+            **code("18_export_maps_to_dicom"),
+        output:
+            f"{RUN}/private/dicom_maps/written.csv",
+        params:
+            parameters=parameters("18_export_maps_to_dicom", "maps", "private"),
+        log:
+            executed("18_export_maps_to_dicom"),
+        benchmark:
+            times("18_export_maps_to_dicom")
         shell:
             EXECUTE
 

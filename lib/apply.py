@@ -1,7 +1,7 @@
-"""A trained network on somebody's own CT: `make apply DICOM=/path/to/folder [RUN=name] [SEGMENT=1]`.
+"""A trained network on somebody's own CT: `make apply DICOM=/path/to/folder [RUN=name] [NETWORK=folder] [SEGMENT=1]`.
 
-The folder's path comes through the environment (CT_FOLDER, CT_RUN, CT_SEGMENT), never through a shell or a log: what
-runs the notebooks is given a link in the private folder.
+The paths come through the environment (CT_FOLDER, CT_RUN, CT_NETWORK, CT_SEGMENT), never through a shell or a log: what
+runs the notebooks is given links in the private folder.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from lib.paper import PHASES
 from lib.private import link_source, only_one, printable, private_folder
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+PLAIN = re.compile(r"[A-Za-z0-9_./-]+")  # a path that neither Snakemake nor a shell takes for anything else
+NETWORK_FILES = ("model.keras", "standardisation.json")
+PRIVATE_RESULTS = ("notebooks", "predictions.csv", "predicted_series.csv", "dicom_maps", "network")
 KEPT = ("cohort", "private")  # of a former run: what is stored is used again where nothing changed
 
 # Without its own messages, which repeat each error in ten lines, and without the profile that announces itself.
@@ -38,14 +41,22 @@ def main() -> int:
     """Run from the command line; return the exit status."""
     folder, run = os.environ.get("CT_FOLDER", ""), os.environ.get("CT_RUN") or "apply"
     try:
-        return apply(folder, run, sys.argv[1:], segment=_asked(os.environ.get("CT_SEGMENT", "")))
+        if sys.argv[1:2] == ["pacs"]:
+            return export_maps(run, sys.argv[2:])
+        network, segment = os.environ.get("CT_NETWORK", ""), _asked(os.environ.get("CT_SEGMENT", ""))
+        return apply(folder, run, sys.argv[1:], network=network, segment=segment)
     except (CannotApply, NoSegmenter, RuntimeError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
 
 
 def apply(
-    dicom_folder: str, run: str = "apply", options: list[str] | tuple[str, ...] = (), *, segment: bool = False
+    dicom_folder: str,
+    run: str = "apply",
+    options: list[str] | tuple[str, ...] = (),
+    *,
+    network: str = "",
+    segment: bool = False,
 ) -> int:
     """Prepare the CT in a folder, classify it, explain it; return Snakemake's exit status.
 
@@ -58,33 +69,65 @@ def apply(
         the prepared cohort, which is brought up to date, and the key.
     options : sequence of str
         Passed on to Snakemake.
+    network : str
+        Folder of a trained network, or the name of one in weights/. Default: that of config/apply.yaml, which is
+        shipped with the repository.
     segment : bool
         Whether TotalSegmentator outlines the kidneys of the series that come without a segmentation.
 
     Raises
     ------
     CannotApply
-        If the folder is none, the name cannot be one, or the run is another command's.
+        If the folder is none, the name cannot be one, the run is another command's, or there is no such network.
     NoSegmenter
         If TotalSegmentator is wanted and not installed.
     """
     folder = ROOT / "runs" / run
     _check(dicom_folder, run, folder)
+    trained = _network(network or _shipped())
     with only_one(folder, "make apply works in"):
         private = private_folder(folder / "private")
         source = Path(dicom_folder).absolute()
         link = link_source(private, segment_kidneys(source, private) if segment else source)
         _delete_results(folder)
-        settings = {"run": run, "dicom": str(link.relative_to(ROOT))}
+        settings = {"run": run, "dicom": str(link.relative_to(ROOT)), "network": _reachable(trained, private)}
         config = private / "apply.yaml"
         config.write_text(yaml.safe_dump(settings))
-        print(f"{printable(Path(dicom_folder).absolute())} -> runs/{run}", flush=True)
+        shown = trained.relative_to(ROOT) if trained.is_relative_to(ROOT) else trained
+        print(f"{printable(Path(dicom_folder).absolute())} -> runs/{run}, network {printable(shown)}", flush=True)
         status = subprocess.run([*SNAKEMAKE, str(config), *options], cwd=ROOT).returncode
         _private_predictions(folder)
     if status:
         print(f"make apply did not finish. The sentence above says why; runs/{run}/private/notebooks says where.")
     else:
         _report(folder)
+    return status
+
+
+def export_maps(run: str = "apply", options: list[str] | tuple[str, ...] = ()) -> int:
+    """Write the maps of a run as DICOM objects into its private folder; return Snakemake's exit status.
+
+    Parameters
+    ----------
+    run : str
+        A run that `apply` has finished.
+    options : sequence of str
+        Passed on to Snakemake.
+
+    Raises
+    ------
+    CannotApply
+        If there is no such run.
+    """
+    folder = ROOT / "runs" / run
+    config = folder / "private" / "apply.yaml"
+    if not NAME.fullmatch(run) or not config.is_file() or not (folder / "maps" / "maps.npz").is_file():
+        raise CannotApply(f"There are no maps in runs/{run}: make apply DICOM=/path/to/folder RUN={run} makes them.")
+    with only_one(folder, "make apply works in"):
+        command = [*SNAKEMAKE, str(config), *options, "--", "export_maps_to_dicom"]
+        status = subprocess.run(command, cwd=ROOT).returncode
+    if not status:
+        print(f"The maps are in runs/{run}/private/dicom_maps, with the patients' names: for your own PACS only.")
     return status
 
 
@@ -105,14 +148,51 @@ def _check(dicom_folder: str, run: str, folder: Path) -> None:
         raise CannotApply(f"runs/{run} belongs to another command, and nothing in it was touched: take another RUN.")
 
 
+def _shipped() -> str:
+    """Return the network of config/apply.yaml."""
+    return str(ROOT / yaml.safe_load((ROOT / "config" / "apply.yaml").read_text())["network"])
+
+
+def _network(chosen: str) -> Path:
+    """Return the folder of a network, given as such or by its name in weights/; it has to be whole."""
+    shipped = ROOT / "weights"
+    named = shipped / chosen if NAME.fullmatch(chosen) else None
+    folder = named if named is not None and named.is_dir() else Path(os.path.abspath(chosen))
+    if missing := [name for name in NETWORK_FILES if not (folder / name).is_file()]:
+        known = ", ".join(sorted(path.parent.name for path in shipped.glob("*/model.keras"))) or "none"
+        raise CannotApply(
+            f"NETWORK={printable(chosen)!r}: {printable(folder)} lacks {' and '.join(missing)}. Give the folder of a "
+            f"trained network, such as runs/quick/networks/top after make figures, or one of weights/: {known}."
+        )
+    return folder
+
+
+def _reachable(network: Path, private: Path) -> str:
+    """Return the network's folder as it may be recorded: within the repository its path, else a link in private/."""
+    if network.is_relative_to(ROOT) and PLAIN.fullmatch(inside := str(network.relative_to(ROOT))):
+        return inside
+    link, temporary = private / "network", private / f".network.{os.getpid()}"
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(network, target_is_directory=True)
+    os.replace(temporary, link)
+    return str(link.relative_to(ROOT))
+
+
 def _delete_results(folder: Path) -> None:
-    """Delete what an earlier run made, so that none of it can be taken for the new one's."""
+    """Delete what an earlier run made, so that none of it can be taken for the new one's.
+
+    Of the prepared cohort the stored series stay, and the tables go: without them it is prepared anew, from the folder
+    that is given now, and series that are stored already are found.
+    """
+    for path in (folder / "cohort").glob("*"):
+        if path.is_file():
+            path.unlink()
     for path in folder.iterdir():
         if path.name in KEPT:
             continue
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     for path in (folder / "private").iterdir():
-        if path.name in ("notebooks", "predictions.csv", "predicted_series.csv") or path.name.startswith("."):
+        if path.name in PRIVATE_RESULTS or path.name.startswith("."):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 

@@ -50,6 +50,7 @@ import pandas as pd
 
 from lib.attribution import Attributor
 from lib.cohort import Cohort, Standardisation
+from lib.explained_phase import phases_to_explain
 from lib.files import atomic_path, require, resolve
 from lib.paper import LAYERS, PHASES
 from lib.provenance import write_sidecar
@@ -76,6 +77,8 @@ network, maps = resolve(network), resolve(maps)
 model = keras.models.load_model(require(network / "model.keras", "02_train_network"))
 standardisation = Standardisation.load(network / "standardisation.json")
 predicted = pd.read_parquet(require(predictions, "02_train_network, or 04_vote_slices for your own CT,"))
+predicted, explained = phases_to_explain(predicted)
+print(explained or "Correctly classified slices of the test patients:")
 shown = representative_slices(predicted, by=slice_of_every)
 names = shown["phase"] if slice_of_every == "phase" else shown["series"]
 display(shown[["phase", "patient", "series", "slice", "kidney_position", "probability"]].round(3))

@@ -43,6 +43,7 @@ from tqdm import tqdm
 
 from lib.attribution import Attributor
 from lib.cohort import Cohort, Standardisation
+from lib.explained_phase import phases_to_explain
 from lib.files import atomic_path, file_hash, require, resolve
 from lib.masking import Reading, mask_cohort
 from lib.networks import untrained_twin
@@ -70,13 +71,16 @@ seed: int = 3  # of the sample of slices, the noise, the ties and the untrained 
 # ## The slices
 #
 # Only slices that the network classifies correctly are masked, as in the paper. Every slice gets a partner: a slice of
-# another patient in the same phase, whose maps serve as a control.
+# another patient in the same phase, whose maps serve as a control. Your own CT may have no labels, or none with which
+# the network agrees; then the predicted phase is explained, and a sentence says so.
 
 # %%
 predictions = require(predictions, "02_train_network, or 04_vote_slices for your own CT,")
 model_file = require(resolve(network) / "model.keras", "02_train_network")
 slices = Cohort.open(require(cohort, "01_prepare_cohort"))
-chosen = slices_to_mask(pd.read_parquet(predictions), per_phase, seed)
+answers, explained = phases_to_explain(pd.read_parquet(predictions))
+print(explained or "Correctly classified slices of the test patients:")
+chosen = slices_to_mask(answers, per_phase, seed)
 chosen = chosen.join(other_patients(chosen, seed).add_prefix("other_"))
 chosen.groupby("phase").agg(slices=("slice", "size"), patients=("patient", "nunique")).reindex(PHASES)
 

@@ -14,12 +14,15 @@
 # | | |
 # |---|---|
 # | **reads** | `maps/` of 05_compute_maps, `private/source_files.csv` of 01_prepare_cohort, and the CT files |
-# | **writes** | `private/dicom_maps/`: for each map a Parametric Map (values) and a Secondary Capture (a picture) |
+# | **writes** | `private/dicom_maps/`: of each map a Parametric Map (values) and a Secondary Capture (a picture) |
 # | **takes** | about a second for each slice |
 #
 # Both objects belong to the patient's study and name the CT image that they explain. They hold the header's names and
 # therefore stay in `private/`. Each says in its description that it is research and not for diagnosis; the picture says
 # so in its pixels, too. A map tells what moved this network's score, not where disease is.
+#
+# After `make apply` the command is `make pacs` (`make pacs RUN=name` for another run). Objects of an earlier export are
+# deleted first.
 
 # %%
 from IPython.display import display
@@ -32,7 +35,7 @@ from lib.dicom.export import WARNING, Method, capture, on_image, parametric_map,
 from lib.dicom.series import SliceReader
 from lib.figures.burned_text import burn_text
 from lib.figures.display import overlay, scaled
-from lib.files import require
+from lib.files import atomic_path, require
 from lib.private import private_folder
 from lib.saved_maps import read_maps
 
@@ -64,6 +67,8 @@ wanted = [key for key in wanted if key[2] == (layer or last[key[:2]]) or key[1] 
 
 # %%
 folder, reader, written, pictures = private_folder(private / "dicom_maps"), SliceReader(), [], {}
+for earlier in folder.glob("*.dcm"):
+    earlier.unlink()
 for row in explained.itertuples():
     try:
         source = read_explained(row.file)
@@ -85,6 +90,9 @@ for row in explained.itertuples():
 
 # %%
 table = pd.DataFrame(written, columns=["slice", "method", "layer", "objects"])
+with atomic_path(folder / "written.csv") as file:
+    table.to_csv(file, index=False)
+print(f"{2 * (table['objects'] == 'written').sum()} objects of {table['slice'].nunique()} slices: {folder}")
 display(table.groupby(["method", "layer", "objects"]).size().rename("slices").reset_index())
 
 # %% [markdown]

@@ -9,7 +9,7 @@
 # %% [markdown]
 # # 95 · From phantom to patient
 #
-# What does a network that was trained on phantoms do with patients, and which shortcuts do its maps reveal? The
+# What does a network that was trained on phantoms do with patients, and do its maps show which shortcuts it takes? The
 # difference between the images that a network was trained on and those that it is used on is called the *domain gap*.
 # The paper has no such comparison.
 #
@@ -22,7 +22,8 @@
 # **Metal.** Phantoms of the published study wear no electrodes and hold no surgical clips. Excreted contrast is then
 # the brightest thing that a network ever sees, and only in the pyelographic phase. It may learn that bright spots
 # *anywhere* mean excretion. The first part tests this on phantoms alone: the same slice of the same patient before the
-# injection, with and without electrodes on the skin.
+# injection, with and without electrodes on the skin. Whether the *phase* changes is one question; whether a *map* marks
+# the metal is another, and the answers need not agree.
 #
 # **Real slices.** The second part lays real slices beside the phantom's: images, Hounsfield units (HU), texture, the
 # features of the last layer, the predictions of all networks, and the maps. Nothing is tuned on these slices. What
@@ -131,11 +132,12 @@ display(metal.round(3))
 # %% [markdown]
 # ### Where the maps of the pyelographic phase lie
 #
-# CAM of the pyelographic phase shows which cells of the last layer speak for excretion. The figure shows the pairs in
-# which the probability of this phase changes most, for the first network. The line surrounds metal.
+# CAM of the pyelographic phase shows which cells of the last layer speak for excretion. If bright metal is taken for
+# excretion, one expects CAM to mark it. The figure shows the pairs in which the probability of this phase changes most,
+# for the first network. The line surrounds metal.
 #
-# The table says how much denser metal is in the tenth of the body that CAM marks most than in the whole body; 1 is
-# chance.
+# The table says how much denser metal is in the tenth of the body that CAM marks most than in the whole body: 1 is
+# chance, and less than 1 means that CAM marks other places. The last two columns set this beside what the metal does.
 
 # %%
 first = next(iter(models))
@@ -166,7 +168,9 @@ for name in models:
     ]
     marked[name] = np.nanmean(found)
 metal["cam_on_metal"] = metal["network"].map(marked)
-display(metal[["network", "cam_on_metal"]].round(2))
+display(metal[["network", "cam_on_metal", "phase_changes", "pyelo_probability_rises"]].round(2))
+print(f"Metal changes the phase of {metal['phase_changes'].mean():.0%} of the slices (mean of {len(metal)} networks).")
+print(f"CAM marks metal more than chance in {(metal['cam_on_metal'] > 1).sum()} of {len(metal)} networks.")
 
 # %% [markdown]
 # ## Real slices
@@ -351,8 +355,12 @@ if real:
 # %% [markdown]
 # ## What we saw
 #
-# The pairs say whether these networks take bright metal for excreted contrast, on slices where nothing else differs. A
-# map of the last layer need not show it: its cells are large, and a phase can change while CAM marks other places.
+# The pairs say whether these networks take bright metal for excreted contrast, on slices where nothing else differs:
+# that is an experiment. The maps say it only if CAM lies on the metal more than chance would have it, which the line
+# below the table counts. Where it does not, CAM has missed a cause that the experiment shows: its cells are large, and
+# what metal does to the score may be spread over cells beside it. A shortcut is found by changing the image, and a map
+# can at most suggest where to change it.
+#
 # What the real slices say is an example and no accuracy: they are few, and their phases were read from the images. The
 # dots at the ends of the figure of measures say what separates them most from the phantom. A network that is to be used
 # on patients has to be trained on patients.

@@ -5,18 +5,22 @@ import shutil
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from lib import apply as door
 from lib.apply import CannotApply, apply
 from lib.files import ROOT
+from lib.networks import load_pretrained
 from lib.paper import PHASES
 
 SHOW = """
 import os
-print(repr(os.environ["CT_FOLDER"]), repr(os.environ["CT_RUN"]), os.environ.get("DICOM"))
+names = ("CT_FOLDER", "CT_RUN", "CT_NETWORK")
+print(*(repr(os.environ[name]) for name in names), os.environ.get("DICOM"), os.environ.get("NETWORK"))
 """
 
 
@@ -36,13 +40,10 @@ def test_make_hands_on_the_folder_as_it_was_typed(tmp_path, odd):
     (tmp_path / ".venv" / "bin").symlink_to(tmp_path / "bin")
     for name in ("requirements.txt", "pyproject.toml", ".venv/installed"):
         (tmp_path / name).touch()
-    model = tmp_path / "runs/quick/networks/top/model.keras"
-    model.parent.mkdir(parents=True)
-    model.touch()
     alone = {name: value for name, value in os.environ.items() if name not in ("MAKELEVEL", "MAKEFLAGS", "MFLAGS")}
-    command = ["make", "apply", f"DICOM={odd}", "RUN=007"]
+    command = ["make", "apply", f"DICOM={odd}", "RUN=007", f"NETWORK={odd}"]
     told = subprocess.run(command, cwd=tmp_path, env=alone, capture_output=True, text=True)
-    assert told.stdout.strip() == f"{odd!r} '007' None", told.stderr
+    assert told.stdout.strip() == f"{odd!r} '007' {odd!r} None None", told.stderr
     assert not (tmp_path / "touched").exists()
 
 
@@ -56,9 +57,58 @@ def project(tmp_path, monkeypatch):
     for name in ("config", "ct"):
         (tmp_path / name).mkdir()
     (tmp_path / "config" / "quick.yaml").touch()
-    (tmp_path / "config" / "apply.yaml").touch()
+    (tmp_path / "config" / "apply.yaml").write_text("network: weights/seed01\n")
+    trained(tmp_path / "weights" / "seed01")
     (tmp_path / "status").write_text("1")
     return tmp_path
+
+
+def trained(folder):
+    folder.mkdir(parents=True)
+    for name in ("model.keras", "standardisation.json"):
+        (folder / name).touch()
+    return folder
+
+
+def test_the_shipped_network_is_the_default():
+    """What config/apply.yaml names is whole, is the network of load_pretrained, and its scale is in HU."""
+    folder = ROOT / yaml.safe_load((ROOT / "config" / "apply.yaml").read_text())["network"]
+    assert folder.parent == ROOT / "weights" and door._network(str(folder)) == folder
+    model, scale = load_pretrained(folder.name)
+    assert model.input_shape[1:] == (scale.image_size, scale.image_size, scale.channels)
+    assert model.count_params() == 132181 and -100 < scale.mean < 50 and 100 < scale.sd < 250
+
+
+@pytest.mark.parametrize(
+    ("given", "recorded"),
+    [
+        ("", "weights/seed01"),
+        ("seed01", "weights/seed01"),
+        ("{0}/runs/quick/networks/top", "runs/quick/networks/top"),
+        ("{0}/ct/it's {{mine}} $HOME", "runs/apply/private/network"),
+        ("{0}/../elsewhere", "runs/apply/private/network"),
+    ],
+)
+def test_the_network_that_is_taken(project, given, recorded, capfd):
+    given = given.format(project)
+    if given not in ("", "seed01"):
+        trained(Path(given))
+    assert apply(str(project / "ct"), network=given) == 1
+    assert f"network: {recorded}\n" in capfd.readouterr().out
+    chosen = Path(given) if "/" in given else project / "weights" / "seed01"
+    assert (project / recorded).resolve() == chosen.resolve()
+
+
+@pytest.mark.parametrize("lacking", ["model.keras", "standardisation.json", "both"])
+def test_a_network_that_is_not_there_or_not_whole(project, lacking):
+    folder = trained(project / "mine")
+    for path in list(folder.iterdir()):
+        if lacking in (path.name, "both"):
+            path.unlink()
+    lacks = "model.keras and standardisation.json" if lacking == "both" else lacking
+    with pytest.raises(CannotApply, match=rf"mine lacks {lacks}\. Give the folder .* or one of weights/: seed01\."):
+        apply(str(project / "ct"), network=str(folder))
+    assert not (project / "runs").exists()
 
 
 def test_what_a_former_run_made_is_gone_before_the_new_one_fails(project, capfd):
@@ -66,18 +116,46 @@ def test_what_a_former_run_made_is_gone_before_the_new_one_fails(project, capfd)
     for name in ("votes", "tables", "figures", "maps", "masking", "notebooks", "report", "cohort", "private/notebooks"):
         (run / name).mkdir(parents=True)
         (run / name / "old").touch()
+    (run / "cohort" / "slices.zarr" / "a1").mkdir(parents=True)
+    (run / "cohort" / "slices.zarr" / "a1" / "zarr.json").touch()
     (run / "predictions.parquet").touch()
     (run / "private" / "predictions.csv").touch()
+    (run / "private" / "network").symlink_to(project / "ct")
+    (run / "private" / "dicom_maps").mkdir()
     (run / "private" / "key").write_text("stays")
     assert apply(str(project / "ct"), "2024_01") == 1
     assert sorted(path.name for path in run.iterdir()) == ["cohort", "private"]
-    assert (run / "cohort" / "old").exists()
+    assert (run / "cohort" / "slices.zarr" / "a1" / "zarr.json").exists()
+    assert [path.name for path in (run / "cohort").iterdir()] == ["slices.zarr"], "tables of another folder's CT"
     assert sorted(path.name for path in (run / "private").iterdir()) == ["apply.yaml", "key", "source"]
     assert stat.S_IMODE((run / "private").stat().st_mode) == 0o700
     told = capfd.readouterr().out
     assert "run: '2024_01'" in told or 'run: "2024_01"' in told or "run: 2024_01" in told
     assert "dicom: runs/2024_01/private/source" in told
     assert os.path.realpath(run / "private" / "source") == str(project / "ct")
+
+
+def test_maps_for_a_pacs_are_asked_for_by_one_command(project, capfd):
+    run = project / "runs" / "mine"
+    with pytest.raises(CannotApply, match="no maps in runs/mine: make apply DICOM=/path/to/folder RUN=mine makes them"):
+        door.export_maps("mine")
+    with pytest.raises(CannotApply, match="no maps in runs"):
+        door.export_maps("../mine")
+    for name in ("private/apply.yaml", "maps/maps.npz"):
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_text("run: mine")
+    told = "import sys; print(*sys.argv[1:]); sys.exit(int(open('status').read()))"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(door, "SNAKEMAKE", [sys.executable, "-c", told, "--configfile", "config/apply.yaml"])
+        assert door.export_maps("mine", ["--forcerun"]) == 1
+        (project / "status").write_text("0")
+        assert door.export_maps("mine") == 0
+    lines = capfd.readouterr().out.splitlines()
+    config = f"--configfile config/apply.yaml {run}/private/apply.yaml"
+    assert lines[:2] == [f"{config} --forcerun -- export_maps_to_dicom", f"{config} -- export_maps_to_dicom"]
+    assert lines[2:] == [
+        "The maps are in runs/mine/private/dicom_maps, with the patients' names: for your own PACS only."
+    ]
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a b", "-f", "a/b", "é"])

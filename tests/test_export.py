@@ -10,6 +10,7 @@ import urllib.request
 import uuid
 from pathlib import Path
 
+import jupytext
 import numpy as np
 import pytest
 from conftest import REAL_CT, abdomen
@@ -21,6 +22,7 @@ from lib.dicom.export import WARNING, Method, capture, on_image, parametric_map,
 from lib.dicom.geometry import Turn
 from lib.figures.burned_text import burn_text
 from lib.figures.display import overlay, to_range
+from lib.files import ROOT
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 METHOD = Method("grad_cam", "conv5b", "neph")
@@ -95,6 +97,51 @@ def test_what_cannot_be_named_is_not_written(write_series, tmp_path):
     uid = write_series(z=(0,), change=lambda d, i: delattr(d, "FrameOfReferenceUID"))
     with pytest.raises(DicomError, match="FrameOfReferenceUID missing: a map could not name the slice"):
         read_explained(the_file(tmp_path, uid))
+
+
+def test_the_notebook_writes_the_maps_of_a_run_into_private_and_nothing_of_an_earlier_export(write_series, tmp_path):
+    """Notebook 18 on a run of one series, run cell by cell in this process; and without it there is a plain error."""
+    uid, rng, run = write_series(z=(0, 5)), np.random.default_rng(0), tmp_path / "run"
+    for folder in ("maps", "private", "private/dicom_maps"):
+        (run / folder).mkdir(parents=True)
+    (run / "private" / "dicom_maps" / "earlier.dcm").touch()
+    maps = {
+        ("cam", "conv6"): (4, 4),
+        ("sam", "conv2b"): (16, 16),
+        ("sam", "conv6"): (4, 4),
+        ("saliency", "input"): (32, 32),
+    }
+    arrays = {
+        f"s/{method}/{layer}": rng.normal(size=shape).astype(np.float32) for (method, layer), shape in maps.items()
+    }
+    image = {"s/image": abdomen().astype(np.float32), "s/input": np.zeros((32, 32), np.float32)}
+    np.savez(run / "maps" / "maps.npz", **image, **arrays)
+    (run / "maps" / "slices.csv").write_text("phase,series,slice,name\nneph,a1,1,s\n")
+    files = sorted((tmp_path / "dicom").rglob("*.dcm"))
+    lines = [f"a1,{number},{file},-1" for number, file in enumerate(files)]
+    (run / "private" / "source_files.csv").write_text("\n".join(["series,slice,file,frame", *lines]) + "\n")
+    run_cells("18_export_maps_to_dicom", maps=str(run / "maps"), private=str(run / "private"))
+    folder = run / "private" / "dicom_maps"
+    assert (run / "private").stat().st_mode & 0o777 == folder.stat().st_mode & 0o777 == 0o700
+    made = {path.name: dcmread(path) for path in folder.glob("*.dcm")}
+    assert sorted(made) == [f"a1-0001-{m}-conv6-{k}.dcm" for m in ("cam", "sam") for k in ("map", "picture")]
+    source = dcmread(files[1])
+    for dataset in made.values():
+        assert (dataset.StudyInstanceUID, dataset.PatientID) == (source.StudyInstanceUID, source.PatientID)
+        assert WARNING in dataset.SeriesDescription and uid not in dataset.SeriesInstanceUID
+        assert f'"{source.SOPInstanceUID}"' in dataset.to_json()  # as the source image
+    assert (folder / "written.csv").read_text().splitlines()[1:] == ["s,cam,conv6,written", "s,sam,conv6,written"]
+
+
+def run_cells(name, **parameters):
+    """Run the code cells of a notebook in this process, with other values for parameters."""
+    space = {"__name__": name}
+    for cell in jupytext.read(ROOT / "notebooks" / f"{name}.py").cells:
+        if cell.cell_type == "code":
+            exec(compile(cell.source, name, "exec"), space)
+        if "parameters" in cell.metadata.get("tags", []):
+            assert parameters.keys() <= space.keys()
+            space |= parameters
 
 
 def errors(path):
