@@ -28,7 +28,15 @@ FAMILIES = {  # page -> title, what is in it, modules by name or pattern
         "What in a slice the network looks at.",
         (
             *("attribution", "gradients", "path_gradients", "perturbation", "walk_back", "relevance", "localisation"),
-            *("feature_views", "method_atlas", "atlas_measures", "slice_choice", "saved_maps", "ranked_maps"),
+            *(
+                "feature_views",
+                "method_atlas",
+                "atlas_measures",
+                "slice_choice",
+                "saved_maps",
+                "ranked_maps",
+                "explained_phase",
+            ),
             *("map_agreement", "randomisation", "overlays", "streaming"),
         ),
     ),
@@ -57,7 +65,16 @@ FAMILIES = {  # page -> title, what is in it, modules by name or pattern
     "own_ct": (
         "Your own CT, and public CT",
         "Real archives: kept private, checked, and set beside the phantom.",
-        ("apply", "private", "public_cohort", "body_region", "kidney_segmenter", "domain_gap"),
+        (
+            "apply",
+            "private",
+            "prepare_part",
+            "public_cohort",
+            "label_check",
+            "body_region",
+            "kidney_segmenter",
+            "domain_gap",
+        ),
     ),
     "xray": ("Radiographs", "Simulated chest and dental radiographs for the related texts.", ("xray*",)),
     "workflow": (
