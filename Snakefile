@@ -42,6 +42,7 @@ MEMBERS = config.get("members", {})  # networks to choose from, by group; each c
 TRAINED = NETWORKS | CONTROLS | {name: changes for group in MEMBERS.values() for name, changes in group.items()}
 if len(TRAINED) < len(NETWORKS) + len(CONTROLS) + sum(map(len, MEMBERS.values())):
     sys.exit("Two networks of the configuration have the same name: give each name once.")
+BEYOND = config.get("beyond_the_paper", False) and not OWN_CT  # whether 15 and 16 belong to what is made
 NETWORK = config.get("network", f"{RUN}/networks/{TOP}")
 PREDICTIONS = f"{RUN}/predictions.parquet" if OWN_CT else f"{NETWORK}/predictions.parquet"
 SELECTION = [  # the tables of 03_select_network
@@ -60,6 +61,7 @@ PATHS = {
     **{name: f"{RUN}/{name}" for name in ("votes", "maps", "figures", "tables")},
     "run": RUN,
 }
+HALF = max(1, workflow.cores // 2)  # two notebooks at a time: masking leaves a core idle
 EXECUTE = "python -m lib.run_notebook {input.notebook} {log} --parameters {params.parameters:q}"
 
 
@@ -105,7 +107,7 @@ rule all:
         [] if OWN_CT else f"{RUN}/claims.csv",
         f"{RUN}/figures/s2.png" if MEMBERS else [],
         f"{RUN}/tables/organ_baseline.csv" if not PRIVATE else [],
-        [] if OWN_CT else [f"{RUN}/figures/{figure}.png" for figure in ("sanity_checks", "deletion_curves")],
+        [f"{RUN}/figures/{figure}.png" for figure in ("sanity_checks", "deletion_curves") if BEYOND],
 
 
 if PARTS > 1:
@@ -281,7 +283,7 @@ for network in [*NETWORKS, *NOISE]:
                 predictions=predictions,
                 masking=f"{RUN}/masking/{network}",
             ),
-        threads: 16
+        threads: HALF
         resources:
             gpu=1,
         log:
