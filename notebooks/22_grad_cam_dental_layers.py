@@ -32,7 +32,7 @@
 # | | |
 # |---|---|
 # | **reads** | nothing: plates are simulated (94_look_at_xray_phantoms shows them) |
-# | **writes** | `tables/dental_{claims,networks,layers,kinds,places}.csv`; figures `dental_*` |
+# | **writes** | `tables/dental_{claims,verdicts,networks,layers,kinds,places}.csv`; figures `dental_*` |
 # | **takes** | smoke 1 minute, quick 5, study 40 on two free cores |
 
 # %%
@@ -41,6 +41,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
+from lib.claims.texts import verdicts, weakest
 from lib.figures.plates import draw_causes, draw_kinds_by_layer, draw_layers, draw_map_sheet
 from lib.figures.style import save_figure
 from lib.figures.xray import draw_radiographs
@@ -48,7 +49,7 @@ from lib.files import atomic_path, resolve
 from lib.provenance import write_sidecar
 from lib.xray.dental import show
 from lib.xray.plate_artifacts import KINDS, WHOLE_PLATE
-from lib.xray.plate_maps import place_slopes, plate_claims, weakest
+from lib.xray.plate_maps import place_slopes, plate_claims
 from lib.xray.plate_measures import layer_maps, measure_maps
 from lib.xray.plate_study import LAYERS, network_input, plates, spoiled_set, train_plates
 
@@ -203,19 +204,23 @@ display(following.round(3))
 # For every network, and for the other kinds of map of the competent one.
 
 # %%
-verdicts = []
+judgements = []
 for (arm, kind_of_map), part in clean_table.groupby(["network", "method"], sort=False):
     there = local[(local["network"] == arm) & (local["method"] == kind_of_map)]
     table = plate_claims(part, there, float(quality.loc[arm, "auc"]))
-    verdicts.append(table.assign(network=arm, method=kind_of_map))
-verdicts = pd.concat(verdicts, ignore_index=True)
-main = verdicts[(verdicts["network"] == "competent") & (verdicts["method"] == method)]
-display(main.drop(columns=["network", "method"]).round(3))
-pd.DataFrame({key: weakest(part) for key, part in verdicts.groupby(["network", "method"], sort=False)}).T
+    judgements.append(table.assign(network=arm, method=kind_of_map))
+claims = pd.concat(judgements, ignore_index=True)
+main = claims[(claims["network"] == "competent") & (claims["method"] == method)]
+judged = verdicts(main)
+with pd.option_context("display.max_colwidth", None):
+    display(main.drop(columns=["network", "method", "claim"]).set_index("id").round(3))
+    display(judged.drop(columns=["text", "supported_if"]).set_index("id"))
+pd.DataFrame({key: weakest(part) for key, part in claims.groupby(["network", "method"], sort=False)}).T
 
 # %%
-for name, frame in {"claims": verdicts, "networks": quality.reset_index(), "layers": layers.reset_index(),
-                    "kinds": kinds.reset_index(), "places": following.reset_index()}.items():  # fmt: skip
+for name, frame in {"claims": claims, "verdicts": judged, "networks": quality.reset_index(),
+                    "layers": layers.reset_index(), "kinds": kinds.reset_index(),
+                    "places": following.reset_index()}.items():  # fmt: skip
     with atomic_path(resolve(tables) / f"dental_{name}.csv") as temporary:
         frame.to_csv(temporary, index=False, float_format="%.6g")
 for name, figure in drawn.items():
@@ -230,9 +235,8 @@ write_sidecar(resolve(tables) / "dental_claims.csv", notebook="22_grad_cam_denta
 # The sentences below are made from the tables of this run.
 
 # %%
-by_claim = weakest(main)
 print(f"Area under the ROC curve: {quality['auc'].round(3).to_dict()}.")
-for claim, verdict in by_claim.items():
-    parts = main[main["id"] == claim]
-    told = "; ".join(f"{r.measured} {r.value:.2f} [{r.low:.2f}, {r.high:.2f}]" for r in parts.itertuples())
-    print(f"{claim} ({parts['claim'].iloc[0].lower()}): {verdict}. {told}.")
+for row in judged.itertuples():
+    parts = main[main["id"] == row.id].itertuples()
+    measured = "; ".join(f"{part.measured} {part.value:.2f} [{part.low:.2f}, {part.high:.2f}]" for part in parts)
+    print(f"{row.id}. {row.claim}: {row.verdict}. {measured}.")

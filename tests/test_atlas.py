@@ -20,6 +20,7 @@ from lib.atlas_measures import (
     structural_similarity,
 )
 from lib.attribution import Attributor
+from lib.claims.texts import weakest
 from lib.figures.atlas import (
     draw_agreement,
     draw_atlas,
@@ -31,7 +32,6 @@ from lib.figures.atlas import (
 from lib.method_atlas import METHODS, Atlas, Effort
 from lib.networks import phase_net
 from lib.phantom.tissues import Tissue
-from lib.xray.plate_maps import weakest
 
 SIZE = 32
 EFFORT = Effort(path=16, noise=3, samples=40, patches=6, squares=4)
