@@ -36,7 +36,7 @@
 # |---|---|
 # | **reads** | `cohort/`, `dicom/truth.csv` of the phantom, the network of 02_train_network |
 # | **writes** | tables `atlas.csv`, `atlas_{claims,verdicts,effects,agreement,interventions}.csv`; figures `atlas_*` |
-# | **takes** | above all the passes of occlusion, LIME and KernelSHAP: 225 + 2 x `samples` per slice, and the curves |
+# | **takes** | quick 5 minutes, study 60 to 90 on two free cores, most of it for occlusion, LIME, KernelSHAP, curves |
 
 # %%
 from functools import partial
@@ -79,10 +79,13 @@ figures: str = "runs/quick/figures"  # where the figures go
 per_phase: int = 2  # test slices of each phase, all classified correctly, whose maps are computed
 layer: str = "conv4b"  # of Grad-CAM, Grad-CAM++, HiResCAM, LayerCAM and SAM
 baseline: str = "mean"  # what stands for absence: the "mean" of the body, or the "blurred" image
+gradients: int = 32  # of integrated gradients and of SmoothGrad per slice
+squares: int = 8  # of occlusion along a side of the image, half overlapping
 samples: int = 128  # changed images of LIME and of KernelSHAP per slice
 curve_steps: int = 5  # of the deletion curves
 embedded: int = 300  # most slices in the embeddings
 autoencoder_epochs: int = 8  # of the autoencoder, at 64 x 64 pixels
+ascent: int = 32  # steps of activation maximisation
 seed: int = 20  # of everything random
 
 # %% [markdown]
@@ -178,7 +181,7 @@ display(drawn["atlas_autoencoder"])
 
 # %%
 rng = np.random.default_rng(seed)
-excite = dict(shape=images.shape[1:], radius=1.0, rng=rng, jitter=2, steps=32)
+excite = dict(shape=images.shape[1:], radius=1.0, rng=rng, jitter=2, steps=ascent)
 of_classes = views.maximise(views.unit_gradient(model), np.arange(5), smoothness=0.4, **excite)[..., 0]
 middle, part = size // 2, size // 8
 around, sheets = slice(middle - part, middle + part), {}
@@ -214,7 +217,8 @@ display(drawn["atlas_kernels"])
 # methods with a baseline give nothing to the air, by construction.
 
 # %%
-atlas = Atlas(model, layer, Effort(samples=samples), baseline)
+effort = Effort(path=gradients, noise=gradients, samples=samples, squares=squares)
+atlas = Atlas(model, layer, effort, baseline)
 seeds, seconds = seed * 1000 + np.arange(len(rows)), {}
 atlas(images[:1], bodies[:1], ranking[:1, :1], seeds[:1])  # compiles, so that the times below are those of the maps
 both = atlas(images, bodies, ranking[:, :2], seeds, seconds=seconds)
@@ -277,7 +281,7 @@ titled = {name: method.title for name, method in METHODS.items()}
 others, groups = measures.another_patient(patients.tolist()), group_codes(slices.tissues)[codes]
 wanted, quality = np.isin(groups, range(NAMES.index("liver"))), []
 lone = [n for n in range(len(rows)) if rows["phase"].eq(rows.loc[n, "phase"]).idxmax() == n]  # one slice a phase
-random_maps = Atlas(untrained_twin(model, seed), layer, Effort(samples=samples), baseline)(
+random_maps = Atlas(untrained_twin(model, seed), layer, effort, baseline)(
     images[lone], bodies[lone], ranking[lone, :1], seeds[lone])  # fmt: skip
 for method, stack in enlarged.items():
     blank, small = (np.stack([resample(np.abs(heat), 64) for heat in held])
@@ -319,8 +323,8 @@ quality.groupby("method", sort=False)[[*quality.columns[3:]]].mean().rename(inde
 for number, folder in enumerate(filter(None, map(str.strip, more_networks.split(",")))):
     other = keras.models.load_model(require(resolve(folder) / "model.keras", "02_train_network"), compile=False)
     cheap = [m for m, method in METHODS.items() if method.family != "perturbation"]
-    theirs = Atlas(other, layer, Effort(), baseline)(images, bodies, ranking[:, :1], seeds, cheap)
-    untrained = Atlas(untrained_twin(other, seed), layer, Effort(), baseline)(
+    theirs = Atlas(other, layer, effort, baseline)(images, bodies, ranking[:, :1], seeds, cheap)
+    untrained = Atlas(untrained_twin(other, seed), layer, effort, baseline)(
         images, bodies, ranking[:, :1], seeds, cheap
     )
     for name, found in (("repeat", theirs), ("repeat_random", untrained)):
@@ -434,7 +438,8 @@ for name, frame in {"atlas": table.rename_axis("method").reset_index(), "atlas_c
 for name, figure in drawn.items():
     save_figure(figure, resolve(figures) / f"{name}.png")
 write_sidecar(resolve(tables) / "atlas.csv", notebook="20_method_atlas", inputs=(network / "model.keras",), parameters={
-    "per_phase": per_phase, "layer": layer, "baseline": baseline, "samples": samples, "curve_steps": curve_steps,
+    "per_phase": per_phase, "layer": layer, "baseline": baseline, "gradients": gradients, "squares": squares,
+    "samples": samples, "curve_steps": curve_steps, "ascent": ascent,
     "embedded": embedded, "autoencoder_epochs": autoencoder_epochs, "more_networks": more_networks,
     "seed": seed})  # fmt: skip
 

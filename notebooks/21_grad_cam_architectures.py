@@ -180,12 +180,12 @@ quality["untrained"] = untrained.groupby(keys)["ehr"].mean()
 display(quality.round(3))
 
 # %% [markdown]
-# *ehr* to *diff* measure Grad-CAM at the last layer, means over patients with a mask: the effective heat ratio; the same
-# without the heat's weight; the area under the precision-recall curve of the pixels; how often the hottest pixel lies
-# in the mask; the heat in the mask over the mask's share of the image; the overlap (intersection over union) of the
-# hottest tenth, and of as many pixels as the mask has; the mean heat inside less outside. *p_lost* is what p loses, in
-# patients with a pneumothorax, when it is taken away; *dead* is the share of maps that are zero throughout; *untrained*
-# is the EHR of the same network before its training.
+# *ehr* to *diff* measure Grad-CAM at the last layer, means over patients with a mask: the effective heat ratio; this
+# ratio without the heat's weight; the area under the precision-recall curve of the pixels; how often the hottest pixel
+# lies in the mask; the heat in the mask over the mask's share of the image; the overlap (intersection over union) of
+# the hottest tenth, and of as many pixels as the mask has; the mean heat inside less outside. *p_lost* is what p
+# loses, in patients with a pneumothorax, when it is taken away; *dead* is the share of maps that are zero throughout;
+# *untrained* is the EHR of the same network before its training.
 
 # %%
 references = of_nulls.loc[["uniform", "mean mask", "ceiling, 8 x 8 cells"], "ehr"].to_dict()
