@@ -43,7 +43,8 @@ def draw_quality(table: pd.DataFrame, references: Mapping[str, float]) -> Figure
                     blank = table.loc[table["network"] == name, "untrained"]
                     panel.plot(np.full(len(blank), at), blank, "x", markersize=3, color="0.4")
             panel.set_xticks(range(len(names)), [name.replace("_", " ") for name in names], rotation=60, ha="right")
-            panel.set(ylabel=label, title=title)
+            panel.set(ylabel=label)
+            panel.set_title(title, loc="left", fontweight="bold")
         for k, (name, value) in enumerate(references.items()):
             second.axhline(value, color="black", linewidth=0.6, linestyle=(":", "--", "-.", "-")[k % 4], label=name)
         second.plot([], [], "x", markersize=3, color="0.4", linestyle="", label="untrained")
@@ -54,7 +55,8 @@ def draw_quality(table: pd.DataFrame, references: Mapping[str, float]) -> Figure
             third.plot(row["accuracy"], row["ehr"], "o", markersize=4, color=KIND_COLOURS[kind_of(name)])
             third.annotate(name.replace("_", " "), (row["accuracy"], row["ehr"]), fontsize=5.5,
                            textcoords="offset points", xytext=(3, 2))  # fmt: skip
-        third.set(xlabel="Accuracy", ylabel="EHR of Grad-CAM", title="C")
+        third.set(xlabel="Accuracy", ylabel="EHR of Grad-CAM")
+        third.set_title("C", loc="left", fontweight="bold")
     return figure
 
 

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from lib.figures.picture_grid import name_row, picture_grid, title_columns
 from lib.figures.style import TWO_COLUMNS_MM, axes_mm, paper_style
 
+SHEET_MM = 144.0  # so that seventeen rows fit on a page
 NETWORK_COLOURS = {"competent": "#4477aa", "undertrained": "#ccbb44", "shuffled labels": "#ee6677"}
 
 
@@ -30,7 +31,9 @@ def draw_map_sheet(
     """
     height, width = images[0].shape
     with paper_style():
-        figure, axes = picture_grid(len(images), len(maps) + 1, height / width, names_mm=22, titles_mm=5)
+        figure, axes = picture_grid(
+            *(len(images), len(maps) + 1, height / width), names_mm=27, titles_mm=5, width_mm=SHEET_MM
+        )
         for r, panels in enumerate(axes):
             panels[0].imshow(images[r], cmap="gray", vmin=0, vmax=1)
             name_row(panels[0], kinds[r])
@@ -59,7 +62,7 @@ def draw_layers(clean: pd.DataFrame, spoiled: pd.DataFrame) -> Figure:
         (spoiled, "same", "Correlation with the clean map", None),
     )  # fmt: skip
     with paper_style():
-        figure, axes = axes_mm(TWO_COLUMNS_MM, 95, 2, 3)
+        figure, axes = axes_mm(TWO_COLUMNS_MM, 102, 2, 3)
         for letter, panel, (table, column, label, chance) in zip("ABCDEF", axes.flat, panels_of, strict=True):
             for k, (network, colour) in enumerate(NETWORK_COLOURS.items()):
                 part = table[table["network"] == network]
@@ -71,8 +74,9 @@ def draw_layers(clean: pd.DataFrame, spoiled: pd.DataFrame) -> Figure:
                 )
             if chance is not None:
                 panel.axhline(chance, color="black", linewidth=0.6, linestyle=":")
-            panel.set(xlabel="Layer (block)", ylabel=label, title=letter, xticks=sorted(table["layer"].unique() + 1))
-        axes[0, 0].legend()
+            panel.set(xlabel="Layer (block)", ylabel=label, xticks=sorted(table["layer"].unique() + 1))
+            panel.set_title(letter, loc="left", fontweight="bold")
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncol=3)
     return figure
 
 
