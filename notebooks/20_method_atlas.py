@@ -312,7 +312,13 @@ for method, n in tqdm(quality.set_index(["method", "image"]).index, desc="deleti
                     for heat in (maps[method][n], maps[method][others[n]]))  # fmt: skip
     areas.append((*own, *control))
 quality[["deletion", "insertion", "deletion_control", "insertion_control"]] = areas
-quality.groupby("method", sort=False)[[*quality.columns[3:]]].mean().rename(index=titled).round(2)
+means = quality.groupby("method", sort=False)[[*quality.columns[3:]]].mean().rename(index=titled)
+display(means.rename(columns=lambda name: name.replace("_", " ")).round(2))
+
+# %% [markdown]
+# Means over slices. *half mass*: share of the image that holds half of the map. *runner up* and *across*: correlation
+# with the map of the runner-up, and with that of another patient. *random* and *pairs*: similarity to the map of random
+# weights, and that of two slices' maps. *control*: the curve that follows another patient's map.
 
 # %% [markdown]
 # ## Other networks
