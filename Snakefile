@@ -493,7 +493,7 @@ if not PRIVATE:
         output:
             f"{RUN}/tables/four_studies.csv",
         params:
-            parameters=parameters("23_compare_four_studies", "run"),
+            parameters=parameters("23_compare_four_studies", folder=RUN),
         log:
             executed("23_compare_four_studies"),
         benchmark:

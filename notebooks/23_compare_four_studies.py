@@ -40,13 +40,13 @@ from lib.files import atomic_path, resolve
 from lib.provenance import write_sidecar
 
 # %% tags=["parameters"]
-run: str = "runs/quick"  # folder of a run; make figures and make texts fill it
+folder: str = "runs/quick"  # folder of a run; make figures and make texts fill it
 
 # %% [markdown]
 # ## What the run has left
 
 # %%
-tables, found = read_tables(run)
+tables, found = read_tables(folder)
 display(found)
 for name in found.index[~found["found"]]:
     print(f"{found.loc[name, 'path']} is missing: {found.loc[name, 'made_by']} makes it.")
@@ -114,12 +114,12 @@ if "dental_networks" in tables:
           tables["dental_networks"].set_index("network")["p_lost_without_artifact"].round(2).to_dict())  # fmt: skip
 
 # %%
-with atomic_path(resolve(run) / "tables/four_studies.csv") as temporary:
+with atomic_path(resolve(folder) / "tables/four_studies.csv") as temporary:
     claims.to_csv(temporary, index=False)
 if panels:
-    save_figure(figure, resolve(run) / "figures/four_studies.png")
-read = [resolve(run) / found.loc[name, "path"] for name in tables]
-write_sidecar(resolve(run) / "tables/four_studies.csv", notebook="23_compare_four_studies", inputs=read, parameters={})
+    save_figure(figure, resolve(folder) / "figures/four_studies.png")
+read = [resolve(folder) / found.loc[name, "path"] for name in tables]
+write_sidecar(resolve(folder) / "tables/four_studies.csv", notebook="23_compare_four_studies", inputs=read, parameters={})
 
 # %% [markdown]
 # ## What we saw
