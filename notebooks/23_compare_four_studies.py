@@ -119,7 +119,8 @@ with atomic_path(resolve(folder) / "tables/four_studies.csv") as temporary:
 if panels:
     save_figure(figure, resolve(folder) / "figures/four_studies.png")
 read = [resolve(folder) / found.loc[name, "path"] for name in tables]
-write_sidecar(resolve(folder) / "tables/four_studies.csv", notebook="23_compare_four_studies", inputs=read, parameters={})
+sidecar = resolve(folder) / "tables/four_studies.csv"
+write_sidecar(sidecar, notebook="23_compare_four_studies", inputs=read, parameters={})
 
 # %% [markdown]
 # ## What we saw
