@@ -29,7 +29,7 @@ reproduce: setup  ## run every notebook at the paper's size; results in runs/pap
 study: setup  ## run the published study: sixteen networks; results in runs/study (takes hours to days)
 	snakemake --configfile config/study.yaml
 
-texts: setup  ## reproduce the related texts on simulated radiographs; results in runs/quick
+texts: setup  ## reproduce the three related texts, after make figures; results in runs/quick
 	snakemake --configfile config/$(PROFILE).yaml -- texts
 
 # Paths go through the environment as they were typed: neither make nor the shell looks into them.

@@ -494,11 +494,37 @@ if not OWN_CT:
 
 
 if not PRIVATE:
-    TEXTS = {
-        "21_grad_cam_architectures": ("chests", "architectures_claims"),
-        "22_grad_cam_dental_layers": ("dental", "dental_claims"),
-    }
-    for notebook, (cache, table) in TEXTS.items():
+    OTHERS = [network for network in NETWORKS if network != TOP][: config.get("atlas_networks", 0)]
+
+    rule method_atlas:
+        """Compute every method of interpretation on one network, and hold each against interventions."""
+        input:
+            rules.prepare_cohort.output,
+            f"{NETWORK}/model.keras",
+            PREDICTIONS,
+            [f"{RUN}/networks/{network}/model.keras" for network in OTHERS],
+            **code("20_method_atlas"),
+        output:
+            f"{RUN}/tables/atlas_claims.csv",
+            f"{RUN}/tables/atlas_verdicts.csv",
+        params:
+            parameters=parameters(
+                "20_method_atlas",
+                *("cohort", "dicom_folder", "network", "tables", "figures"),
+                more_networks=", ".join(f"{RUN}/networks/{network}" for network in OTHERS),
+            ),
+        threads: 16
+        resources:
+            gpu=1,
+        log:
+            executed("20_method_atlas"),
+        benchmark:
+            times("20_method_atlas")
+        shell:
+            EXECUTE
+
+    RADIOGRAPHS = {"21_grad_cam_architectures": ("chests", "architectures"), "22_grad_cam_dental_layers": ("dental",) * 2}
+    for notebook, (cache, name) in RADIOGRAPHS.items():
 
         rule:
             """Reproduce a related text on simulated radiographs."""
@@ -507,7 +533,8 @@ if not PRIVATE:
             input:
                 **code(notebook),
             output:
-                f"{RUN}/tables/{table}.csv",
+                f"{RUN}/tables/{name}_claims.csv",
+                f"{RUN}/tables/{name}_verdicts.csv",
             params:
                 parameters=parameters(notebook, "tables", "figures", cache=f"{RUN}/{cache}"),
             threads: 16
@@ -520,7 +547,23 @@ if not PRIVATE:
             shell:
                 EXECUTE
 
+    rule four_studies:
+        """Put the claims of the paper and of the related texts on one page."""
+        input:
+            [f"{RUN}/tables/{name}_verdicts.csv" for name in ("atlas", "architectures", "dental")],
+            **code("23_compare_four_studies"),
+        output:
+            f"{RUN}/tables/four_studies.csv",
+        params:
+            parameters=parameters("23_compare_four_studies", folder=RUN),
+        log:
+            executed("23_compare_four_studies"),
+        benchmark:
+            times("23_compare_four_studies")
+        shell:
+            EXECUTE
+
     rule texts:
         """The related texts; the study does not need them."""
         input:
-            [f"{RUN}/tables/{table}.csv" for _, table in TEXTS.values()],
+            rules.four_studies.output,

@@ -6,20 +6,10 @@ import numpy as np
 import pandas as pd
 
 from lib.atlas_measures import rank_correlation
+from lib.claims.texts import judge, statements
 from lib.patient_statistics import bootstrap_interval, cluster_interval, named_generator, resample_clusters
-from lib.xray.plate_maps import judge
 
-CLAIMS = {
-    "A1": "Dimension reduction shows what the network has learned",
-    "A2": "The latents of an autoencoder carry the classes",
-    "A3": "Methods of attribution differ from each other",
-    "A4": "A map depends on the class that it explains",
-    "A5": "A map changes when the weights are random",
-    "A6": "The network needs what a map marks",
-    "A7": "A map marks the organs that define the phases",
-    "A8": "Networks that differ by their seed have alike maps",
-    "A9": "A map gives organs the weight that interventions give them (ours)",
-}
+CLAIMS = statements("A")
 REPEATS = 500  # of bootstraps that need a loop
 
 

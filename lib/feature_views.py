@@ -134,6 +134,11 @@ def maximise(
     return images
 
 
+def stretched(images: np.ndarray) -> np.ndarray:
+    """Return images (n, H, W), each divided by its largest absolute value."""
+    return images / np.maximum(np.abs(images).max(axis=(1, 2), keepdims=True), 1e-12)
+
+
 def _norm(images: np.ndarray) -> np.ndarray:
     return np.sqrt((images.astype(float) ** 2).sum(axis=(1, 2, 3), keepdims=True))
 

@@ -19,33 +19,43 @@ FAMILIES = (GRADIENT, ACTIVATION, RELEVANCE, PERTURBATION)
 
 
 class Method(NamedTuple):
-    """A method of attribution: its name as printed, its family, which well-kept libraries have it."""
+    """A method of attribution: its name as printed, its family, and which libraries of `TOOLKITS` have it."""
 
     title: str
     family: str
     toolkits: str
 
 
+TOOLKITS = {  # what was looked up in the documentation or the source of each, and what it runs on
+    "captum": "PyTorch",
+    "zennit": "PyTorch",
+    "iNNvestigate": "TensorFlow with Keras 2, without eager execution",
+    "tf-keras-vis": "TensorFlow",
+    "tf-explain": "TensorFlow with Keras 2",
+    "TorchCAM": "PyTorch",
+    "pytorch-grad-cam": "PyTorch",
+}
+
 METHODS = {
-    "saliency": Method("Saliency", GRADIENT, "captum, tf-keras-vis"),
-    "gradient_x_input": Method("Gradient x input", GRADIENT, "captum"),
-    "deconvnet": Method("DeconvNet", GRADIENT, "captum"),
-    "guided_backprop": Method("Guided backprop", GRADIENT, "captum"),
-    "smooth_grad": Method("SmoothGrad", GRADIENT, "captum, tf-keras-vis"),
-    "integrated_gradients": Method("Integrated gradients", GRADIENT, "captum, shap"),
-    "cam": Method("CAM", ACTIVATION, "torch-cam"),
-    "grad_cam": Method("Grad-CAM", ACTIVATION, "captum, tf-keras-vis, torch-cam"),
-    "grad_cam_pp": Method("Grad-CAM++", ACTIVATION, "tf-keras-vis, torch-cam"),
+    "saliency": Method("Saliency", GRADIENT, "captum, zennit, iNNvestigate, tf-keras-vis, tf-explain"),
+    "gradient_x_input": Method("Gradient x input", GRADIENT, "captum, iNNvestigate, tf-explain"),
+    "deconvnet": Method("DeconvNet", GRADIENT, "captum, iNNvestigate"),
+    "guided_backprop": Method("Guided backprop", GRADIENT, "captum, zennit, iNNvestigate, pytorch-grad-cam"),
+    "smooth_grad": Method("SmoothGrad", GRADIENT, "captum, zennit, iNNvestigate, tf-keras-vis, tf-explain"),
+    "integrated_gradients": Method("Integrated gradients", GRADIENT, "captum, zennit, iNNvestigate, tf-explain"),
+    "cam": Method("CAM", ACTIVATION, "TorchCAM"),
+    "grad_cam": Method("Grad-CAM", ACTIVATION, "captum, tf-keras-vis, TorchCAM, pytorch-grad-cam, tf-explain"),
+    "grad_cam_pp": Method("Grad-CAM++", ACTIVATION, "tf-keras-vis, TorchCAM, pytorch-grad-cam"),
     "hires_cam": Method("HiResCAM", ACTIVATION, "pytorch-grad-cam"),
-    "layer_cam": Method("LayerCAM", ACTIVATION, "tf-keras-vis, torch-cam"),
-    "sam": Method("SAM", ACTIVATION, "none"),
-    "lrp_epsilon": Method("LRP, epsilon", RELEVANCE, "captum, zennit"),
-    "lrp_z_plus": Method("LRP, z+ and flat", RELEVANCE, "zennit"),
-    "lrp_alpha2_beta1": Method("LRP, alpha 2 beta 1", RELEVANCE, "zennit"),
-    "deep_lift": Method("DeepLIFT", RELEVANCE, "captum, shap"),
-    "occlusion": Method("Occlusion", PERTURBATION, "captum"),
-    "lime": Method("LIME", PERTURBATION, "captum, lime"),
-    "kernel_shap": Method("KernelSHAP", PERTURBATION, "captum, shap"),
+    "layer_cam": Method("LayerCAM", ACTIVATION, "tf-keras-vis, TorchCAM, pytorch-grad-cam"),
+    "sam": Method("SAM", ACTIVATION, "none of them"),
+    "lrp_epsilon": Method("LRP, epsilon", RELEVANCE, "captum, zennit, iNNvestigate"),
+    "lrp_z_plus": Method("LRP, z+ and flat", RELEVANCE, "captum, zennit, iNNvestigate"),
+    "lrp_alpha2_beta1": Method("LRP, alpha 2 beta 1", RELEVANCE, "zennit, iNNvestigate"),
+    "deep_lift": Method("DeepLIFT", RELEVANCE, "captum"),
+    "occlusion": Method("Occlusion", PERTURBATION, "captum, zennit, tf-explain"),
+    "lime": Method("LIME", PERTURBATION, "captum"),
+    "kernel_shap": Method("KernelSHAP", PERTURBATION, "captum"),
 }
 
 

@@ -44,7 +44,7 @@ class Walk:
     """
 
     def __init__(self, model: keras.Model):
-        self.model, self._survey = model, passes.survey(model)
+        self.model, self._survey, self._compiled = model, passes.survey(model), {}
         self.steps, self.output = self._survey.steps, self._survey.outputs[0][0]
         softmax = getattr(self.output.operation, "activation", None) is keras.activations.softmax
         self._bare = (self.output,) if softmax or kind(self.output) == "Softmax" else ()
@@ -60,7 +60,7 @@ class Walk:
         shape = [n or 32 for n in self.steps[0].shape[1:]]
         image = np.random.default_rng(0).standard_normal((1, *shape)).astype(self.steps[1].operation.compute_dtype)
         (expected,), _ = passes.predict(model, self._survey, image)
-        logits = self.scores(image)
+        logits = as_array(self._scores(image))
         found = as_array(ops.softmax(ops.convert_to_tensor(logits))) if self._bare else logits
         if not passes.agree(found, expected):
             where = passes.first_difference(model, self._survey, image)
@@ -84,10 +84,19 @@ class Walk:
         passes.replay(self._survey, images, relu, tap, self._bare)
         return Trace(before, after)
 
-    def scores(self, images) -> np.ndarray:
-        """Return the class scores before the softmax, (n, classes)."""
+    def scores(self, images: np.ndarray) -> np.ndarray:
+        """Return the class scores before the softmax, (n, classes); compiled at the first call."""
+        images = np.asarray(images)
+        shape = (None, *images.shape[1:])
+        if (shape, images.dtype) not in self._compiled:
+            self._compiled[shape, images.dtype] = passes.compiled(
+                lambda images: [self._scores(images)], self.model.variables, [(shape, str(images.dtype))]
+            )
+        return self._compiled[shape, images.dtype](images)[0]
+
+    def _scores(self, images):
         images = ops.convert_to_tensor(images)
-        return as_array(passes.replay(self._survey, images, ops.relu, lambda step, tensor: tensor, self._bare)[0])
+        return passes.replay(self._survey, images, ops.relu, lambda step, tensor: tensor, self._bare)[0]
 
     def start(self, trace: Trace, classes: np.ndarray, values: bool = True):
         """Return what the walk back begins with: each image's class score (or a 1) in its class, 0 elsewhere."""

@@ -35,10 +35,11 @@
 # | | |
 # |---|---|
 # | **reads** | `cohort/`, `dicom/truth.csv` of the phantom, the network of 02_train_network |
-# | **writes** | tables `atlas.csv`, `atlas_{claims,effects,agreement,interventions}.csv`; figures `atlas_*` |
-# | **takes** | above all the passes of occlusion, LIME and KernelSHAP: 225 + 2 x `samples` per slice, and the curves |
+# | **writes** | tables `atlas.csv`, `atlas_{claims,verdicts,effects,agreement,interventions}.csv`; figures `atlas_*` |
+# | **takes** | quick 5 minutes, study 60 to 90 on two free cores, most of it for occlusion, LIME, KernelSHAP, curves |
 
 # %%
+from functools import partial
 from IPython.display import display
 import keras
 import numpy as np
@@ -52,12 +53,13 @@ from lib import atlas_measures as measures
 from lib import feature_views as views
 from lib import interventions
 from lib.atlas_claims import interval, map_claims, structure_claims
+from lib.claims.texts import verdicts, weakest
 from lib.cohort import Cohort, Standardisation
 from lib.figures import atlas as draw
 from lib.figures.style import save_figure
 from lib.files import atomic_path, require, resolve
 from lib.localisation import enrichment
-from lib.method_atlas import METHODS, Atlas, Effort
+from lib.method_atlas import METHODS, TOOLKITS, Atlas, Effort
 from lib.networks import untrained_twin
 from lib.paper import PHASES
 from lib.provenance import write_sidecar
@@ -65,7 +67,7 @@ from lib.resampling import resample
 from lib.saved_maps import half_mass
 from lib.slice_choice import eligible_slices, slices_to_mask
 from lib.tissue_shares import NAMES, group_codes, with_truth
-from lib.xray.plate_maps import weakest
+from lib.titles import PHASE_TITLES
 
 # %% tags=["parameters"]
 cohort: str = "runs/quick/cohort"  # made by 01_prepare_cohort
@@ -77,10 +79,13 @@ figures: str = "runs/quick/figures"  # where the figures go
 per_phase: int = 2  # test slices of each phase, all classified correctly, whose maps are computed
 layer: str = "conv4b"  # of Grad-CAM, Grad-CAM++, HiResCAM, LayerCAM and SAM
 baseline: str = "mean"  # what stands for absence: the "mean" of the body, or the "blurred" image
-samples: int = 256  # changed images of LIME and of KernelSHAP per slice
-curve_steps: int = 10  # of the deletion curves
-embedded: int = 400  # most slices in the embeddings
-autoencoder_epochs: int = 12  # of the autoencoder, at 64 x 64 pixels
+gradients: int = 32  # of integrated gradients and of SmoothGrad per slice
+squares: int = 8  # of occlusion along a side of the image, half overlapping
+samples: int = 128  # changed images of LIME and of KernelSHAP per slice
+curve_steps: int = 5  # of the deletion curves
+embedded: int = 300  # most slices in the embeddings
+autoencoder_epochs: int = 8  # of the autoencoder, at 64 x 64 pixels
+ascent: int = 32  # steps of activation maximisation
 seed: int = 20  # of everything random
 
 # %% [markdown]
@@ -126,13 +131,17 @@ votes = {name: views.neighbours_agree(point, labels, who) for name, point in poi
 embeddings = pd.DataFrame(dict(zip(("pixels", "features", "tsne"), votes.values(), strict=True)))
 embeddings = embeddings.assign(patient=who, order=[PHASES.index(p) for p in labels], pc1=points["Features, PCA"][:, 0])
 kept = trustworthiness(learned, points["Features, t-SNE"], n_neighbors=5)
-print({name: round(vote.mean(), 3) for name, vote in votes.items()}, f"trustworthiness of t-SNE {kept:.2f}")
+agree = ", ".join(f"{name} {vote.mean():.2f}" for name, vote in votes.items())
+print(f"{len(shown)} slices. Neighbours agree: {agree}. Trustworthiness of t-SNE: {kept:.2f}.")
 
 # %%
 drawn = {"atlas_embeddings": draw.draw_embeddings(points, labels, (shown["predicted"] != shown["phase"]).to_numpy())}
 display(drawn["atlas_embeddings"])
 
 # %% [markdown]
+# **Test slices in two dimensions.** Each point is a slice; its colour is the phase of its label. A black ring: the
+# network gives another phase. Axes have no unit.
+#
 # ## A small autoencoder
 #
 # An *autoencoder* learns to restore images from a few numbers, its *latents*, and is never told the phase. If a linear
@@ -146,20 +155,25 @@ restore, encode, losses = views.train_autoencoder(seen, 32, epochs=autoencoder_e
 unseen = slices.read(shown, standardisation, image_size=64)
 components = PCA(min(32, len(seen) - 1), random_state=seed).fit(seen.reshape(len(seen), -1))
 flat, probe = unseen.reshape(len(unseen), -1), LogisticRegression(max_iter=2000)
-codes_of = {"latents": encode.predict(unseen, verbose=0), "pca": components.transform(flat)}
+codes_of = {"latents": np.asarray(encode(unseen)), "pca": components.transform(flat)}
 probes = pd.DataFrame(
     {name: views.cross_labelled(probe, code, labels, who) == labels for name, code in codes_of.items()}
 )
 probes = probes.assign(patient=who)
-restored = restore.predict(unseen[:8], verbose=0)[..., 0]
+restored = np.asarray(restore(unseen[:8]))[..., 0]
 linear = components.inverse_transform(codes_of["pca"][:8]).reshape(-1, 64, 64)
-print(f"share right: {probes[['latents', 'pca']].mean().round(3).to_dict()}; error {losses[0]:.3f} -> {losses[-1]:.3f}")
+right = probes[["latents", "pca"]].mean()
+print(f"The probe is right on {right['latents']:.0%} of the slices by latents, on {right['pca']:.0%} by components.")
+print(f"Mean squared error of the restored images: {losses[0]:.3f} after one epoch, {losses[-1]:.3f} after the last.")
 drawn["atlas_autoencoder"] = draw.draw_pictures(
     {"slice": unseen[:8, ..., 0], "autoencoder": restored, "components": linear}
 )
 display(drawn["atlas_autoencoder"])
 
 # %% [markdown]
+# **Eight test slices**, restored from 32 latents and from 32 principal components. Grey values run from 2.5 SD below to
+# 2.5 SD above the mean of the body.
+#
 # ## What excites a unit
 #
 # *Activation maximisation* climbs from noise to the image, of limited energy, that raises a class score or the centre
@@ -167,21 +181,23 @@ display(drawn["atlas_autoencoder"])
 
 # %%
 rng = np.random.default_rng(seed)
-excite = dict(shape=images.shape[1:], radius=1.0, rng=rng, jitter=2, smoothness=0.4, steps=48)
-of_classes = views.maximise(views.unit_gradient(model), np.arange(5), **excite)[..., 0]
+excite = dict(shape=images.shape[1:], radius=1.0, rng=rng, jitter=2, steps=ascent)
+of_classes = views.maximise(views.unit_gradient(model), np.arange(5), smoothness=0.4, **excite)[..., 0]
 middle, part = size // 2, size // 8
-sheets = {}
+around, sheets = slice(middle - part, middle + part), {}
 for name in ("conv2b", "conv3b", "conv4b"):
-    found = views.maximise(views.unit_gradient(model, name), np.arange(5), **(excite | {"smoothness": 0.1}))[..., 0]
-    found = found[:, middle - part : middle + part, middle - part : middle + part]
-    sheets[name] = found / np.maximum(np.abs(found).max(axis=(1, 2), keepdims=True), 1e-6) * 2.5
-scale = np.abs(of_classes).max(axis=(1, 2), keepdims=True)
-drawn["atlas_maximisation"] = draw.draw_pictures({"class": of_classes / scale * 2.5, **sheets}, PHASES)
+    found = views.maximise(views.unit_gradient(model, name), np.arange(5), smoothness=0.1, **excite)[..., 0]
+    sheets[f"Layer {name}"] = views.stretched(found[:, around, around])
+titles = [PHASE_TITLES[phase] for phase in PHASES]
+drawn["atlas_maximisation"] = draw.draw_pictures({"Class score": views.stretched(of_classes)}, titles, limit=1)
+drawn["atlas_kernels"] = draw.draw_pictures(sheets, [f"Kernel {n}" for n in range(1, 6)], limit=1)
 display(drawn["atlas_maximisation"])
+display(drawn["atlas_kernels"])
 
 # %% [markdown]
-# The first row is each phase's image, the others are five kernels of a layer (an eighth of the image about its centre),
-# each stretched to its own range.
+# **Images that raise the score of each phase most** (first figure), and those that excite the centre cell of five
+# kernels of three layers most (second figure; a quarter of the image's side about its centre). Every picture is
+# stretched to its own range; grey is 0, the mean of the body.
 #
 # # Output: maps
 #
@@ -201,7 +217,8 @@ display(drawn["atlas_maximisation"])
 # methods with a baseline give nothing to the air, by construction.
 
 # %%
-atlas = Atlas(model, layer, Effort(samples=samples), baseline)
+effort = Effort(path=gradients, noise=gradients, samples=samples, squares=squares)
+atlas = Atlas(model, layer, effort, baseline)
 seeds, seconds = seed * 1000 + np.arange(len(rows)), {}
 atlas(images[:1], bodies[:1], ranking[:1, :1], seeds[:1])  # compiles, so that the times below are those of the maps
 both = atlas(images, bodies, ranking[:, :2], seeds, seconds=seconds)
@@ -210,7 +227,16 @@ maps = {method: stack[:, 0] for method, stack in enlarged.items()}
 nulls = measures.content_free(images, bodies)
 grid = pd.DataFrame({"passes": {m: atlas.passes(m) for m in METHODS}, "seconds": seconds,
                      "cells": {m: "x".join(map(str, stack.shape[2:])) for m, stack in both.items()}})  # fmt: skip
-grid.join(pd.DataFrame(METHODS, index=["title", "family", "toolkits"]).T)
+described = pd.DataFrame(METHODS, index=["title", "family", "toolkits"]).T
+with pd.option_context("display.max_colwidth", None):
+    display(described[["title", "family"]].join(grid).set_index("title").round(3))
+    display(described.set_index("title")[["toolkits"]])
+print("; ".join(f"{name} runs on {engine}" for name, engine in TOOLKITS.items()) + ".")
+
+# %% [markdown]
+# *Passes* are runs through the network for one class, seconds are per slice, and cells are the map's own resolution.
+# The second table says which libraries have the method: looked up in the documentation or the source of each. Quantus,
+# which is not in it, has no methods of its own and measures the maps of others.
 
 # %%
 first = rows.drop_duplicates("phase").index
@@ -240,6 +266,9 @@ drawn["atlas_agreement"] = draw.draw_agreement(matrix)
 display(drawn["atlas_agreement"])
 
 # %% [markdown]
+# **How alike the maps of two methods are**: Spearman's correlation, mean over slices. At 1 they rank the cells of the
+# body in the same order, at 0 they have nothing in common.
+#
 # ## Class, weights, faithfulness, place
 #
 # For each map: how it correlates with that of the runner-up (A4), how similar it is to that of the same network with
@@ -248,10 +277,11 @@ display(drawn["atlas_agreement"])
 # marks what counts), and the enrichment of kidneys and vessels (A7). Each has its control.
 
 # %%
+titled = {name: method.title for name, method in METHODS.items()}
 others, groups = measures.another_patient(patients.tolist()), group_codes(slices.tissues)[codes]
 wanted, quality = np.isin(groups, range(NAMES.index("liver"))), []
 lone = [n for n in range(len(rows)) if rows["phase"].eq(rows.loc[n, "phase"]).idxmax() == n]  # one slice a phase
-random_maps = Atlas(untrained_twin(model, seed), layer, Effort(samples=samples), baseline)(
+random_maps = Atlas(untrained_twin(model, seed), layer, effort, baseline)(
     images[lone], bodies[lone], ranking[lone, :1], seeds[lone])  # fmt: skip
 for method, stack in enlarged.items():
     blank, small = (np.stack([resample(np.abs(heat), 64) for heat in held])
@@ -269,17 +299,26 @@ for method, stack in enlarged.items():
         quality.append(row)
 quality = pd.DataFrame(quality)
 
+
 # %%
-answers = {n: lambda x, c=ranking[n, 0]: keras.ops.convert_to_numpy(keras.ops.softmax(atlas.walk.scores(x)))[:, c]
-           for n in range(len(rows))}  # fmt: skip
-absent, places = atlas.baseline(images), quality.set_index(["method", "image"]).index
-areas = []
-for method, n in tqdm(places, desc="deletion"):
-    own, control = (measures.faithfulness(answers[n], images[n], absent[n], heat, bodies[n], curve_steps)
+def answers(x, wanted):
+    return keras.ops.convert_to_numpy(keras.ops.softmax(atlas.walk.scores(x)))[:, wanted]
+
+
+absent, areas = atlas.baseline(images), []
+for method, n in tqdm(quality.set_index(["method", "image"]).index, desc="deletion"):
+    answer = partial(answers, wanted=ranking[n, 0])
+    own, control = (measures.faithfulness(answer, images[n], absent[n], heat, bodies[n], curve_steps)
                     for heat in (maps[method][n], maps[method][others[n]]))  # fmt: skip
     areas.append((*own, *control))
 quality[["deletion", "insertion", "deletion_control", "insertion_control"]] = areas
-quality.groupby("method", sort=False)[[*quality.columns[3:]]].mean().round(3)
+means = quality.groupby("method", sort=False)[[*quality.columns[3:]]].mean().rename(index=titled)
+display(means.rename(columns=lambda name: name.replace("_", " ")).round(2))
+
+# %% [markdown]
+# Means over slices. *half mass*: share of the image that holds half of the map. *runner up* and *across*: correlation
+# with the map of the runner-up, and with that of another patient. *random* and *pairs*: similarity to the map of random
+# weights, and that of two slices' maps. *control*: the curve that follows another patient's map.
 
 # %% [markdown]
 # ## Other networks
@@ -290,8 +329,8 @@ quality.groupby("method", sort=False)[[*quality.columns[3:]]].mean().round(3)
 for number, folder in enumerate(filter(None, map(str.strip, more_networks.split(",")))):
     other = keras.models.load_model(require(resolve(folder) / "model.keras", "02_train_network"), compile=False)
     cheap = [m for m, method in METHODS.items() if method.family != "perturbation"]
-    theirs = Atlas(other, layer, Effort(), baseline)(images, bodies, ranking[:, :1], seeds, cheap)
-    untrained = Atlas(untrained_twin(other, seed), layer, Effort(), baseline)(
+    theirs = Atlas(other, layer, effort, baseline)(images, bodies, ranking[:, :1], seeds, cheap)
+    untrained = Atlas(untrained_twin(other, seed), layer, effort, baseline)(
         images, bodies, ranking[:, :1], seeds, cheap
     )
     for name, found in (("repeat", theirs), ("repeat_random", untrained)):
@@ -330,12 +369,18 @@ by_phase = weights.pivot_table(index="organ", columns="phase", values="weight").
 )
 drawn["atlas_effects"] = draw.draw_effects(by_phase.dropna(how="all"))
 display(drawn["atlas_effects"])
-at_once = effects["organ"] == interventions.EVERYTHING
-sums = [part.groupby(["image", "moved_to"])["fall"].sum() for part in (effects[at_once], effects[~at_once])]
-print(f"sum of the single organs' falls against all at once: r = {np.corrcoef(*sums)[0, 1]:.2f}")
 
 # %% [markdown]
-# If the correlation in the last line is near 1, organs count one by one; below that, the network reads them together.
+# **What the score of the right phase owes to each organ**: the mean size of its falls, in logits, over the slices of a
+# phase and the four phases that the organ is moved to. An empty field: no slice shows the organ.
+
+# %%
+at_once = effects["organ"] == interventions.EVERYTHING
+sums = [part.groupby(["image", "moved_to"])["fall"].sum() for part in (effects[at_once], effects[~at_once])]
+print(f"Sum of the single organs' falls against the fall when all move at once: r = {np.corrcoef(*sums)[0, 1]:.2f}.")
+
+# %% [markdown]
+# If this correlation is near 1, each organ counts by itself; if it is lower, the network reads organs together.
 #
 # ## Which map weighs organs as they count?
 #
@@ -349,20 +394,20 @@ against = measures.against_interventions(maps | nulls, codes, effects)
 of_uniform = against[against["method"] == "uniform"].set_index("image")["rank"].rename("rank_uniform")
 quality = quality.merge(against, on=["method", "image"], how="left").join(of_uniform, on="image")
 ranked = against.groupby("method", sort=False)[["rank", "signed", "first"]].mean().sort_values("rank", ascending=False)
-display(ranked.round(2))
+display(ranked.rename(index=titled).round(2))
 
 # %% [markdown]
 # # All in one table
 
 # %%
 measured = ["rank", "deletion", "enrichment", "runner_up", "random", "half_mass", "signed", "first", "insertion"]
-table = pd.DataFrame(METHODS, index=["title", "family", "toolkits"]).T.join(grid)
+table = described.join(grid)
 for name in measured:
     found = {m: interval(part[name], part["patient"], "table", m, name) for m, part in quality.groupby("method")}
     found = pd.DataFrame(found, index=[name, f"{name}_low", f"{name}_high"]).T
     table = table.join(found)
 table = table.assign(seconds_low=np.nan, seconds_high=np.nan).sort_values("rank", ascending=False)
-display(table[["title", "passes", "cells", "seconds", *measured]].set_index("title").round(3))
+display(table[["title", "seconds", *measured]].set_index("title").round(2))
 
 # %%
 columns = {"rank": ("Agreement with\ninterventions", 0.0), "deletion": ("Area under\ndeletion", None),
@@ -379,22 +424,28 @@ display(drawn["atlas_ranking"])
 # with random weights (low is good). **E**, time. Lines are 95 % intervals that resample patients.
 #
 # ## Verdicts
+#
+# A claim has one part, or a part for each method, and gets the verdict of its weakest part. `supported` and
+# `contradicted` count the parts.
 
 # %%
 claims = pd.concat([structure_claims(embeddings, probes), map_claims(quality, pairs)], ignore_index=True)
-counts = pd.crosstab([claims["id"], claims["claim"]], claims["verdict"])
-display(counts.join(weakest(claims).rename("weakest part"), on="id"))
+judged = verdicts(claims)
+with pd.option_context("display.max_colwidth", None):
+    display(judged.drop(columns=["text", "supported_if"]).set_index("id"))
 
 # %%
 for name, frame in {"atlas": table.rename_axis("method").reset_index(), "atlas_claims": claims,
-                    "atlas_effects": effects.drop(columns="patient"), "atlas_interventions": ranked.reset_index(),
+                    "atlas_verdicts": judged, "atlas_effects": effects.drop(columns="patient"),
+                    "atlas_interventions": ranked.reset_index(),
                     "atlas_agreement": matrix.reset_index(names="method")}.items():  # fmt: skip
     with atomic_path(resolve(tables) / f"{name}.csv") as temporary:
         frame.to_csv(temporary, index=False, float_format="%.6g")
 for name, figure in drawn.items():
     save_figure(figure, resolve(figures) / f"{name}.png")
 write_sidecar(resolve(tables) / "atlas.csv", notebook="20_method_atlas", inputs=(network / "model.keras",), parameters={
-    "per_phase": per_phase, "layer": layer, "baseline": baseline, "samples": samples, "curve_steps": curve_steps,
+    "per_phase": per_phase, "layer": layer, "baseline": baseline, "gradients": gradients, "squares": squares,
+    "samples": samples, "curve_steps": curve_steps, "ascent": ascent,
     "embedded": embedded, "autoencoder_epochs": autoencoder_epochs, "more_networks": more_networks,
     "seed": seed})  # fmt: skip
 

@@ -20,6 +20,7 @@ from lib.atlas_measures import (
     structural_similarity,
 )
 from lib.attribution import Attributor
+from lib.claims.texts import weakest
 from lib.figures.atlas import (
     draw_agreement,
     draw_atlas,
@@ -28,10 +29,9 @@ from lib.figures.atlas import (
     draw_pictures,
     draw_ranking,
 )
-from lib.method_atlas import METHODS, Atlas, Effort
+from lib.method_atlas import METHODS, TOOLKITS, Atlas, Effort
 from lib.networks import phase_net
 from lib.phantom.tissues import Tissue
-from lib.xray.plate_maps import weakest
 
 SIZE = 32
 EFFORT = Effort(path=16, noise=3, samples=40, patches=6, squares=4)
@@ -63,6 +63,11 @@ def test_every_method_gives_finite_maps_of_both_classes(atlas, images, maps):
     for method in ("saliency", "sam", "grad_cam"):
         expected = Attributor(atlas.walk.model, ["conv3b"])(images, [3, 2], [method])
         np.testing.assert_allclose(maps[method][:, 1], next(iter(expected.values())), rtol=1e-4, atol=1e-7)
+
+
+def test_libraries_are_those_that_were_looked_up():
+    named = {library for method in METHODS.values() for library in method.toolkits.split(", ")}
+    assert named == {*TOOLKITS, "none of them"} and METHODS["sam"].toolkits == "none of them"
 
 
 def test_methods_that_explain_a_difference_sum_to_it(atlas, images, maps):

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib.claims.texts import judge, weakest
 from lib.localisation import encode_runs
 from lib.xray.chest_claims import chest_claims, difference, holm, permutation_f
-from lib.xray.plate_maps import frequency, half_mass, judge, on_artifact, on_clean, plate_claims, weakest
+from lib.xray.plate_maps import frequency, half_mass, on_artifact, on_clean, plate_claims
 
 
 def test_an_interval_is_judged_by_its_ends():

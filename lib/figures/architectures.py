@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lib.figures.picture_grid import name_row, picture_grid, title_columns
 from lib.figures.style import TWO_COLUMNS_MM, axes_mm, paper_style
 
 KIND_COLOURS = {"resnet": "#4477aa", "vgg": "#228833", "vit": "#ee6677"}
@@ -42,7 +43,8 @@ def draw_quality(table: pd.DataFrame, references: Mapping[str, float]) -> Figure
                     blank = table.loc[table["network"] == name, "untrained"]
                     panel.plot(np.full(len(blank), at), blank, "x", markersize=3, color="0.4")
             panel.set_xticks(range(len(names)), [name.replace("_", " ") for name in names], rotation=60, ha="right")
-            panel.set(ylabel=label, title=title)
+            panel.set(ylabel=label)
+            panel.set_title(title, loc="left", fontweight="bold")
         for k, (name, value) in enumerate(references.items()):
             second.axhline(value, color="black", linewidth=0.6, linestyle=(":", "--", "-.", "-")[k % 4], label=name)
         second.plot([], [], "x", markersize=3, color="0.4", linestyle="", label="untrained")
@@ -53,7 +55,8 @@ def draw_quality(table: pd.DataFrame, references: Mapping[str, float]) -> Figure
             third.plot(row["accuracy"], row["ehr"], "o", markersize=4, color=KIND_COLOURS[kind_of(name)])
             third.annotate(name.replace("_", " "), (row["accuracy"], row["ehr"]), fontsize=5.5,
                            textcoords="offset points", xytext=(3, 2))  # fmt: skip
-        third.set(xlabel="Accuracy", ylabel="EHR of Grad-CAM", title="C")
+        third.set(xlabel="Accuracy", ylabel="EHR of Grad-CAM")
+        third.set_title("C", loc="left", fontweight="bold")
     return figure
 
 
@@ -70,25 +73,19 @@ def draw_examples(
     titles : sequence of str
         Of the rows.
     """
-    count = len(maps) + 1
     with paper_style():
-        tall = TWO_COLUMNS_MM / count * len(images) + 6
-        figure, axes = axes_mm(TWO_COLUMNS_MM, tall, len(images), count, squeeze=False, layout="compressed")
-        figure.get_layout_engine().set(w_pad=0.005, h_pad=0.005, wspace=0, hspace=0)
+        figure, axes = picture_grid(len(images), len(maps) + 1, 1.0, names_mm=14 if titles else 0, titles_mm=5)
         for r, panels in enumerate(axes):
             for panel in panels:
-                panel.set(xticks=[], yticks=[])
-                panel.spines[:].set_visible(False)
                 panel.imshow(images[r], cmap="gray", vmin=0, vmax=1)
             if titles:
-                panels[0].set_ylabel(titles[r])
+                name_row(panels[0], titles[r])
             panels[0].contour(masks[r], [0.5], colors="#ee6677", linewidths=0.6)
             for panel, held in zip(panels[1:], maps.values(), strict=True):
                 span = np.ptp(held[r])
                 panel.imshow((held[r] - held[r].min()) / (span or 1), cmap="inferno", alpha=0.6, vmin=0, vmax=1)
                 panel.contour(masks[r], [0.5], colors="#66ccee", linewidths=0.6)
-        for panel, title in zip(axes[0], ["radiograph", *(name.replace("_", " ") for name in maps)], strict=True):
-            panel.set_title(title)
+        title_columns(axes[0], ["radiograph", *(name.replace("_", " ") for name in maps)])
     return figure
 
 

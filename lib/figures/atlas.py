@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lib.figures.display import body_box, overlay, scaled, window
+from lib.figures.picture_grid import name_row, picture_grid, title_columns
 from lib.figures.style import PHASE_COLOURS, TWO_COLUMNS_MM, axes_mm, paper_style
 from lib.paper import PHASES
 from lib.titles import PHASE_TITLES
@@ -38,21 +39,13 @@ def draw_atlas(
     aspect = (box[0].stop - box[0].start) / (box[1].stop - box[1].start)
     cells = [("CT image", None), *maps.items()]
     with paper_style():
-        across = HALVES * len(phases)
-        tall = (TWO_COLUMNS_MM - 46) / across * aspect * rows * 1.06 + 6
-        figure, axes = axes_mm(TWO_COLUMNS_MM, tall, rows, across, squeeze=False, layout="compressed")
-        figure.get_layout_engine().set(w_pad=0.004, h_pad=0.004, wspace=0, hspace=0)
-        for panel in axes.flat:
-            panel.set(xticks=[], yticks=[])
-            panel.spines[:].set_visible(False)
+        figure, axes = picture_grid(rows, len(phases), aspect, names_mm=25, titles_mm=5, blocks=HALVES)
+        title_columns(axes[0], [PHASE_TITLES[phase] for phase in phases] * HALVES, fontsize=6)
         for number, (title, held) in enumerate(cells):
             half, row = divmod(number, rows)
             panels = axes[row, half * len(phases) : (half + 1) * len(phases)]
-            colour = FAMILY_COLOURS[families[title]] if held else "black"
-            panels[0].set_ylabel(title, rotation=0, ha="right", va="center", fontsize=6, color=colour)
+            name_row(panels[0], title, fontsize=6, color=FAMILY_COLOURS[families[title]] if held else "black")
             for panel, phase in zip(panels, phases, strict=True):
-                if row == 0:
-                    panel.set_title(PHASE_TITLES[phase], fontsize=6, pad=2)
                 if held is None:
                     panel.imshow(window(images[phase])[boxes[phase]], cmap="gray", vmin=0, vmax=1)
                     continue
@@ -100,19 +93,14 @@ def draw_pictures(rows: Mapping[str, np.ndarray], titles: Sequence[str] = (), li
     limit : float
     """
     count = max(len(images) for images in rows.values())
+    height, width = next(iter(rows.values())).shape[1:]
     with paper_style():
-        tall = (TWO_COLUMNS_MM - 26) / count * len(rows) * 1.03 + (6 if titles else 2)
-        figure, axes = axes_mm(TWO_COLUMNS_MM, tall, len(rows), count, squeeze=False, layout="compressed")
-        figure.get_layout_engine().set(w_pad=0.005, h_pad=0.005, wspace=0, hspace=0)
+        figure, axes = picture_grid(len(rows), count, height / width, names_mm=20, titles_mm=5 if len(titles) else 1)
         for panels, (name, images) in zip(axes, rows.items(), strict=True):
-            for panel in panels:
-                panel.set(xticks=[], yticks=[])
-                panel.spines[:].set_visible(False)
-            panels[0].set_ylabel(name, rotation=0, ha="right", va="center")
+            name_row(panels[0], name)
             for panel, image in zip(panels, images, strict=False):
                 panel.imshow(image, cmap="gray", vmin=-limit, vmax=limit)
-        for panel, title in zip(axes[0], titles, strict=False):
-            panel.set_title(title, fontsize=6)
+        title_columns(axes[0], titles, fontsize=6)
     return figure
 
 
@@ -174,7 +162,7 @@ def draw_ranking(table: pd.DataFrame, columns: Mapping[str, tuple[str, float | N
     """
     places = np.arange(len(table))[::-1]
     with paper_style():
-        figure, axes = axes_mm(TWO_COLUMNS_MM, 14 + 4.4 * len(table), 1, len(columns), sharey=True, squeeze=False)
+        figure, axes = axes_mm(TWO_COLUMNS_MM, 20 + 4.4 * len(table), 1, len(columns), sharey=True, squeeze=False)
         for panel, letter, (name, (label, reference)) in zip(axes[0], "ABCDEF", columns.items(), strict=False):
             for at, (_, row) in zip(places, table.iterrows(), strict=True):
                 colour = FAMILY_COLOURS[row["family"]]
@@ -186,14 +174,16 @@ def draw_ranking(table: pd.DataFrame, columns: Mapping[str, tuple[str, float | N
                 panel.axvline(
                     value, color="0.45", linewidth=0.7, linestyle=("--", "-.", (0, (1, 2)))[k % 3], label=title
                 )
-            if nulls.get(name):
-                panel.legend(fontsize=5, loc="lower right", title="without a network", title_fontsize=5)
             panel.set(xlabel=label)
             panel.set_title(letter, loc="left", fontweight="bold")
             panel.tick_params(labelsize=6)
         axes[0, 0].set_yticks(places, table.index)
         if "seconds" in columns:
             axes[0, list(columns).index("seconds")].set_xscale("log")
+        if nulls:
+            handles, names = axes[0, list(columns).index(next(iter(nulls)))].get_legend_handles_labels()
+            where = dict(loc="outside lower left", ncol=len(handles), fontsize=6, title_fontsize=6)
+            figure.legend(handles, names, title="Maps without a network", **where)
         for tick, family in zip(axes[0, 0].get_yticklabels(), table["family"], strict=True):
             tick.set_color(FAMILY_COLOURS[family])
     return figure

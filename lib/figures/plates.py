@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lib.figures.picture_grid import name_row, picture_grid, title_columns
 from lib.figures.style import TWO_COLUMNS_MM, axes_mm, paper_style
 
+SHEET_MM = 144.0  # so that seventeen rows fit on a page
 NETWORK_COLOURS = {"competent": "#4477aa", "undertrained": "#ccbb44", "shuffled labels": "#ee6677"}
 
 
@@ -28,25 +30,20 @@ def draw_map_sheet(
         Of the rows.
     """
     height, width = images[0].shape
-    count = len(maps) + 1
     with paper_style():
-        tall = TWO_COLUMNS_MM / count * height / width * len(images) * 0.88 + 5
-        figure, axes = axes_mm(TWO_COLUMNS_MM, tall, len(images), count, squeeze=False, layout="compressed")
-        figure.get_layout_engine().set(w_pad=0.005, h_pad=0.005, wspace=0, hspace=0)
+        figure, axes = picture_grid(
+            *(len(images), len(maps) + 1, height / width), names_mm=27, titles_mm=5, width_mm=SHEET_MM
+        )
         for r, panels in enumerate(axes):
-            for panel in panels:
-                panel.set(xticks=[], yticks=[])
-                panel.spines[:].set_visible(False)
             panels[0].imshow(images[r], cmap="gray", vmin=0, vmax=1)
-            panels[0].set_ylabel(kinds[r], rotation=0, ha="right", va="center")
+            name_row(panels[0], kinds[r])
             for panel, held in zip(panels[1:], maps.values(), strict=True):
                 panel.imshow(images[r], cmap="gray", vmin=0, vmax=1)
                 span = np.ptp(held[r])
                 panel.imshow((held[r] - held[r].min()) / (span or 1), cmap="inferno", alpha=0.65, vmin=0, vmax=1)
                 if masks[r].any() and masks[r].mean() < 0.3:
                     panel.contour(masks[r], [0.5], colors="#66ccee", linewidths=0.35)
-        for panel, title in zip(axes[0], ["plate", *maps], strict=True):
-            panel.set_title(title)
+        title_columns(axes[0], ["plate", *maps])
     return figure
 
 
@@ -65,7 +62,7 @@ def draw_layers(clean: pd.DataFrame, spoiled: pd.DataFrame) -> Figure:
         (spoiled, "same", "Correlation with the clean map", None),
     )  # fmt: skip
     with paper_style():
-        figure, axes = axes_mm(TWO_COLUMNS_MM, 95, 2, 3)
+        figure, axes = axes_mm(TWO_COLUMNS_MM, 102, 2, 3)
         for letter, panel, (table, column, label, chance) in zip("ABCDEF", axes.flat, panels_of, strict=True):
             for k, (network, colour) in enumerate(NETWORK_COLOURS.items()):
                 part = table[table["network"] == network]
@@ -77,8 +74,9 @@ def draw_layers(clean: pd.DataFrame, spoiled: pd.DataFrame) -> Figure:
                 )
             if chance is not None:
                 panel.axhline(chance, color="black", linewidth=0.6, linestyle=":")
-            panel.set(xlabel="Layer (block)", ylabel=label, title=letter, xticks=sorted(table["layer"].unique() + 1))
-        axes[0, 0].legend()
+            panel.set(xlabel="Layer (block)", ylabel=label, xticks=sorted(table["layer"].unique() + 1))
+            panel.set_title(letter, loc="left", fontweight="bold")
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncol=3)
     return figure
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lib.figures.picture_grid import name_row, picture_grid, title_columns
 from lib.figures.style import TWO_COLUMNS_MM, axes_mm, paper_style
 
 MASK_COLOURS = ("#ee6677", "#66ccee", "#ccbb44")
@@ -32,24 +33,19 @@ def draw_radiographs(
     count = max(len(row) for row in rows)
     height, width = rows[0][0].shape
     with paper_style():
-        tall = TWO_COLUMNS_MM / count * height / width * len(rows) + 5
-        figure, axes = axes_mm(TWO_COLUMNS_MM, tall, len(rows), count, squeeze=False, layout="compressed")
-        figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
+        figure, axes = picture_grid(
+            *(len(rows), count, height / width), names_mm=22 if names else 0, titles_mm=5 if titles else 0.5
+        )
         for r, (panels, images) in enumerate(zip(axes, rows, strict=True)):
-            for c, panel in enumerate(panels):
-                panel.set(xticks=[], yticks=[])
-                panel.spines[:].set_visible(False)
-                if c >= len(images):
-                    continue
+            for c, panel in enumerate(panels[: len(images)]):
                 panel.imshow(images[c], cmap="gray", vmin=0, vmax=1, interpolation="antialiased")
                 drawn = masks[r][c] if masks is not None else None
                 for colour, mask in zip(MASK_COLOURS, drawn or (), strict=False):
                     if mask.any():
                         panel.contour(mask, [0.5], colors=colour, linewidths=0.6)
             if r < len(names):
-                panels[0].set_ylabel(names[r])
-        for panel, title in zip(axes[0], titles, strict=False):
-            panel.set_title(title)
+                name_row(panels[0], names[r])
+        title_columns(axes[0], titles)
     return figure
 
 

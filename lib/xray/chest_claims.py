@@ -6,21 +6,15 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from lib.claims.texts import judge, statements
 from lib.patient_statistics import bootstrap_interval, resample_clusters
-from lib.xray.plate_maps import judge
 
 LADDERS = {
     "ResNet": ("resnet18", "resnet34", "resnet50", "resnet101"),
     "VGG": ("vgg11", "vgg16", "vgg19"),
     "ViT": ("vit_tiny", "vit_small", "vit_base"),
 }
-CLAIMS = {
-    "Q1": "Deeper networks are not much more accurate",
-    "Q2": "How well Grad-CAM works differs among architectures",
-    "Q3": "Grad-CAM works better on convolutional networks than on transformers (second-hand)",
-    "Q4": "Accuracy and the quality of Grad-CAM are not in step (second-hand)",
-    "Q5": "Grad-CAM marks the finding better than maps that see no image (ours)",
-}
+CLAIMS = statements("Q")
 
 
 def difference(one: pd.Series, other: pd.Series, *, seed: int = 0, resamples: int = 2000) -> tuple[float, ...]:

@@ -4,10 +4,12 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage, stats
 
+from lib.claims.texts import judge, statements
 from lib.localisation import edges, enrichment, scaled
 from lib.voxels import upsample
 
 BAND_MM = 2.0
+CLAIMS = statements("M")
 
 
 def at_plate(maps: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -126,22 +128,6 @@ def mean_interval(values: pd.Series, plates: pd.Series) -> tuple[float, float, f
     return float(means.mean()), float(means.mean()) - half, float(means.mean()) + half, n
 
 
-def judge(low: float, high: float, *, below: float | None = None, above: float | None = None, within=None) -> str:
-    """Return "supported", "contradicted" or "inconclusive" of an interval.
-
-    Exactly one of: `below` (the claim is that the value lies below it), `above`, `within` (a pair of limits).
-    """
-    if np.isnan(low) or np.isnan(high):
-        return "inconclusive"
-    if within is not None:
-        if within[0] <= low and high <= within[1]:
-            return "supported"
-        return "contradicted" if high < within[0] or low > within[1] else "inconclusive"
-    if below is not None:
-        return "supported" if high < below else "contradicted" if low > below else "inconclusive"
-    return "supported" if low > above else "contradicted" if high < above else "inconclusive"
-
-
 def place_slopes(table: pd.DataFrame) -> pd.DataFrame:
     """Return how the heat follows the artifact: slopes with their standard errors by ordinary least squares.
 
@@ -165,9 +151,6 @@ def place_slopes(table: pd.DataFrame) -> pd.DataFrame:
         fit = stats.linregress(both[x], both[y])
         rows.append((what, float(fit.slope), float(fit.stderr), len(both)))
     return pd.DataFrame(rows, columns=["measured", "slope", "se", "images"]).set_index("measured")
-
-
-WEAKEST = ("contradicted", "inconclusive", "supported")
 
 
 def _slope(row: pd.Series) -> float:
@@ -207,9 +190,7 @@ def plate_claims(clean: pd.DataFrame, spoiled: pd.DataFrame, auc: float, *, gate
 
     def slopes(column: str) -> pd.Series:
         wide = clean.pivot_table(index="plate", columns="layer", values=column)
-        return wide.apply(
-            lambda row: np.polyfit(row.dropna().index, row.dropna(), 1)[0] if row.notna().sum() > 1 else np.nan, axis=1
-        )
+        return wide.apply(_slope, axis=1)
 
     def part(name: str, values: pd.Series, **rule) -> tuple:
         mean, low, high, n = mean_interval(values, pd.Series(values.index, index=values.index))
@@ -236,18 +217,3 @@ def plate_claims(clean: pd.DataFrame, spoiled: pd.DataFrame, auc: float, *, gate
     if not plates:
         raise ValueError("there is no plate to judge by.")
     return pd.DataFrame(rows, columns=["id", "claim", "measured", "value", "low", "high", "plates", "verdict"])
-
-
-CLAIMS = {
-    "M1": "Early layers show lines and edges of the teeth",
-    "M2": "Later layers show more detail",
-    "M3": "With an artifact, the heat is not on it",
-    "M4": "Without an artifact, the heat is around the teeth",
-    "M5": "Place and size of the artifact do not change the pattern",
-}
-
-
-def weakest(table: pd.DataFrame) -> pd.Series:
-    """Return the verdict of each claim: that of its weakest part."""
-    order = {verdict: k for k, verdict in enumerate(WEAKEST)}
-    return table.groupby("id")["verdict"].agg(lambda parts: min(parts, key=lambda verdict: order.get(verdict, -1)))
