@@ -82,7 +82,8 @@ def _over_networks(tables: Path) -> str:
     networks, parts = pd.read_csv(tables / "seeds.csv"), pd.read_csv(tables / "claims_over_networks.csv")
     spread = [f"{networks[name].min():.3f} to {networks[name].max():.3f}" for name in ("f1_slices", "f1_voting")]
     text = f"{len(networks)} networks that differ by their seed alone: F1 {spread[0]} on slices, {spread[1]} by voting."
-    lines = [f"{text} Over them, masking says of the paper's claims:", "", "| claim | the paper says | here |"]
+    heading = f"| claim | the paper says | over {len(networks)} networks |"
+    lines = [f"{text} The claims on masking, each by the comparisons that it makes:", "", heading]
     lines.append("|---|---|---|")
     claims = published("claims").set_index("id")["claim"]
     for claim, rows in parts.groupby("claim", sort=False):
@@ -90,7 +91,7 @@ def _over_networks(tables: Path) -> str:
         if len(rows) == 1:
             shown = rows["outcome"].iloc[0]
         else:
-            shown = ", ".join(f"{count} {outcome}" for outcome, count in counts.items()) + f" of {len(rows)} parts"
+            shown = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
         lines.append(f"| {claim} | {claims[claim]} | {shown} |")
     return "\n".join(lines)
 
@@ -102,7 +103,7 @@ def _matrix(tables: Path, name: str) -> pd.DataFrame:
 
 def _masking(tables: Path) -> str:
     """Return what masking leaves, the mean over the networks; the range is of the networks' means over the phases."""
-    rows = over_networks(pd.read_csv(tables / "masking_networks.csv")).set_index([*MASK, "phase"])
+    rows = over_networks(pd.read_csv(tables / "masking_networks.csv")).set_index([*MASK, "phase"]).sort_index()
     phases = [phase for phase in PHASES if phase in rows.index.get_level_values("phase")]
     several = rows["networks"].max() > 1
     lines = [f"| a tenth of the voxels is masked: | {' | '.join(PHASE_TITLES[p] for p in phases)} | mean |"]
