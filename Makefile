@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PROFILE ?= quick
+PIP := --quiet --disable-pip-version-check --no-compile
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export TF_ENABLE_ONEDNN_OPTS ?= 1
 
@@ -12,12 +13,12 @@ help:  ## list the commands
 setup: .venv/installed  ## install what the study needs into .venv
 .venv/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.txt -e .
+	$(BIN)/pip install $(PIP) --constraint requirements.txt -e .
 	touch $@
 
 complete: .venv/complete  ## install also what the tests, the book and JupyterLab need
 .venv/complete: .venv/installed
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/pip install $(PIP) -r requirements.txt
 	touch $@
 
 figures: setup  ## run every notebook with the quick profile; results in runs/quick
@@ -56,12 +57,12 @@ test: complete lint  ## run all checks: lint, unit tests, notebooks, and the who
 	pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-oracles: complete  ## compare the maps with other libraries and finite differences (installs torch, captum, tf-keras-vis)
-	$(BIN)/pip install --quiet -e ".[oracles]"
+	$(BIN)/pip install $(PIP) -e ".[oracles]"
 	pytest -m oracles
 	KERAS_BACKEND=torch pytest -m oracles tests/test_oracles.py
 
 test-backends: complete  ## test the computation of the maps on JAX and torch
-	$(BIN)/pip install --quiet -e ".[jax,oracles]"
+	$(BIN)/pip install $(PIP) -e ".[jax,oracles]"
 	pytest -m backends
 
 lint: complete

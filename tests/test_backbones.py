@@ -34,7 +34,7 @@ def test_depth_is_what_the_name_says():
         assert len(on_path) + dense == int("".join(filter(str.isdigit, name)))
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "vgg11", "vit_tiny"])
+@pytest.mark.parametrize("name", ["resnet18", pytest.param("resnet50", marks=pytest.mark.slow), "vgg11", "vit_tiny"])
 def test_every_stage_has_maps_and_gradients(name):
     model = backbone(name, (64, 64, 1), width=8 if "vit" not in name else 24, seed=1)
     attributor = Attributor(model, stage_maps(name))

@@ -60,6 +60,7 @@ def test_nothing_is_said_of_an_empty_slice():
     assert doubts(np.full((64, 64), -1000), np.zeros((64, 64), bool), (1, 1)) == ""
 
 
+@pytest.mark.slow
 def test_no_phantom_is_doubted(tmp_path):
     write_cohort(
         tmp_path, plan_cohort(6, slices=3, test_slices=3, seed=5, test_seed=6, key="k"), processes=1, matrix=128

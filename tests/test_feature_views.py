@@ -74,8 +74,7 @@ def test_neighbours_of_the_same_patient_do_not_count():
     assert (cross_labelled(KNeighborsClassifier(1), told * [1, 0], labels, patients) == labels).mean() > 0.95
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_a_linear_autoencoder_spans_the_subspace_of_pca(seed):
+def test_a_linear_autoencoder_spans_the_subspace_of_pca(seed=0):
     rng = np.random.default_rng(seed)
     basis = np.linalg.qr(rng.standard_normal((64, 3)))[0]
     data = (rng.standard_normal((400, 3)) * [5, 4, 3]) @ basis.T + 0.1 * rng.standard_normal((400, 64))

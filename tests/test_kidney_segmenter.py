@@ -114,11 +114,20 @@ def test_a_failure_costs_one_series_and_tells_no_name(tmp_path, write_series, in
     assert not list((tmp_path / "private" / "kidneys").iterdir())
 
 
+def shipped(folder):
+    """Make what `apply` looks for at the root: its configuration and the network that this names."""
+    (folder / "config").mkdir()
+    (folder / "config/apply.yaml").write_text("network: weights/one\n")
+    (folder / "weights/one").mkdir(parents=True)
+    for file in door.NETWORK_FILES:
+        (folder / "weights/one" / file).touch()
+
+
 def test_where_it_is_missing_the_command_says_how_to_install_it(tmp_path, write_series, monkeypatch, capsys):
     write_series("P1")
     monkeypatch.setattr(door, "ROOT", tmp_path)
     monkeypatch.setattr("lib.files.ROOT", tmp_path)
-    (tmp_path / "config").mkdir()
+    shipped(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(NoSegmenter, match="pip install TotalSegmentator"):
         apply(str(tmp_path / "dicom"), segment=True)
@@ -139,7 +148,7 @@ def test_the_command_prepares_the_folder_with_the_kidneys(tmp_path, write_series
     monkeypatch.setattr(door, "ROOT", tmp_path)
     monkeypatch.setattr("lib.files.ROOT", tmp_path)
     monkeypatch.setattr(door, "SNAKEMAKE", [sys.executable, "-c", "import sys; sys.exit(1)"])
-    (tmp_path / "config").mkdir()
+    shipped(tmp_path)
     apply(str(tmp_path / "dicom"), "one", segment=True)
     source = tmp_path / "runs" / "one" / "private" / "source"
     assert sorted(path.name for path in source.iterdir()) == ["ct", "kidneys"]

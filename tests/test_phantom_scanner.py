@@ -145,6 +145,7 @@ def test_noise_falls_with_the_root_of_the_thickness_and_thin_slices_are_harder(a
     assert found["STANDARD", 2.5][0].noise_shape == found["STANDARD", 5.0][0].noise_shape
 
 
+@pytest.mark.slow
 def test_the_liver_is_as_noisy_as_in_public_scans():
     # SD in HU and mean frequency in 1/mm, renal_ct_noise.csv; the mean frequency of Pancreas-CT mixes two makes.
     published = {("Br38f", 3.0): (12.4, 0.16), ("STANDARD", 2.5): (17.5, 0.205), ("FC17", 3.0): (25.6, 0.18),
@@ -216,7 +217,7 @@ def images_outside_enhancing_tissue(count):
 
 
 def test_scanner_and_unenhanced_tissue_do_not_tell_the_phase():
-    features, phases = images_outside_enhancing_tissue(150)
+    features, phases = images_outside_enhancing_tissue(100)
     forest = RandomForestClassifier(30, random_state=0)
     score = cross_val_score(forest, features, phases, cv=5).mean()
     rng = np.random.default_rng(0)

@@ -53,6 +53,7 @@ def test_lung_and_air_fill_the_cavity_and_the_lung_keeps_its_mass():
     assert mass[0] == pytest.approx(mass[1], rel=0.04)  # what the lung lost in room, it gained in density
 
 
+@pytest.mark.slow
 def test_size_follows_collins():
     points = []
     for seed in range(24):
@@ -108,6 +109,7 @@ def test_a_tube_lies_on_the_side_of_the_pneumothorax_and_is_white():
     assert np.quantile(stripe, 0.9) > 0.05
 
 
+@pytest.mark.slow
 def test_sizes_are_those_of_a_public_set():
     """SIIM-ACR: 1.4 % of the image on average, median .8 %, .13 to 4.4 % in nine of ten."""
     shares = [100 * Chest(seed).line_integrals(View(64), True)[1]["masks"]["gap"].mean() for seed in range(40)]
