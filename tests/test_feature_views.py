@@ -2,7 +2,6 @@
 
 import keras
 import numpy as np
-import pytest
 from keras import layers as kl
 from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier
