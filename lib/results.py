@@ -118,7 +118,7 @@ def _masking(tables: Path) -> str:
 
 
 def _percent(value: float) -> str:
-    return "not measured" if pd.isna(value) else f"{value:.0f} %"
+    return "not measured" if pd.isna(value) else f"{value:.0f}\N{NO-BREAK SPACE}%"
 
 
 def _verdicts(tables: Path) -> str:

@@ -140,12 +140,12 @@ display(networks.set_index("network").round(3))
 of_networks = {folder.name: slice_means(read_masking(folder)) for folder in folders}
 compared_masks = contrasts(of_networks)
 parts = judge(compared_masks)
-print(f"{len(folders)} networks; {claim_outcomes(parts).to_dict() or 'one network gives no outcome'}")
+print(f"Networks: {len(folders)}. {claim_outcomes(parts).to_dict() or 'A single network gives no outcome.'}")
 figure = draw_over_networks(compared_masks, parts)
 display(figure)
 
 # %%
-display(parts.set_index(["claim", "part"]).round(2))
+display(parts.set_index(["claim", "part"]).replace("", np.nan).dropna(axis="columns", how="all").round(2))
 
 # %% [markdown]
 # ### Every map less its control, over the networks

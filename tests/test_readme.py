@@ -54,7 +54,7 @@ def test_several_networks_come_first_with_their_range_and_the_outcomes_over_them
     levels = {"network": ["seed01", "seed02"], "method": "saliency", "layer": "input", "region": "top", "phase": "mean"}
     pd.DataFrame(levels | {"value": [30.0, 40.0], "less_control": 0.0}).to_csv(tmp_path / "masking_networks.csv")
     lines = results(tmp_path).splitlines()
-    assert "| the highest of saliency | 35 % (30 to 40) |" in lines
+    assert "| the highest of saliency | 35\N{NO-BREAK SPACE}% (30 to 40) |" in lines
     assert "F1 0.811 to 0.842 on slices, 0.880 to 0.900 by voting" in lines[0]
     rows = {line.split("|")[1].strip(): line.split("|")[-2].strip() for line in lines if line.startswith("| C5")}
     assert rows == {"C52": "2 supported, 1 inconclusive", "C54": "contradicted"}
