@@ -24,6 +24,9 @@
 # that falls whenever the validation loss stops falling, and a stop after 12 epochs without a better one.
 #
 # The training may be interrupted at any moment. Run the notebook again, and it goes on after its last epoch.
+#
+# It may also start from a trained network, `start_from`: at another image size, or with `max_epochs` 0 not train at all
+# and only predict, as for the networks in `weights/`.
 
 # %%
 from dataclasses import asdict, replace
@@ -33,7 +36,7 @@ import keras
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from lib.cohort import Cohort, slice_weights
+from lib.cohort import Cohort, Standardisation, slice_weights
 from lib.files import atomic_path, require
 from lib.networks import KERNELS, phase_net, reference_network
 from lib.paper import PHASES
@@ -64,6 +67,7 @@ noise_patches: float = 0.0  # share of voxels that noise overwrites in half of t
 random_labels: bool = False  # train on labels in a random order, as a check of what maps show; not in the paper
 keep_in_memory: bool = True  # hold all training images in memory, as float16
 precision: str = "native"  # of the arithmetic in training: "float32", or "native", bfloat16 where the processor has it
+start_from: str = ""  # folder of a trained network to start from, of any image size; max_epochs 0 leaves it as it is
 seed: int = 1  # of weights, order and augmentation
 
 # %% [markdown]
@@ -79,13 +83,22 @@ recipe = asdict(schedule) | {
     "first_epochs": first_epochs, "first_size": first_size if first_epochs else None,
     "image_size": image_size, "channels": channels, "initializer": initializer, "batch_size": batch_size,
     "clip_norm": clip_norm, "rotation": rotation, "translation": translation, "noise_patches": noise_patches,
-    "precision": precision, "seed": seed,
+    "precision": precision, "seed": seed, "start_from": start_from,
 }  # fmt: skip
 cohort = require(cohort, "01_prepare_cohort")
 code = ("lib/networks.py", "lib/training.py", "lib/cohort.py")
-folder = begin(network, parameters=recipe, inputs=(cohort / "slices.parquet",), code=code)
+start = require(start_from, "02_train_network") if start_from else None
+if start is None and not max_epochs:
+    raise ValueError("max_epochs is 0: name in start_from the trained network that is to be taken as it is.")
+inputs = (cohort / "slices.parquet", *([start / "model.keras"] if start else []))
+folder = begin(network, parameters=recipe, inputs=inputs, code=code)
 slices = Cohort.open(cohort)
-standardisation = slices.standardise(image_size, channels)
+if max_epochs:
+    standardisation = slices.standardise(image_size, channels)
+else:  # a network that is not trained on this cohort keeps the standardisation that it was trained with
+    standardisation = Standardisation.load(start / "standardisation.json")
+    if (image_size, channels) != (standardisation.image_size, standardisation.channels):
+        raise ValueError(f"{start} takes image_size={standardisation.image_size}, channels={standardisation.channels}.")
 rows = {split: part for split, part in slices.slices.groupby("split")}
 if random_labels:
     shuffled = rows["train"].phase.sample(frac=1, random_state=seed).to_numpy()
@@ -137,6 +150,8 @@ def network_for(image_size):
 
 
 model = network_for(image_size)
+if start:
+    model.set_weights(keras.models.load_model(start / "model.keras", compile=False).get_weights())
 model.summary(line_length=90)
 
 # %% [markdown]
@@ -159,14 +174,18 @@ def train_at(network, image_size, schedule, stage):
 
 
 histories = []
-if first_epochs:
+if first_epochs and max_epochs:
     smaller = min(first_size, image_size)
     small = network_for(smaller)
+    small.set_weights(model.get_weights())
     histories.append(train_at(small, smaller, replace(schedule, max_epochs=first_epochs), 1))
     model.set_weights(small.get_weights())
-histories.append(train_at(model, image_size, schedule, 2))
-history = pd.concat(histories, ignore_index=True)
-history["epoch"] = history.index + 1
+if max_epochs:
+    histories.append(train_at(model, image_size, schedule, 2))
+    history = pd.concat(histories, ignore_index=True)
+    history["epoch"] = history.index + 1
+else:
+    history = pd.read_csv(start / "history.csv")
 display(history)
 
 # %%
@@ -204,7 +223,7 @@ sidecar = write_sidecar(
     notebook="02_train_network",
     parameters=recipe | {"computed_in": computed_in},
     seed=seed,
-    inputs=(cohort / "slices.parquet",),
+    inputs=inputs,
     seconds=round(history.seconds.sum()),
 )
 sidecar.rename(folder / "provenance.json")
