@@ -1,12 +1,14 @@
 """Copy a run's figures, tables and networks into the repository, with manifests, and its results into the README.
 
-python -m lib.publish runs/quick
+python -m lib.publish runs/study
+python -m lib.publish runs/study512 --only fig1 fig3 fig4
 """
 
 import argparse
 import json
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -22,8 +24,10 @@ REAL = "_beside_real"  # figures of real slices beside phantoms
 FILE_LIMIT, TOTAL_LIMIT = 1_000_000, 25_000_000  # bytes
 
 
-def publish(run: str | Path, destination: Path = ROOT) -> list[Path]:
+def publish(run: str | Path, destination: Path = ROOT, only: Sequence[str] = ()) -> list[Path]:
     """Copy a finished run's figures, tables and networks, say in manifests what they are, and renew the README.
+
+    What the run published earlier and no longer has is removed. What other runs have published stays.
 
     Parameters
     ----------
@@ -31,6 +35,9 @@ def publish(run: str | Path, destination: Path = ROOT) -> list[Path]:
         Folder of a run, such as runs/quick, with its claims.csv.
     destination : Path
         Folder that holds figures/, tables/, weights/ and README.md.
+    only : sequence of str
+        Names of figures and tables without their ending, such as "fig1": they alone are copied, in place of another
+        run's too, and the run need not have claims. All of them by default.
 
     Returns
     -------
@@ -40,7 +47,7 @@ def publish(run: str | Path, destination: Path = ROOT) -> list[Path]:
     Raises
     ------
     FileNotFoundError
-        If the run is not finished.
+        If the run is not finished, or has nothing of a name in `only`.
     PermissionError
         If the run is of somebody's CT, not of the phantom.
     ValueError
@@ -48,14 +55,12 @@ def publish(run: str | Path, destination: Path = ROOT) -> list[Path]:
         again from it, or a file has more than 1 MB, or all of them more than 25 MB. Nothing is copied then.
     """
     run = resolve(run)
-    if not (run / "claims.csv").exists():
+    if not only and not (run / "claims.csv").exists():
         raise FileNotFoundError(f"{run}/claims.csv is missing: finish the run first, with `make figures`.")
     if (run / "private" / "key").exists():
         raise PermissionError(f"{run} was made from somebody's CT: its figures show patients and stay unpublished.")
-    chosen = {kind: sorted(f for p in patterns for f in (run / kind).glob(p)) for kind, patterns in KINDS.items()}
-    chosen["figures"] = [file for file in chosen["figures"] if not file.stem.endswith(REAL)]
-    chosen["tables"].append(run / "claims.csv")
-    networks = _of_seeds(run)
+    chosen = _chosen(run, only)
+    networks = [] if only else _of_seeds(run)
     models = [network / "model.keras" for network in networks]
     sizes = {file: file.stat().st_size for files in (*chosen.values(), models) for file in files}
     large = [f"{file.name}: {size / 1e6:.1f} MB" for file, size in sizes.items() if size > FILE_LIMIT]
@@ -66,16 +71,9 @@ def publish(run: str | Path, destination: Path = ROOT) -> list[Path]:
         raise ValueError("Tracked files differ from the last commit: commit them first, then run and publish again.")
     written = []
     for kind, files in chosen.items():
-        with atomic_path(destination / kind) as folder:
-            folder.mkdir()
-            for file in files:
-                shutil.copyfile(file, folder / file.name)
-                written.append(destination / kind / file.name)
-            hashes = {file.name: file_hash(file) for file in files}
-            manifest = {"run": run.name, **state, "files": hashes}
-            (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+        written += _replace(destination / kind, files, {"run": run.name, **state}, everything=not only)
     stages = stage_times(run)
-    if len(stages):
+    if len(stages) and not only:
         written.append(destination / "tables/times.csv")
         stages.to_csv(written[-1], index=False)
     if networks:
@@ -83,6 +81,41 @@ def publish(run: str | Path, destination: Path = ROOT) -> list[Path]:
             folder.mkdir()
             written += copy_networks(networks, folder, f"config/{run.name}.yaml")
     update(destination / README, destination / "tables")
+    return written
+
+
+def _chosen(run: Path, only: Sequence[str]) -> dict[str, list[Path]]:
+    """Return the files to publish by the folder that they go to."""
+    chosen = {kind: sorted(f for p in patterns for f in (run / kind).glob(p)) for kind, patterns in KINDS.items()}
+    chosen["figures"] = [file for file in chosen["figures"] if not file.stem.endswith(REAL)]
+    if not only:
+        chosen["tables"].append(run / "claims.csv")
+        return chosen
+    chosen = {kind: [file for file in files if file.stem in only] for kind, files in chosen.items()}
+    if missing := set(only) - {file.stem for files in chosen.values() for file in files}:
+        raise FileNotFoundError(f"{run} has neither a figure nor a table called {', '.join(sorted(missing))}.")
+    return chosen
+
+
+def _replace(folder: Path, files: list[Path], origin: dict, *, everything: bool) -> list[Path]:
+    """Copy files into a published folder and enter them into its manifest; return what was written.
+
+    With `everything`, whatever else the same run has published before is removed.
+    """
+    manifest = folder / "manifest.json"
+    listed = json.loads(manifest.read_text()) if manifest.exists() else {}
+    if everything:
+        for name in [name for name, facts in listed.items() if facts["run"] == origin["run"]]:
+            (folder / name).unlink(missing_ok=True)
+            del listed[name]
+    written = []
+    for file in files:
+        with atomic_path(folder / file.name) as copy:
+            shutil.copyfile(file, copy)
+        listed[file.name] = {**origin, "hash": file_hash(file)}
+        written.append(folder / file.name)
+    with atomic_path(manifest) as new:
+        new.write_text(json.dumps(dict(sorted(listed.items())), indent=1) + "\n")
     return written
 
 
@@ -112,8 +145,10 @@ def main() -> int:
     """Run from the command line; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m lib.publish", description=__doc__.partition("\n")[0])
     parser.add_argument("run", help="folder of a finished run, such as runs/quick")
+    parser.add_argument("--only", nargs="+", default=(), metavar="NAME", help="what to copy, and nothing else")
+    given = parser.parse_args()
     try:
-        written = publish(parser.parse_args().run)
+        written = publish(given.run, only=given.only)
     except (FileNotFoundError, PermissionError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -26,8 +26,9 @@ def run(tmp_path, monkeypatch):
 
 
 def test_figures_and_tables_are_replaced_and_listed(run, tmp_path):
-    (tmp_path / "figures").mkdir()
-    (tmp_path / "figures" / "old.png").write_text("old")
+    (run / "figures/old.png").write_text("old")
+    publish(run, tmp_path)
+    (run / "figures/old.png").unlink()
     written = publish(run, tmp_path)
     assert {file.relative_to(tmp_path).as_posix() for file in written} == {
         "figures/fig1.png", "tables/table2.csv", "tables/claims.csv",
@@ -35,7 +36,22 @@ def test_figures_and_tables_are_replaced_and_listed(run, tmp_path):
     assert not (tmp_path / "figures" / "old.png").exists()
     assert shown(tmp_path / "README.md") == "from tables" and (tmp_path / "README.md").read_text().endswith("More\n")
     manifest = json.loads((tmp_path / "figures/manifest.json").read_text())
-    assert manifest["files"] == {"fig1.png": file_hash(run / "figures/fig1.png")}
+    fig1 = {"run": "run", "commit": "abc", "dirty": False, "hash": file_hash(run / "figures/fig1.png")}
+    assert manifest == {"fig1.png": fig1}
+
+
+def test_another_run_publishes_what_is_named_and_leaves_the_rest(run, tmp_path):
+    publish(run, tmp_path)
+    for name in ("fig1", "fig2"):
+        (tmp_path / "run512/figures").mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"run512/figures/{name}.png").write_text("of 512 pixels")
+    assert publish(tmp_path / "run512", tmp_path, ["fig1"]) == [tmp_path / "figures/fig1.png"]
+    manifest = json.loads((tmp_path / "figures/manifest.json").read_text())
+    assert set(manifest) == {"fig1.png"} and manifest["fig1.png"]["run"] == "run512"
+    assert (tmp_path / "figures/fig1.png").read_text() == "of 512 pixels"
+    assert (tmp_path / "tables/table2.csv").exists()
+    with pytest.raises(FileNotFoundError, match="neither a figure nor a table called fig9"):
+        publish(tmp_path / "run512", tmp_path, ["fig9"])
 
 
 def test_an_unfinished_run_and_a_large_file_are_refused_and_nothing_is_lost(run, tmp_path):
