@@ -35,6 +35,8 @@ if PARTS > 1 and not config["parameters"]["01_prepare_cohort"].get("key"):
 
 TOP = config.get("top", "top")  # the network whose maps are drawn
 NETWORKS = {TOP: {}} | {f"seed{seed:02d}": {"seed": seed} for seed in range(1, config.get("seeds", 0) + 1)}
+if "start_from" in config:  # a folder of trained networks, from each of which the one of its name starts
+    NETWORKS = {name: changes | {"start_from": f"{config['start_from']}/{name}"} for name, changes in NETWORKS.items()}
 CONTROLS = config.get("control_networks", {})  # trained otherwise, to see what the maps do then
 NOISE = [name for name, changes in CONTROLS.items() if "noise_patches" in changes]
 RANDOM_LABELS = [name for name, changes in CONTROLS.items() if "random_labels" in changes]
@@ -165,6 +167,7 @@ if not OWN_CT:
                 rule_name("02_train_network", network)
             input:
                 rules.prepare_cohort.output,
+                f"{changes['start_from']}/model.keras" if "start_from" in changes else [],
                 **code("02_train_network"),
             output:
                 f"{RUN}/networks/{network}/model.keras",

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from lib.masking_tests import read_masking
 from lib.metrics import auc_table, headline
 from lib.paper import PHASES
 from lib.voting import vote_volumes
 
 FILES = ("model.keras", "standardisation.json", "history.csv")
+PREDICTIONS, MASKING = "predictions.parquet", "masking"
 CARD = """# Trained networks
 
 What is here tells five contrast phases on CT slices through the kidneys. All networks have the paper's architecture
@@ -27,6 +29,10 @@ model, standardisation = load_pretrained("{first}")
 `standardisation.json`; outside it 0. `lib.cohort.Cohort.read` prepares them.
 
 **Output**: the probabilities of {phases}.
+
+Beside each network lie its training `history.csv`, its `predictions.parquet` on the validation and test slices, and in
+`masking/`, where it was measured, every masked slice: `lib.masking_tests.read_masking` reads it, and the notebooks 08,
+11 and 12 draw their figures from it (`-p masking weights/{first}/masking`).
 
 **Trained on** phantoms, and on no patient: {train} slices of {patients} simulated patients, and {val} slices for
 validation. The recipe is in `{recipe}`. The table holds what they reach on {test} slices, {volumes} series, of phantom
@@ -74,14 +80,14 @@ def network_table(networks: Sequence[Path]) -> pd.DataFrame:
 
 
 def copy_networks(networks: Sequence[Path], destination: Path, recipe: str) -> list[Path]:
-    """Copy networks with their standardisation and history, and write the card.
+    """Copy networks with their history, predictions and masked slices, and write the card.
 
     Parameters
     ----------
     networks : sequence of Path
-        Folders as from 02_train_network.
+        Folders as from 02_train_network, in the `networks/` of a run; what its `masking/` holds of them is copied too.
     destination : Path
-        An empty folder.
+        A folder without these networks.
     recipe : str
         Where the recipe is, such as "config/study.yaml".
 
@@ -95,6 +101,12 @@ def copy_networks(networks: Sequence[Path], destination: Path, recipe: str) -> l
         folder = destination / network.name
         folder.mkdir()
         written += [Path(shutil.copyfile(network / name, folder / name)) for name in FILES]
+        written.append(_smaller(pd.read_parquet(network / PREDICTIONS), folder / PREDICTIONS))
+        masked = network.parents[1] / MASKING / network.name
+        if (masked / "done.json").exists():
+            (folder / MASKING).mkdir()
+            written.append(_smaller(read_masking(masked), folder / MASKING / "slices.parquet"))
+            written.append(Path(shutil.copyfile(masked / "done.json", folder / MASKING / "done.json")))
     rows = [
         f"| {n.network} | {n.best_epoch} of {n.epochs} | {n.val_loss:.3f} | {n.f1_slices:.3f} | {n.auc_slices:.3f} "
         f"| {n.f1_voting:.3f} |"
@@ -104,6 +116,13 @@ def copy_networks(networks: Sequence[Path], destination: Path, recipe: str) -> l
     text = CARD.format(first=networks[0].name, recipe=recipe, rows="\n".join(rows), **facts)
     (destination / "README.md").write_text(text)
     return [*written, destination / "README.md"]
+
+
+def _smaller(table: pd.DataFrame, file: Path) -> Path:
+    """Write a table to a small Parquet file: what was measured in single precision, settings as they are."""
+    single = {name: "float32" for name in table.select_dtypes("float64") if table[name].nunique() > 1}
+    table.astype(single).to_parquet(file, compression="zstd", compression_level=19)
+    return file
 
 
 def _facts(network: Path) -> dict[str, object]:

@@ -127,7 +127,8 @@ def load_pretrained(
     Parameters
     ----------
     name : str
-        Folder of `weights/`; its README says what the networks were trained on.
+        Folder in `weights/`, such as "seed01", or "512/seed01" for images of 512 x 512 pixels; the README beside it
+        says what the networks were trained on.
     weights : path
         Where the folders are.
 
@@ -142,7 +143,7 @@ def load_pretrained(
     """
     folder = Path(weights) / name
     if not (folder / "model.keras").exists():
-        known = sorted(path.parent.name for path in Path(weights).glob("*/model.keras"))
+        known = sorted(str(path.parent.relative_to(weights)) for path in Path(weights).rglob("model.keras"))
         raise FileNotFoundError(f"No trained network {name!r} in {weights}: there are {', '.join(known) or 'none'}.")
     standardisation = Standardisation.load(folder / "standardisation.json")
     return keras.models.load_model(folder / "model.keras", compile=False), standardisation

@@ -24,7 +24,9 @@ REAL = "_beside_real"  # figures of real slices beside phantoms
 FILE_LIMIT, TOTAL_LIMIT = 1_000_000, 25_000_000  # bytes
 
 
-def publish(run: str | Path, destination: Path = ROOT, only: Sequence[str] = ()) -> list[Path]:
+def publish(
+    run: str | Path, destination: Path = ROOT, only: Sequence[str] = (), weights: str | None = WEIGHTS
+) -> list[Path]:
     """Copy a finished run's figures, tables and networks, say in manifests what they are, and renew the README.
 
     What the run published earlier and no longer has is removed. What other runs have published stays.
@@ -38,6 +40,8 @@ def publish(run: str | Path, destination: Path = ROOT, only: Sequence[str] = ())
     only : sequence of str
         Names of figures and tables without their ending, such as "fig1": they alone are copied, in place of another
         run's too, and the run need not have claims. All of them by default.
+    weights : str, optional
+        Folder in the destination that the networks go to, in place of those that are there; None for no networks.
 
     Returns
     -------
@@ -60,7 +64,7 @@ def publish(run: str | Path, destination: Path = ROOT, only: Sequence[str] = ())
     if (run / "private" / "key").exists():
         raise PermissionError(f"{run} was made from somebody's CT: its figures show patients and stay unpublished.")
     chosen = _chosen(run, only)
-    networks = [] if only else _of_seeds(run)
+    networks = _of_seeds(run) if weights else []
     models = [network / "model.keras" for network in networks]
     sizes = {file: file.stat().st_size for files in (*chosen.values(), models) for file in files}
     large = [f"{file.name}: {size / 1e6:.1f} MB" for file, size in sizes.items() if size > FILE_LIMIT]
@@ -77,9 +81,7 @@ def publish(run: str | Path, destination: Path = ROOT, only: Sequence[str] = ())
         written.append(destination / "tables/times.csv")
         stages.to_csv(written[-1], index=False)
     if networks:
-        with atomic_path(destination / WEIGHTS) as folder:
-            folder.mkdir()
-            written += copy_networks(networks, folder, f"config/{run.name}.yaml")
+        written += copy_networks(networks, _emptied(destination / weights), f"config/{run.name}.yaml")
     update(destination / README, destination / "tables")
     return written
 
@@ -119,6 +121,14 @@ def _replace(folder: Path, files: list[Path], origin: dict, *, everything: bool)
     return written
 
 
+def _emptied(weights: Path) -> Path:
+    """Return the folder, made where it is missing, without the networks that lie in it; other folders in it stay."""
+    weights.mkdir(parents=True, exist_ok=True)
+    for model in weights.glob("*/model.keras"):
+        shutil.rmtree(model.parent)
+    return weights
+
+
 def _of_seeds(run: Path) -> list[Path]:
     """Return the networks that 17_compare_with_paper judges: those that differ by their seed alone."""
     table = run / "tables/seeds.csv"
@@ -146,13 +156,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m lib.publish", description=__doc__.partition("\n")[0])
     parser.add_argument("run", help="folder of a finished run, such as runs/quick")
     parser.add_argument("--only", nargs="+", default=(), metavar="NAME", help="what to copy, and nothing else")
+    parser.add_argument("--weights", help=f"where the networks go; {WEIGHTS} by default, with --only nowhere")
     given = parser.parse_args()
     try:
-        written = publish(given.run, only=given.only)
+        weights = given.weights or (None if given.only else WEIGHTS)
+        written = publish(given.run, only=given.only, weights=weights)
     except (FileNotFoundError, PermissionError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"{len(written)} files in figures/, tables/ and {WEIGHTS}/; the results in {README} are theirs")
+    print(f"{len(written)} files written; the results in {README} follow from tables/")
     return 0
 
 

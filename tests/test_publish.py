@@ -7,6 +7,7 @@ import pytest
 
 from lib.cohort import Standardisation
 from lib.files import file_hash
+from lib.masking_tests import read_masking
 from lib.networks import load_pretrained, phase_net
 from lib.paper import PHASES
 from lib.provenance import commit
@@ -109,6 +110,13 @@ def test_networks_are_shipped_with_a_card_that_says_what_they_reach(run, tmp_pat
     network.mkdir(parents=True)
     right = pd.DataFrame(np.eye(5)[[phases.index(phase) for phase in rows.phase]], columns=phases)
     rows.join(right).assign(predicted=rows.phase).to_parquet(network / "predictions.parquet")
+    masked = run / "masking/seed01"
+    masked.mkdir(parents=True)
+    reading = {"within": "image", "score": "logit", "fill": "normal", "fraction": 0.1}
+    (masked / "done.json").write_text(json.dumps({"parameters": reading}))
+    for part in range(2):
+        shard = pd.DataFrame({**reading, "network": "abc", "relative_probability": [100 / 3 + part]}, index=[0])
+        shard.to_parquet(masked / f"part-{part}.parquet")
     history = {"epoch": [1, 2, 3], "val_loss": [0.1, 0.4, 0.7], "stage": [1, 2, 2]}
     pd.DataFrame(history).to_csv(network / "history.csv", index=False)
     Standardisation(30.0, 120.0, 64).save(network / "standardisation.json")
@@ -123,6 +131,19 @@ def test_networks_are_shipped_with_a_card_that_says_what_they_reach(run, tmp_pat
     assert "5 slices of 1 simulated patients" in card and "15 slices, 15 series" in card and "64 x 64" in card
     model, standardisation = load_pretrained("seed01", tmp_path / "weights")
     assert model.count_params() == 132_181 and standardisation.image_size == 64
+    kept = pd.read_parquet(tmp_path / "weights/seed01/predictions.parquet")
+    assert kept[phases].equals(right.astype("float32")) and list(kept.predicted) == list(rows.phase)
+    left = read_masking(tmp_path / "weights/seed01/masking")["relative_probability"]
+    assert left.tolist() == pytest.approx([100 / 3, 103 / 3], rel=1e-7)
+
+
+def test_networks_of_another_size_stand_beside_those_of_the_study(run, tmp_path):
+    (tmp_path / "weights/512/seed01").mkdir(parents=True)
+    (tmp_path / "weights/512/seed01/model.keras").write_text("512 pixels")
+    test_networks_are_shipped_with_a_card_that_says_what_they_reach(run, tmp_path)
+    assert (tmp_path / "weights/512/seed01/model.keras").read_text() == "512 pixels"
+    with pytest.raises(FileNotFoundError, match="there are 512/seed01, seed01"):
+        load_pretrained("seed02", tmp_path / "weights")
 
 
 def test_what_each_stage_took_is_published_from_the_notes_of_snakemake(run, tmp_path):
