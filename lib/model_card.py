@@ -120,7 +120,7 @@ def copy_networks(networks: Sequence[Path], destination: Path, recipe: str) -> l
 
 def _smaller(table: pd.DataFrame, file: Path) -> Path:
     """Write a table to a small Parquet file: what was measured in single precision, settings as they are."""
-    single = {name: "float32" for name in table.select_dtypes("float64") if table[name].nunique() > 1}
+    single = {name: "float32" for name in table.select_dtypes("float64") if table[name].min() < table[name].max()}
     table.astype(single).to_parquet(file, compression="zstd", compression_level=19)
     return file
 
