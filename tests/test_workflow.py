@@ -1,6 +1,7 @@
 """The graph of notebooks: what runs again when something changes, and the whole chain on the smoke profile."""
 
 import ast
+import json
 import os
 import re
 import shutil
@@ -18,7 +19,7 @@ from nbclient import NotebookClient
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
-from lib.files import ROOT
+from lib.files import ROOT, file_hash
 from lib.networks import REFERENCES
 from lib.run_notebook import declared_parameters, read_notebook
 
@@ -32,6 +33,15 @@ REAL_CT = ROOT.parent / "shared" / "real_ct"
 def snakemake(folder, *arguments, profile="smoke"):
     configs = [f"config/{name}.yaml" for name in profile.split()]
     command = [sys.executable, "-m", "snakemake", "--configfile", *configs, *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def train(folder, name, **parameters):
+    """Run 02_train_network on the smoke cohort."""
+    given = {"cohort": "runs/smoke/cohort", "network": f"runs/smoke/networks/{name}", **parameters}
+    command = [sys.executable, "-m", "lib.run_notebook", "notebooks/02_train_network.py", str(folder / f"{name}.ipynb")]
+    command += ["--parameters", json.dumps(given)]
     environment = {**os.environ, "PYTHONPATH": str(folder)}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
@@ -201,6 +211,22 @@ def test_the_reference_networks_are_added_to_any_profile(finished):
     assert sorted(architectures) == sorted(REFERENCES)
     chosen = next(line for line in planned.splitlines() if "run_notebook notebooks/03_select_network.py" in line)
     assert '"grid": "seed01"' in chosen and '"references": "VGG16 ResNet50' in chosen and "phase_net_128" in chosen
+
+
+def test_a_trained_network_is_taken_as_it_is_or_goes_on_at_another_size(finished):
+    """As the shipped networks do (config/shipped512.yaml, config/study512.yaml)."""
+    start = {"start_from": "runs/smoke/networks/top", "first_epochs": 0}
+    taken = train(finished, "taken", image_size=128, max_epochs=0, **start)
+    assert taken.returncode == 0, taken.stderr[-3000:]
+    before, after, larger = (finished / "runs/smoke/networks" / name for name in ("top", "taken", "larger"))
+    assert file_hash(before / "model.keras") == file_hash(after / "model.keras")
+    pd.testing.assert_frame_equal(*(pd.read_parquet(n / "predictions.parquet") for n in (before, after)), rtol=1e-4)
+    refused = train(finished, "other", image_size=64, max_epochs=0, **start)
+    assert "takes image_size=128" in refused.stdout + refused.stderr
+    grown = train(finished, "larger", image_size=160, max_epochs=1, learning_rate=1e-4, **start)
+    assert grown.returncode == 0, grown.stderr[-3000:]
+    losses = [pd.read_csv(network / "history.csv").val_loss for network in (before, larger)]
+    assert losses[1].iloc[0] < losses[0].iloc[0], "the weights were not taken over"
 
 
 def test_run_all_works_from_the_notebooks_folder(finished, monkeypatch):
