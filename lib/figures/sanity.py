@@ -108,7 +108,7 @@ def _heat_map(panel: Axes, compared: pd.DataFrame, maps: Sequence, threshold: fl
                 means[row, column] = found["mean"]
                 colour = "white" if abs(found["mean"]) > 0.75 else "black"
                 weight = "bold" if found["low"] > threshold else "normal"
-                panel.text(column, row, f"{found['mean']:.2f}".replace("-", "−"), ha="center", va="center", fontsize=6,
+                panel.text(column, row, f"{found['mean']:z.2f}".replace("-", "−"), ha="center", va="center", fontsize=6,
                            color=colour, fontweight=weight)  # fmt: skip
     shown = panel.imshow(means, cmap="PuOr_r", vmin=-1, vmax=1, aspect="auto")
     panel.set_xticks(range(len(columns)), [COLUMN_TITLES[name] for name in columns])
