@@ -77,6 +77,39 @@ def over_networks(levels: pd.DataFrame, column: str = "value") -> pd.DataFrame:
     return pd.DataFrame(rows, columns=names)
 
 
+def among(levels: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+    """Set one network among published ones: the mean over the phases of what each mask leaves.
+
+    Parameters
+    ----------
+    levels : DataFrame
+        As from :func:`network_levels`, of one network.
+    published : DataFrame
+        The same of several networks, such as `tables/masking_networks.csv`.
+
+    Returns
+    -------
+    DataFrame
+        One row per mask that both have, highest voxels of the maps and random ones: `method`, `layer`, `region`,
+        `value` (of the network, percent), `lowest`, `highest` (of the published networks), `lower` and `networks` (how
+        many of the published networks lie below the network, and their number).
+
+    Raises
+    ------
+    ValueError
+        If `levels` is of several networks.
+    """
+    if (count := len(set(levels["network"]))) != 1:
+        raise ValueError(f"levels is of {count} networks; expected one.")
+    chosen = levels[(levels["phase"] == "mean") & levels["region"].isin(["top", "random"])]
+    table = chosen.merge(published, on=[*MASK, "phase"], suffixes=("", "_published")).dropna(subset="value")
+    table = table.assign(below=table["value_published"] < table["value"])
+    groups = table.groupby(MASK, sort=False)
+    columns = {"lowest": ("value_published", "min"), "highest": ("value_published", "max")}
+    columns |= {"lower": ("below", "sum"), "networks": ("below", "size")}
+    return groups.agg(value=("value", "first"), **columns).reset_index()
+
+
 def t_interval(values: pd.Series) -> tuple[float, float, float]:
     r"""Return the mean of one value per network and its 95 % interval; a single network has none.
 

@@ -66,10 +66,10 @@ import pandas as pd
 from lib.claims.networks import claim_outcomes, contrasts, judge, network_findings
 from lib.claims.table import VERDICTS, compare_with_paper, find, of_phantoms, sources, to_markdown
 from lib.figures.differences import draw_differences
-from lib.figures.networks import draw_over_networks
+from lib.figures.networks import draw_among, draw_over_networks
 from lib.figures.style import save_figure
 from lib.files import atomic_path, require, resolve
-from lib.masking_networks import network_levels, over_networks
+from lib.masking_networks import among, network_levels, over_networks
 from lib.masking_tests import read_masking, slice_means
 from lib.model_card import network_table
 from lib.paper import PHASES
@@ -78,6 +78,7 @@ from lib.provenance import write_sidecar
 # %% tags=["parameters"]
 run: str = "runs/quick"  # folder of a finished run
 network: str = "top"  # which of its networks is judged
+published: str = "tables"  # folder of published tables, among whose networks a single one is set
 seed: int = 17  # of the bootstrap over patients
 
 # %% [markdown]
@@ -130,7 +131,13 @@ for stage, row in left[left["found"]].iterrows():
 # 5 points (blue). Beside each row: the outcome, and in how many combinations of network and phase the sign (or the
 # absence of a difference) is the paper's.
 
+
 # %%
+def read_published(name):
+    file = resolve(published) / f"{name}.csv"
+    return pd.read_csv(file) if file.exists() else pd.DataFrame()
+
+
 folders = [masking.parent for masking in sorted(run.glob("masking/*/done.json"))]
 folders = [folder for folder in folders if folder.name == network or folder.name.startswith("seed")]
 networks = network_table([run / "networks" / folder.name for folder in folders])
@@ -148,6 +155,28 @@ display(figure)
 display(parts.set_index(["claim", "part"]).replace("", np.nan).dropna(axis="columns", how="all").round(2))
 
 # %% [markdown]
+# ### A single network among the published ones
+#
+# A run with one network says nothing of networks. But it can be set among those that this project has published: is it
+# an ordinary one? Each point is what masking by a map, or by a control, leaves in one published network.
+
+# %%
+levels = network_levels(of_networks)
+figure_among = None
+if len(folders) == 1 and len(published_networks := read_published("masking_networks")):
+    place = among(levels, published_networks)
+    figure_among = draw_among(place, published_networks)
+    display(figure_among)
+    spread = read_published("seeds")
+    for name, title in {"f1_slices": "F1, single slices", "f1_voting": "F1, voting"}.items():
+        here, theirs = networks[name].item(), spread[name]
+        print(f"{title}: {here:.3f}; published networks {theirs.min():.3f} to {theirs.max():.3f}")
+    outside = (place["value"] < place["lowest"]) | (place["value"] > place["highest"])
+    print(f"Outside the range of the {len(spread)} published networks: {outside.sum()} of {len(place)} masks.")
+else:
+    print(f"This run has {len(folders)} networks: they are compared with each other.")
+
+# %% [markdown]
 # ### Every map less its control, over the networks
 #
 # What masking by a map leaves of the probability, less what the control of its shape leaves: random voxels of the body
@@ -155,7 +184,6 @@ display(parts.set_index(["claim", "part"]).replace("", np.nan).dropna(axis="colu
 # more of what the network needs. Small points are networks, large ones their mean with a 95 % t interval.
 
 # %%
-levels = network_levels(of_networks)
 if len(folders) > 1:
     less = levels.dropna(subset="less_control")
     less = pd.concat([less.assign(value=less["less_control"]), over_networks(less, "less_control")])
@@ -203,6 +231,8 @@ inputs = tuple(left.loc[left["found"], "path"])
 parameters = {"network": network}
 if len(folders) > 1:
     files += save_figure(figure_of_controls, run / "figures/maps_less_controls_networks")
+if figure_among is not None:
+    files += save_figure(figure_among, run / "figures/among_published")
 for made in (run / "claims.csv", *(file for file in files if file.suffix == ".png")):
     write_sidecar(made, notebook="17_compare_with_paper", parameters=parameters, seed=seed, inputs=inputs)
 

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 from test_claims_networks import slice_table
 
-from lib.masking_networks import ORDER, network_levels, over_networks, t_interval
+from lib.masking_networks import ORDER, among, network_levels, over_networks, t_interval
 from lib.paper import PHASES
 
 SALIENCY = "method == 'saliency' and region == 'top'"
@@ -48,3 +48,18 @@ def test_the_interval_is_that_of_scipy_and_needs_two_networks():
     less = over_networks(levels, "less_control")
     assert set(less["region"]) == {"top"} and set(less["phase"]) == {*PHASES, "mean"}
     assert np.isnan(t_interval(pd.Series([3.0]))[1:]).all() and t_interval(pd.Series([3.0]))[0] == 3.0
+
+
+def test_a_network_has_its_place_among_published_ones():
+    published = network_levels(
+        {f"n{k}": slice_table(LEVELS | {("saliency", "input", "top"): 10.0 * k}, k) for k in range(4)}
+    )
+    levels = network_levels({"new": slice_table(LEVELS | {("saliency", "input", "top"): 15.0}, 9)})
+    place = among(levels, published).set_index("method")
+    theirs = published.query(f"{SALIENCY} and phase == 'mean'")["value"]
+    row = place.loc["saliency"]
+    assert row["value"] == pytest.approx(levels.query(f"{SALIENCY} and phase == 'mean'")["value"].item())
+    assert (row["lowest"], row["highest"], row["lower"], row["networks"]) == (theirs.min(), theirs.max(), 2, 4)
+    assert set(place["region"]) == {"top", "random"}
+    with pytest.raises(ValueError, match="4 networks; expected one"):
+        among(published, published)

@@ -1,4 +1,4 @@
-"""Figure of the claims on masking over networks: every network a point, the interval over networks, the outcome."""
+"""Figures of masking over networks: every network a point; the claims with their outcomes, and one among others."""
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,7 @@ from matplotlib.patches import Patch
 
 from lib.claims.networks import MARGIN, NULL_MARGIN
 from lib.figures.style import TWO_COLUMNS_MM, axes_mm, paper_style
-from lib.titles import contrast_title
+from lib.titles import contrast_title, map_title
 
 COLOURS = {"supported": "#228833", "contradicted": "#cc3311", "inconclusive": "#7a7a7a", "": "black"}
 SIDE = {"lower": "#dcebdd", "same": "#dde6f0"}  # where the interval has to lie
@@ -56,6 +56,40 @@ def draw_over_networks(contrasts: pd.DataFrame, parts: pd.DataFrame) -> Figure:
         panel.tick_params(axis="y", length=0)
         panel.set_xlabel("Difference in relative probability (points; below 0: the first mask costs more)")
         figure.legend(handles=_key(networks), loc="outside upper center", ncols=3)
+    return figure
+
+
+def draw_among(place: pd.DataFrame, published: pd.DataFrame) -> Figure:
+    """Draw what each mask leaves in one network, among what it leaves in published ones.
+
+    Parameters
+    ----------
+    place : DataFrame
+        As from `lib.masking_networks.among`; one row of the figure each.
+    published : DataFrame
+        As from `lib.masking_networks.network_levels`, of the published networks.
+    """
+    points = published[published["phase"] == "mean"].set_index(["method", "layer", "region"])["value"].sort_index()
+    with paper_style():
+        figure, panel = axes_mm(TWO_COLUMNS_MM, 24 + 3.6 * len(place))
+        for y, row in enumerate(place.itertuples()):
+            values = points.loc[(row.method, row.layer, row.region)].to_numpy()
+            panel.plot([row.lowest, row.highest], [y, y], color="0.85", linewidth=3, solid_capstyle="round", zorder=0)
+            panel.plot(values, np.full(len(values), y), "o", markersize=2.2, color="0.5", markeredgewidth=0)
+            outside = not row.lowest <= row.value <= row.highest
+            colour = COLOURS["contradicted"] if outside else "black"
+            panel.plot(row.value, y, "D", markersize=3.5, color=colour)
+            panel.annotate(f"{row.lower} of {row.networks} lower", (1.01, y), xycoords=("axes fraction", "data"),
+                           va="center", fontsize=6, color=colour, annotation_clip=False)  # fmt: skip
+        panel.set_yticks(range(len(place)), [map_title(*row) for row in place[["method", "layer"]].to_numpy()])
+        panel.set_ylim(len(place) - 0.5, -0.5)
+        panel.set_xlim(left=0)
+        panel.tick_params(axis="y", length=0)
+        panel.set_xlabel("Relative probability after masking, mean of the phases (%)")
+        marks = {"marker": "o", "color": "0.5", "markersize": 2.2, "label": "a published network, and their range"}
+        here = {"marker": "D", "color": "black", "markersize": 3.5, "label": "this network; red: outside their range"}
+        figure.legend(handles=[Line2D([], [], linestyle="", **entry) for entry in (marks, here)],
+                      loc="outside upper center", ncols=2)  # fmt: skip
     return figure
 
 
