@@ -138,8 +138,8 @@ for part, table in zip(waiting.values(), tqdm(measured, total=len(waiting), unit
 # ## What is left of the probability
 #
 # The table holds the mean over slices and draws, in per cent of the original probability. At 100 the overwritten voxels
-# do not matter. `top` and `bottom` are the highest and the lowest tenth of a map, or of the disc; the
-# other regions are controls.
+# do not matter. `top` and `bottom` are the highest and the lowest tenth of a map, or of the disc; the other regions are
+# controls.
 
 # %%
 table = pd.concat(map(pd.read_parquet, parts.values()), ignore_index=True)
