@@ -21,7 +21,8 @@
 #
 # The paper calls a map *specific* if hiding the few voxels that it chooses costs much probability: **low bars are
 # good**. The paper has no control for what *any* tenth of the voxels costs. Here several controls stand beside the
-# maps. To be called good, a map has to beat the control of its own shape: blocks of the body as large as its cells.
+# maps. To be called good, a map has to beat the control of its own shape: random voxels of the body for a map at the
+# input, random blocks as large as its cells for a map at a layer.
 
 # %% [markdown]
 # ![Figure 2: what masking leaves of the probability, by map and phase](../figures/fig2.png)
@@ -151,7 +152,7 @@ display(figure_of_differences, caption("Maps less their controls", means, words)
 # marks.
 #
 # So look at where the images go. In **A** each row of a panel is a labelled phase, and the numbers say which phase the
-# network names after masking, in per cent of the row; on the diagonal masking has changed nothing. If the panels of the
+# network names after masking, in per cent of the row; on the diagonal the phase is unchanged. If the panels of the
 # maps look like those of the controls (red titles), the noise decides and not the map. **B** shows the cost of masking
 # in two units, each alone and minus the control of the same shape: probability, and *log-odds*, log(p / (1 - p)).
 # Log-odds have no floor and no ceiling, so that a change near 0 or 100 % counts as much as one near 50 %.
