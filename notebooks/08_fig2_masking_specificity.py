@@ -123,7 +123,7 @@ figure = draw_specificity(levels, marks, FINAL_MAPS, control=control, slices=mea
 display(figure, caption("Figure 2", shown, "Bars, whiskers, points, marks and letters as explained at the top."))
 
 # %% [markdown]
-# ## Each map less its control
+# ## Each map minus its control
 #
 # Does a map find more of what the network needs than voxels that know nothing of the network? Each map is compared with
 # its matched control on the same slices. For a map at a layer, the control is random blocks of the body as large as the
@@ -140,7 +140,7 @@ less = paired_tests(means[means["region"].isin(["top", "random"])].assign(region
 differences = less.rename(columns={"mean": "value"}).assign(network="this network")
 figure_of_differences = draw_differences(differences)
 words = "Points are means, lines 95 % intervals that resample patients. Left of 0 the map costs more than its control."
-display(figure_of_differences, caption("Maps less their controls", means, words))
+display(figure_of_differences, caption("Maps minus their controls", means, words))
 
 # %% [markdown]
 # ## Where masked images go

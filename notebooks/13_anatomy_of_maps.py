@@ -211,8 +211,8 @@ for name, drawn in {"anatomy": figure, "anatomy_sign": figure_of_signs}.items():
 # %% [markdown]
 # ## Against the paper
 #
-# - **C46** Saliency marks kidney, renal vessels, aorta and vena cava, less muscle and liver. Measured: enrichment of
-#   kidney and vessels over the rest of the body, and over muscle and liver. That saliency marks the bowel in the
+# - **C46** Saliency marks kidney, renal vessels, aorta and vena cava more than muscle and liver. Measured: enrichment
+#   of kidney and vessels over the rest of the body, and over muscle and liver. That saliency marks the bowel in the
 #   pyelographic phase is reported and not judged.
 # - **C47** Guided backpropagation marks fewer voxels, and the cortex more clearly. Measured: its half mass and its
 #   share of cortex, against those of saliency.

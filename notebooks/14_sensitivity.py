@@ -149,7 +149,7 @@ print(f"{len(readers)} networks, {len(design)} readings, {len(replaced)} maps in
 # In the figure, a row is a claim and a column a reading, named by what differs from the default. The columns at the
 # right have another map in the place of SAM. **Colour and sign** are the outcome over networks: **+** supported, **?**
 # inconclusive, **−** contradicted. The fraction below says how many parts of the claim are supported. A single network
-# has no outcome: there the number is the contrast of the weakest part, in points of relative probability. It is to be
+# has no outcome: there the number is the difference of the weakest part, in points of relative probability. It is to be
 # below 0 where the paper claims a difference, and near 0 where it claims none (C51, C58).
 
 # %%
@@ -169,8 +169,8 @@ else:
     print("One network gives no outcome.")
 
 # %% [markdown]
-# The table gives each part by the default reading, in points, with its interval, and the lowest and highest contrast
-# over all readings.
+# The table gives each part by the default reading, in points, with its interval, and the lowest and highest mean over
+# all readings.
 
 # %%
 own = parts[parts["reading"] == default].set_index(["claim", "part"])[["mean", "low", "high", "outcome"]]

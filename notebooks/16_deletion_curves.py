@@ -166,13 +166,13 @@ wide = mean_areas.pivot_table(index=["method", "layer"], columns="area", values=
 wide[["deletion", "insertion", "between", "control", "below_control", "above_control"]].round(1)
 
 # %% [markdown]
-# The figure shows, by phase, the area of the deletion less that of the control. Left of 0 the map finds more of what
+# The figure shows, by phase, the area of the deletion minus that of the control. Left of 0 the map finds more of what
 # the network needs than random cells of its size do.
 
 # %%
 less = areas[areas.area == "below_control"].assign(network="this network")
 less = less.assign(value=-less["value"], low=-less["high"], high=-less["low"])
-figure_of_areas = draw_differences(less, label="Area under the deletion curve less that of the control (points)")
+figure_of_areas = draw_differences(less, label="Area under the deletion curve minus that of the control (points)")
 words = (
     "One panel per phase; points are means with 95 % intervals that resample patients. The control overwrites random "
     "cells of the body that are as large as those of the map's layer."
@@ -211,6 +211,6 @@ side = "below" if disc.low > 0 else "above" if disc.high < 0 else "no clear dist
 Markdown(
     f"Maps with an area between the orders above 0, interval included: {better_than_nothing('between')}. Maps whose "
     f"deletion lies below that of random cells of their size: {better_than_nothing('below_control')}. The curve of the "
-    f"disc, which knows neither slice nor network, lies {side} that of random voxels (the random voxels' area less the "
+    f"disc, which knows neither slice nor network, lies {side} that of random voxels (area of random voxels minus the "
     f"disc's: {disc.value:.0f} points [{disc.low:.0f}, {disc.high:.0f}])."
 )

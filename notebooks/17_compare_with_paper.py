@@ -130,11 +130,11 @@ for stage, row in left[left["found"]].iterrows():
 #
 # ![The claims on masking, over networks](../figures/claims_over_networks.png)
 #
-# **The claims on masking over networks, as published by this project.** One row per contrast of two masks; below 0, the
-# first costs more of the probability. Grey points are networks, diamonds their mean with its 95 % interval. The shading
-# is where the interval has to lie for the paper's statement to be supported: at differences below −1 (green), or within
-# 5 points (blue). Beside each row: the outcome, and in how many combinations of network and phase the sign (or the
-# absence of a difference) is the paper's.
+# **The claims on masking over networks, as published by this project.** One row per comparison of two masks; below 0,
+# the first costs more of the probability. Grey points are networks, diamonds their mean with its 95 % interval. The
+# interval has to lie in the shading for the paper's statement to be supported: at differences below −1 point (green),
+# or within 5 points (blue). Beside each row: the outcome, and in how many combinations of network and phase the sign
+# (or the absence of a difference) is the paper's.
 
 
 # %%
@@ -163,7 +163,7 @@ display(parts.set_index(["claim", "part"]).replace("", np.nan).dropna(axis="colu
 # ### A single network among the published ones
 #
 # A run with one network cannot say how networks differ. But is its network an ordinary one? Here it is set among those
-# that this project has published. Each point is what masking by a map, or by a control, leaves in one published network.
+# that this project has published. Each point is what masking by a map, or a control, leaves in a published network.
 
 # %%
 levels = network_levels(of_networks)
@@ -182,11 +182,12 @@ else:
     print(f"This run has {len(folders)} networks: they are compared with each other.")
 
 # %% [markdown]
-# ### Every map less its control, over the networks
+# ### Every map minus its control, over the networks
 #
-# What masking by a map leaves of the probability, less what the control of its shape leaves: random voxels of the body
-# for a map at the input, random blocks of the body as large as the cells for a map at a layer. Left of 0 the map found
-# more of what the network needs. Small points are networks, large ones their mean with a 95 % t interval.
+# The figure shows what masking by a map leaves of the probability, minus what the control of its shape leaves: random
+# voxels of the body for a map at the input, random blocks of the body as large as the cells for a map at a layer. Left
+# of 0 the map found more of what the network needs. Small points are networks, large ones their mean with a 95 % t
+# interval.
 
 # %%
 if len(folders) > 1:
@@ -195,7 +196,7 @@ if len(folders) > 1:
     figure_of_controls = draw_differences(less)
     display(figure_of_controls)
 else:
-    print("This run has one network: 08_fig2_masking_specificity shows its maps less their controls.")
+    print("This run has one network: 08_fig2_masking_specificity shows its maps minus their controls.")
 
 # %% [markdown]
 # The table gives what masking leaves, in per cent, as the mean over the networks. `lowest` and `highest` are
