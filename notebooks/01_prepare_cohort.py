@@ -55,8 +55,8 @@ private: str = "runs/quick/private"  # where source paths and the table of ids g
 split: str = "train_val_test"  # "train_val_test" needs labels; "apply" takes every series, for a trained network
 key: str = ""  # secret behind ids and split; if empty, a public one for the phantom, else one kept in private
 patients: int = 140  # number of patients in the phantom cohort
-slices: int = 3  # in each phantom series of a training or validation patient, spread over the kidneys
-test_slices: int = 5  # in each phantom series of a test patient, adjacent; 0: 20 to 25, from end to end of the kidneys
+slices: int = 3  # number in each phantom series of a training or validation patient, spread over the kidneys
+test_slices: int = 5  # number in each phantom series of a test patient, adjacent; 0: all of the kidneys, 20 to 25
 matrix: int = 256  # rows and columns of a phantom slice
 labelling: str = "reader"  # what labels a phantom series: a simulated "reader" of the images, or the "scan_time"
 reader_error: float = 0.085  # SD of the reader's error on a scale of its own; two such readers have a kappa of .86
@@ -124,7 +124,7 @@ counts = counted.agg(slices=("slice", "size"), series=("series", "nunique"), pat
 display(counts.reindex(PHASES, level="phase"))
 
 # %% [markdown]
-# How many phases was a patient scanned in, and how many series does a patient have?
+# In how many phases was a patient scanned, and how many series does a patient have?
 
 # %%
 if series.phase.notna().any():

@@ -99,13 +99,13 @@ print(f"{len(slices)} slices of {slices.series.nunique()} series of {slices.pati
 # Four other rules stand beside it. The paper's voting tables seem to come from two different votes (see below), and
 # another rule is one way to get a second vote.
 #
-# | rule | the phase that wins |
+# | rule | the phase wins that has |
 # |---|---|
-# | pandemonium | the largest sum of the probabilities with which slices vote for it |
-# | loudest | that of the most certain slice |
-# | plurality | that of the most slices |
-# | sum | the largest sum of its probabilities over all slices |
-# | product | the largest product of them |
+# | pandemonium | the largest sum of probabilities, counting only slices that vote for it |
+# | loudest | the vote of the most certain slice |
+# | plurality | the most votes, each weighing the same |
+# | sum | the largest sum of probabilities over all slices |
+# | product | the largest product of probabilities over all slices |
 
 # %%
 volumes = {name: vote_volumes(slices, name) for name in RULES}
@@ -167,9 +167,10 @@ if labelled:
 # %% [markdown]
 # ## The headline figures
 #
-# The paper's headline for single slices follows from its Table 1 under three conditions. Every phase has the same
-# weight. Recall and F1 are macro averages, means over the phases. And "precision" is the *average precision* of
-# predictions that are certain of one phase, with precision $P$, recall $R$ and prevalence $\pi$ of a phase:
+# The *headline* is what the paper's text states: precision, recall, F1 and AUC. For single slices the first three
+# follow from its Table 1 under three conditions. Every phase has the same weight. Recall and F1 are macro averages,
+# means over the phases. And "precision" is the *average precision* of predictions that are certain of one phase, with
+# precision $P$, recall $R$ and prevalence $\pi$ (the share of slices) of a phase:
 #
 # $$P R + (1 - R)\,\pi.$$
 #

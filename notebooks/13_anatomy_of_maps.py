@@ -80,8 +80,8 @@ seed: int = 3  # random seed of the bootstrap and of the untrained network
 # %% [markdown]
 # ## The slices and their tissues
 #
-# The slices are those that 06_mask_voxels masked: test slices that the network classifies correctly. If the tissues of
-# a cohort are not known, the notebook stops here.
+# The slices are those that 06_mask_voxels masked: test slices that the network classifies correctly. The list names the
+# tissues, and the table counts slices and patients. If the tissues of a cohort are not known, the notebook stops here.
 
 # %%
 slices = Cohort.open(require(cohort, "01_prepare_cohort"))

@@ -38,8 +38,8 @@
 # - *blurred* is the image itself after a Gaussian blur with a standard deviation of 1/32 of the image (8 of 256
 #   pixels): no noise and hardly an edge, but of a large organ much is left.
 #
-# An order of maps that holds under all fills is a property of the maps. An order that changes with the fill is a
-# property of the fill.
+# An order of maps that holds under all fills says something about the maps. An order that changes with the fill says
+# something about the fill.
 #
 # Claims C55 and C56 compare maps with anatomy and mask nothing; they stand in 13_anatomy_of_maps.
 

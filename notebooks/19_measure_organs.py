@@ -145,4 +145,4 @@ for name, matrix in {name: confusion(test["phase"], answer) for name, answer in 
 # ## What we saw
 #
 # Seven numbers per slice carry most of what is needed to name the phase. Where the network scores lower than the trees,
-# it has not found these organs or measures them less exactly; where it scores higher, it must use something else.
+# it may not have found these organs, or measures them less exactly. Where it scores higher, it may use something else.

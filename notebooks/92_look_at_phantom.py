@@ -181,7 +181,7 @@ pd.DataFrame(after, index=pd.Index(measure, name="after the trigger")).map(
 # thick slices do enter.
 #
 # In the table below the figure, `off` marks a mean that is more than one published SD away, or a spread that is less
-# than half or more than twice the published one.
+# than half or more than twice the published one. `in_sd` is the difference of the means in published SDs.
 
 # %%
 first = prepared.slices[prepared.slices["reconstruction"] == 1]

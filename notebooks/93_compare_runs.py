@@ -85,7 +85,7 @@ with pd.option_context("display.max_colwidth", None):
 # ## Claims that hold in part by construction
 #
 # The first table gives the verdicts of both runs, the others what each run measured. Where the control keeps a verdict,
-# the claim says something about the network and not about the simulated reader.
+# the verdict does not come from the simulated reader alone.
 
 # %%
 built_in = side_by_side["by_construction"].str.contains("where the phantom's simulated reader labels")
