@@ -27,7 +27,7 @@
 # | voxels | image | body | whether the ranked tenth is one of the image, air included, or of the body |
 # | share | 10 % | 5 %, 20 % | how many of the voxels are overwritten; the paper says a tenth |
 #
-# **What a fill does.** A network gives an answer to any image, also of a kind that it has never seen, and none of these
+# **What a fill does.** A network gives an answer to any image, even of a kind that it has never seen, and none of these
 # networks has seen noise inside a body. So a lower probability after masking has two possible causes that one
 # experiment cannot separate: the voxels that are gone, and the noise that came. Fills differ in this:
 #

@@ -32,7 +32,7 @@
 # %% [markdown]
 # ![How alike maps stay while the weights become random](../figures/sanity_checks.png)
 #
-# **Sanity checks, as published by this project**, on 60 slices of 55 patients. **A**, agreement of each map with itself
+# **Sanity checks, as published by this project**, on 12 slices per phase. **A**, agreement of each map with itself
 # while the weights become random, from the output to the input: 1 is the same map. Points are filled while the map's
 # own layer is as trained, and open once it is random; maps at the input have no such layer. Bands are 95 % intervals
 # that resample patients. The dashed line is the threshold of the rule below. **B**, rank correlation of each map with

@@ -46,9 +46,9 @@
 # ![What is left of the probability by share of the voxels](../figures/deletion_curves.png)
 #
 # **Deletion curves, as published by this project**: what is left of the probability of the right phase (per cent, mean
-# of the phases) against the share of the body's voxels that is overwritten, on 100 slices of 82 patients. **Black**:
-# the voxels that the map ranks highest are overwritten first. **Green**: the lowest first; read from the right it is
-# the insertion. **Red**: random cells as large as those of the map. **Dotted**: a disc about the body's centroid. The
+# of the phases) against the share of the body's voxels that is overwritten, on 20 slices per phase. **Black**: the
+# voxels that the map ranks highest are overwritten first. **Green**: the lowest first; read from the right it is the
+# insertion. **Red**: random cells as large as those of the map. **Dotted**: a disc about the body's centroid. The
 # number above each panel is the shaded area between the two orders, in per cent, with a 95 % interval that resamples
 # patients.
 
