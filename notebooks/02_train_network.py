@@ -72,9 +72,9 @@ start_from: str = ""  # folder of a trained network to start from, of any image 
 seed: int = 1  # random seed of the first weights, the order of the slices and the augmentation
 
 # %% [markdown]
-# ## Images
+# ## The recipe
 #
-# Inside the body the training voxels have a mean of 0 and a standard deviation (SD) of 1. Outside it every voxel is 0.
+# All choices of the training are gathered in one place and saved with the network.
 
 # %%
 computed_in = native_precision() if precision == "native" else precision
@@ -93,6 +93,14 @@ if start is None and not max_epochs:
     raise ValueError("max_epochs is 0: name in start_from the trained network that is to be taken as it is.")
 inputs = (cohort / "slices.parquet", *([start / "model.keras"] if start else []))
 folder = begin(network, parameters=recipe, inputs=inputs, code=code)
+
+# %% [markdown]
+# ## Images
+#
+# Inside the body the training voxels have a mean of 0 and a standard deviation (SD) of 1. Outside it every voxel is 0.
+# The lines below give the standardisation and the number of slices in each split.
+
+# %%
 slices = Cohort.open(cohort)
 if max_epochs:
     standardisation = slices.standardise(image_size, channels)
