@@ -23,12 +23,13 @@
 # scanner and labels follow published measurements, written as real DICOM. A result on phantoms shows whether the
 # paper's *methods* behave as the paper says. It says nothing about patients.
 #
-# **To run it**, `make lab` in the repository installs what is needed and opens JupyterLab. Binder opens it at
+# **To run it**, `make lab` in the repository installs what is needed and opens JupyterLab. Binder, a free service,
+# opens it in the browser at
 # `https://mybinder.org/v2/gh/OWNER/REPOSITORY/HEAD?urlpath=lab/tree/notebooks/01_prepare_cohort.ipynb` and installs all
 # by itself. Colab opens it at
-# `https://colab.research.google.com/github/OWNER/REPOSITORY/blob/main/notebooks/01_prepare_cohort.ipynb`; there, run
-# these lines in a cell of their own first: `!git clone https://github.com/OWNER/REPOSITORY repository`,
-# `%cd repository`, `%pip install --constraint requirements.txt -e .`, and restart the session if Colab asks for it.
+# `https://colab.research.google.com/github/OWNER/REPOSITORY/blob/main/notebooks/01_prepare_cohort.ipynb`. There, first
+# run these lines in a cell of their own: `!git clone https://github.com/OWNER/REPOSITORY repository`, `%cd repository`,
+# `%pip install --constraint requirements.txt -e .`, and restart the session if Colab asks for it.
 
 # %%
 from IPython.display import display
@@ -52,17 +53,17 @@ labels: str = ""  # labels.csv; if empty, the one in dicom_folder, or none in ap
 cohort: str = "runs/quick/cohort"  # where the prepared slices go
 private: str = "runs/quick/private"  # where source paths and the table of ids go (readable by their owner only)
 split: str = "train_val_test"  # "train_val_test" needs labels; "apply" takes every series, for a trained network
-key: str = ""  # decides ids and the split; if empty, a public one for the phantom, else a secret one kept in private
-patients: int = 140  # how many the phantom cohort has
-slices: int = 3  # per phantom series of the training and validation patients, spread over the kidneys
-test_slices: int = 5  # per phantom series of the test patients, neighbours; 0: 20 to 25, from end to end of the kidneys
+key: str = ""  # secret behind ids and split; if empty, a public one for the phantom, else one kept in private
+patients: int = 140  # number of patients in the phantom cohort
+slices: int = 3  # number in each phantom series of a training or validation patient, spread over the kidneys
+test_slices: int = 5  # number in each phantom series of a test patient, adjacent; 0: all of the kidneys, 20 to 25
 matrix: int = 256  # rows and columns of a phantom slice
 labelling: str = "reader"  # what labels a phantom series: a simulated "reader" of the images, or the "scan_time"
-reader_error: float = 0.085  # SD of the error of the simulated reader; two such readers agree with a kappa of .86
+reader_error: float = 0.085  # SD of the reader's error on a scale of its own; two such readers have a kappa of .86
 attachments: bool = False  # whether phantoms wear electrodes and wires and hold surgical clips, in every phase
-seed: int = 2018  # of the training and validation patients of the phantom
-test_seed: int = 1184  # of the test patients of the phantom, on whom nothing was tuned
-processes: int = 2  # that work at the same time
+seed: int = 2018  # random seed of the phantom's training and validation patients
+test_seed: int = 1184  # random seed of the phantom's test patients, on whom nothing was tuned
+processes: int = 2  # number of processes that work at the same time
 
 # %% [markdown]
 # ## The phantom
@@ -88,7 +89,8 @@ elif source != "dicom":
 # ## Preparation
 #
 # Files are gathered into series and sorted by position. Their pixel values become Hounsfield units. Everything outside
-# the body goes, the table and clothing included. Only slices between the lower and the upper end of the kidneys stay.
+# the body is removed, table and clothing included. Only slices between the lower and the upper end of the kidneys are
+# kept. The table lists the series that were rejected, and why.
 
 # %%
 found = labels or (dicom_folder / "labels.csv" if (dicom_folder / "labels.csv").exists() else None)
@@ -113,11 +115,16 @@ display(warned[["series", "slices", "warning"]])
 
 # %% [markdown]
 # ## What the cohort holds
+#
+# The table counts slices, series and patients by split and phase. A *series* is one scan in one reconstruction.
 
 # %%
 counted = prepared.slices.groupby(["split", "phase"])
 counts = counted.agg(slices=("slice", "size"), series=("series", "nunique"), patients=("patient", "nunique"))
 display(counts.reindex(PHASES, level="phase"))
+
+# %% [markdown]
+# In how many phases was a patient scanned, and how many series does a patient have?
 
 # %%
 if series.phase.notna().any():
@@ -154,9 +161,10 @@ if source == "phantom":
 # %% [markdown]
 # ## Against the paper: standardisation
 #
-# The paper subtracts the mean of the training voxels and divides by their SD: -23.3 ± 144.1 HU. This can only be a
-# statistic of voxels *inside* the body. With the air around it the mean would lie near -500 HU. It is measured here on
-# the training split alone. A network keeps the standardisation of its own image size.
+# The paper subtracts the mean of the training voxels and divides by their standard deviation (SD): -23.3 ± 144.1 HU.
+# These can only be numbers of voxels *inside* the body. With the air around it the mean would lie near -500 HU. Here
+# both are measured on the training split alone. They depend a little on the image size, so that each network keeps its
+# own.
 
 # %%
 if split == "train_val_test":
@@ -171,4 +179,5 @@ if split == "train_val_test":
 # ## What we saw
 #
 # The slices are in one format, whatever scanner or hospital they come from, and every patient is in one split only. The
-# phases of the phantom form a continuum, so that labels of neighbouring phases overlap as they do between radiologists.
+# phases of the phantom are cut out of a continuum, so that its labels, like those of radiologists, are least certain
+# between neighbouring phases.

@@ -16,17 +16,18 @@
 # |---|---|
 # | **reads** | `cohort/` of 01_prepare_cohort |
 # | **writes** | `networks/<name>/`: `model.keras`, `standardisation.json`, `history.csv`, `predictions.parquet` |
-# | **takes** | on two CPU cores one second per 35 to 150 slices and epoch at 256 x 256, per 9 to 25 at 512 x 512 |
+# | **takes** | per epoch, one second for every 35 to 150 slices at 256 x 256 (9 to 25 at 512 x 512), on two CPU cores |
 #
-# The default parameters are a short recipe that ends within minutes: He initialisation, batches of 8, and a learning
-# rate that rises to 1e-3 and falls to zero, first within 8 epochs on images of 128 x 128 pixels, then within 3 at
-# 256 x 256. The paper's own recipe, hours on two cores, is in `config/paper.yaml`: 512 x 512 pixels, a rate of 1e-4
-# that falls whenever the validation loss stops falling, and a stop after 12 epochs without a better one.
+# The default parameters are a short recipe that ends within minutes. The first weights are random (He initialisation),
+# and 8 slices are learnt at a time (a *batch*). The learning rate rises to 1e-3 and falls to zero, first within 8
+# epochs on images of 128 x 128 pixels, then within 3 at 256 x 256; an *epoch* is one pass over all training slices. The
+# paper's own recipe, hours on two cores, is in `config/paper.yaml`: 512 x 512 pixels, a rate of 1e-4 that falls
+# whenever the validation loss stops falling, and a stop after 12 epochs without a better one.
 #
 # The training may be interrupted at any moment. Run the notebook again, and it goes on after its last epoch.
 #
-# It may also start from a trained network, `start_from`: at another image size, or with `max_epochs` 0 not train at all
-# and only predict, as for the networks in `weights/`.
+# It may also start from a trained network (`start_from`), for example to go on at another image size. With `max_epochs`
+# 0 it does not train at all and only predicts, as for the networks in `weights/`.
 
 # %%
 from dataclasses import asdict, replace
@@ -47,19 +48,19 @@ from lib.training import Schedule, Slices, native_precision, predict, train
 cohort: str = "runs/quick/cohort"  # made by 01_prepare_cohort
 network: str = "runs/quick/networks/top"  # where the network goes
 architecture: str = "phase_net"  # the paper's network, or a reference network such as "ResNet50"
-kernels: str = "16 16 32 32 64"  # of each block of phase_net; the paper's, and others for its grid search
+kernels: str = "16 16 32 32 64"  # number in each block of phase_net; by default the paper's
 image_size: int = 256  # rows and columns of the input; the paper's network takes 512
 channels: int = 1  # 1: the slice alone; 3: the slice between its two neighbours
-initializer: str = "he_normal"  # of the weights; the paper states none, the default of Keras is "glorot_uniform"
+initializer: str = "he_normal"  # of the first weights; the paper states none, the default of Keras is "glorot_uniform"
 learning_rate: float = 1.0e-3  # at its highest; the paper takes 1.0e-4
 decay: str = "cosine"  # how the rate falls: "cosine" for a short run, "plateau" as in the paper
 factor: float = 0.316  # by which "plateau" lowers the rate after `patience` epochs without a better validation loss
 patience: int = 4  # epochs, for "plateau"
-stop_after: int = 12  # epochs without a better validation loss
-max_epochs: int = 3  # at most
+stop_after: int = 12  # epochs without a better validation loss, after which training stops
+max_epochs: int = 3  # largest number of epochs at full image size
 first_epochs: int = 8  # before these, as many epochs on smaller images, which take less time; none in the paper
 first_size: int = 128  # rows and columns of the smaller images
-clip_norm: float = 1.0  # largest norm of the gradient, which a longer one is shortened to; 0: any, as in the paper
+clip_norm: float = 1.0  # largest norm of the gradient; a longer one is shortened to it; 0: no limit, as in the paper
 batch_size: int = 8  # slices; the paper states none, the default of Keras is 32
 rotation: float = 5.0  # largest rotation for augmentation, in degrees, either way
 translation: float = 5.0  # largest shift for augmentation, in pixels of a 512 x 512 image, either way
@@ -68,12 +69,12 @@ random_labels: bool = False  # train on labels in a random order, as a check of 
 keep_in_memory: bool = True  # hold all training images in memory, as float16
 precision: str = "native"  # of the arithmetic in training: "float32", or "native", bfloat16 where the processor has it
 start_from: str = ""  # folder of a trained network to start from, of any image size; max_epochs 0 leaves it as it is
-seed: int = 1  # of weights, order and augmentation
+seed: int = 1  # random seed of the first weights, the order of the slices and the augmentation
 
 # %% [markdown]
-# ## Images
+# ## The recipe
 #
-# Inside the body the training voxels have a mean of 0 and an SD of 1. Outside it every voxel is 0.
+# All choices of the training are gathered in one place and saved with the network.
 
 # %%
 computed_in = native_precision() if precision == "native" else precision
@@ -92,6 +93,14 @@ if start is None and not max_epochs:
     raise ValueError("max_epochs is 0: name in start_from the trained network that is to be taken as it is.")
 inputs = (cohort / "slices.parquet", *([start / "model.keras"] if start else []))
 folder = begin(network, parameters=recipe, inputs=inputs, code=code)
+
+# %% [markdown]
+# ## Images
+#
+# Inside the body the training voxels have a mean of 0 and a standard deviation (SD) of 1. Outside it every voxel is 0.
+# The lines below give the standardisation and the number of slices in each split.
+
+# %%
 slices = Cohort.open(cohort)
 if max_epochs:
     standardisation = slices.standardise(image_size, channels)
@@ -112,8 +121,9 @@ for split, part in rows.items():
 # %% [markdown]
 # ## Weights of the slices
 #
-# Every phase has the same weight in the loss. Within a phase every patient has the same weight, however many slices
-# there are. The validation loss is weighted in the same way, since it steers the training.
+# The *loss* that training lowers is the cross-entropy: minus the logarithm of the probability that the network gives to
+# the labelled phase. Every phase has the same weight in it. Within a phase every patient has the same weight, however
+# many slices there are. The validation loss is weighted in the same way, since it steers the training.
 
 # %%
 weights = {split: slice_weights(rows[split]) for split in ("train", "val")}
@@ -134,8 +144,9 @@ pd.Series(weights["train"]).groupby(rows["train"].phase.to_numpy()).agg(["sum", 
 # %% [markdown]
 # ## Network
 #
-# Five blocks of two convolutions and a pooling, a last convolution, the average over its output (global average
-# pooling), and one dense layer. That count of weights fits no other network of the kind that the paper describes.
+# Five blocks of two convolutions and a pooling are followed by a last convolution, the average over its output (global
+# average pooling), and one dense layer with a score for each phase. No other network that fits the paper's description
+# has 132,181 weights.
 
 # %%
 blocks = tuple(int(count) for count in kernels.split())
@@ -188,6 +199,9 @@ else:
     history = pd.read_csv(start / "history.csv")
 display(history)
 
+# %% [markdown]
+# Loss (left) and accuracy (right) by epoch. The first epochs are those on smaller images.
+
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(9, 3))
 for axis, name in zip(axes, ("loss", "accuracy"), strict=True):
@@ -199,8 +213,8 @@ for axis, name in zip(axes, ("loss", "accuracy"), strict=True):
 # %% [markdown]
 # ## Predictions
 #
-# The weights of the epoch with the lowest validation loss are kept. They predict the validation slices, and once the
-# test slices, by which nothing was chosen.
+# The weights of the epoch with the lowest validation loss are kept. With them the network predicts the validation
+# slices and, once, the test slices, which have played no part in any choice.
 
 # %%
 predictions = pd.concat([predict(model, slices, rows[split], standardisation) for split in ("val", "test")])
@@ -248,5 +262,5 @@ if architecture == "phase_net" and blocks == KERNELS:
 # %% [markdown]
 # ## What we saw
 #
-# The network leaves the loss of guessing within the first epochs and then learns the phases. How good it is, and where
-# it errs, is measured in 04_vote_slices.
+# The loss falls below that of guessing, and the network learns the phases. How good it is, and where it errs, is
+# measured in 04_vote_slices.

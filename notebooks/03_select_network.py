@@ -9,10 +9,10 @@
 # %% [markdown]
 # # 03 · Select the network
 #
-# Which of many networks names the phase best, and can they be told apart at all? The paper trains a grid of 27 networks
-# of its own family and chooses one of them by its validation metrics. It then sets five well-known reference networks
-# beside it. This notebook makes **Figures S1, S2, S3, S5 and S6** of the paper's supplement. The supplement was not
-# available to us: what these figures hold is taken from what the paper's text says about them.
+# Which of many networks names the phase best, and can they be distinguished at all? The paper trains a grid of 27
+# networks of its own family and chooses one of them by its validation metrics. It then sets five well-known reference
+# networks beside it. This notebook makes **Figures S1, S2, S3, S5 and S6** of the paper's supplement. The supplement
+# was not available to us; what these figures hold is taken from the paper's text.
 #
 # | | |
 # |---|---|
@@ -21,18 +21,19 @@
 # | **takes** | half a minute, and one or two minutes more with all 27 networks and five reference networks |
 #
 # The networks are declared in `config/grid.yaml` and `config/references.yaml`, each with what differs from the
-# profile's training. Every one is a job of its own, trained, and applied to the validation and test slices, by 02:
+# profile's training. 02_train_network trains each one and applies it to the validation and test slices, as a job of its
+# own:
 #
 # ```sh
 # snakemake --configfile config/study.yaml config/grid.yaml config/references.yaml
 # ```
 #
-# The notebook runs with any number of them, from one, and says which are missing.
+# The notebook runs with one network or more, and says which are missing.
 #
-# **The grid.** The paper says that 27 networks were compared, and not which. 27 = 3 x 3 x 3 suggests three values on
-# each of three axes; the choice between one and three neighbouring slices, which the paper mentions, has two values and
+# **The grid.** The paper says that 27 networks were compared, but not which. 27 = 3 x 3 x 3 suggests three values on
+# each of three axes. The choice between one and three neighbouring slices, which the paper mentions, has two values and
 # cannot be one of them. Here the axes are image size, width (kernels) and depth (blocks), and networks with three
-# slices are an arm of their own.
+# slices form a group of their own.
 
 # %%
 from IPython.display import display
@@ -68,7 +69,7 @@ references: str = ""  # names of the reference networks, and of networks that ar
 top: str = "top"  # the network whose maps this run draws, whichever is chosen here
 figures: str = "runs/quick/figures"  # where the figures go
 tables: str = "runs/quick/tables"  # where the tables go
-seed: int = 3  # of the bootstrap over patients
+seed: int = 3  # random seed of the intervals, which resample patients (bootstrap)
 
 # %% [markdown]
 # ## What was trained
@@ -118,10 +119,10 @@ display(figure)
 # %% [markdown]
 # ## The reference networks' numbers of weights
 #
-# The Discussion sets 132,181 weights against those of five reference networks. The networks are built here without
-# their trained weights, and counted. The paper's numbers turn out to be those of networks for the 1000 classes of
-# ImageNet, photographs in colour, cut off after the last printed digit. A network for one grey channel and five phases
-# has fewer; `weights` of the table above has those of the networks that were trained here.
+# The Discussion sets 132,181 weights against those of five reference networks. Here these are built without their
+# trained weights, and counted. The paper's numbers turn out to be those of networks for the 1000 classes of ImageNet,
+# photographs in colour, cut off after the last printed digit. A network for one grey channel and five phases has fewer;
+# the column `weights` of the first table counts those of the networks that were trained here.
 
 # %%
 counts = count_references()
@@ -130,11 +131,12 @@ display(counts.style.format({"weights": "{:,}"}).hide(axis="index"))
 # %% [markdown]
 # ## The choice
 #
-# The area under the ROC curve (AUC) of single **validation** slices decides. The function that chooses refuses any
-# other split, since a choice that has seen the test slices would make the metrics on them too good.
+# The area under the receiver operating characteristic (ROC) curve, the *AUC*, of single **validation** slices decides.
+# The function that chooses refuses any other split, since a choice that has seen the test slices would make the metrics
+# on them too good.
 #
 # `difference` is a network's AUC minus that of the chosen one, with a 95 % interval that resamples patients. Where the
-# interval includes 0, these validation patients do not distinguish the two networks, and the choice between them is
+# interval includes 0, these validation patients do not distinguish the two networks, and the choice between them may be
 # luck.
 
 # %%
@@ -169,6 +171,9 @@ display(files["s3"])
 # **Figures S2 (single slices) and S3 (series after voting).** Metrics of each network of this run on the validation
 # split (open circles) and the test split (filled). The shaded network is the one that was chosen. A row names image
 # size, kernels of the blocks, and slices where there are three; or the reference network and its image size.
+
+# %% [markdown]
+# The same metrics as tables, one for each split.
 
 # %%
 for split in ("val", "test"):
@@ -216,14 +221,17 @@ display(
     caption(
         "Figure S5",
         on_test[against],
-        "ROC curves of single test slices, each phase against all "
-        "others. Losses above 3 are cut off. In training, images are augmented and the weights still change.",
+        "One network per column. Above: loss by epoch, with the lowest validation loss circled; losses above 3 are cut "
+        "off. In training, images are augmented and the weights still change. Below: ROC curves of single test slices, "
+        "each phase against all others, with the mean AUC of the phases.",
     ),
 )
 display(differences.set_index("network").round(4))
 
 # %% [markdown]
 # ## Figure S6: confusion matrices
+#
+# Which phases does each network confuse? One matrix for each network of Figure S5.
 
 # %%
 matrices = {name: confusion(table["phase"], table["predicted"]) for name, table in on_test.items()}
@@ -233,9 +241,10 @@ display(files["s6"], caption("Figure S6", on_test[against], "Numbers of single t
 # %% [markdown]
 # ## Where the networks look
 #
-# Grad-CAM of the labelled phase at the last layer that still has rows and columns, on the same slices for all networks.
-# The slices are chosen by rule among those that the first network classifies correctly; the others may be wrong there.
-# An image of 128 x 128 pixels leaves a reference network 2 x 2 to 4 x 4 cells; a map of a single cell shows nothing.
+# The figure shows Grad-CAM of the labelled phase at the last layer that still has rows and columns, on the same slices
+# for all networks. The slices are chosen by rule among those that the first network classifies correctly; the others
+# may be wrong there. An image of 128 x 128 pixels leaves a reference network 2 x 2 to 4 x 4 cells; a map of a single
+# cell shows nothing.
 
 # %%
 rows = representative_slices(trained[against].predictions)
@@ -277,9 +286,9 @@ for file in saved[::2]:
 # |---|---|
 # | C17 | each number, cut off after the last digit that the paper prints, is the paper's |
 # | C19 | VGG16's lowest validation loss stays within .01 of ln 5, the loss of guessing |
-# | C20 | the best epoch of each of the four others is one of the first three; only where the rate falls on plateaus |
+# | C20 | the best epoch of each of the other four is one of the first three; only where the rate falls on plateaus |
 # | C21 | no reference network's AUC on test is higher: the intervals of all five differences end at 0 or below |
-# | C22 | the compared network's best epoch comes after those of all four; only with the same recipe |
+# | C22 | the best epoch of the compared phase network comes after those of all four; only with the same recipe |
 # | C29 | all eight 95 % intervals of test minus validation lie within .02 |
 # | C30 | precision: both intervals of voting minus single slices lie above 0; recall, and F1 on test: p < .1 |
 # | C31 | precision on test is higher in every network of the grid, and the sign test has p < .05 |

@@ -31,7 +31,7 @@
 # receiver operating characteristic (ROC) curves of each phase against all others on the test split, for single slices
 # and for series after voting, with their upper left corner enlarged. The legend gives the area under each curve (AUC).
 # Curves that coincide are drawn one inside the other, the first phase the widest. The **dotted** end of a voting curve
-# joins series that got no vote for the phase at all: they are tied, and no threshold parts them.
+# joins series that got no vote for the phase at all: they are tied, and no threshold separates them.
 
 # %%
 from IPython.display import Markdown, display
@@ -69,6 +69,11 @@ tables: str = "runs/quick/tables"  # where the tables go
 figures: str = "runs/quick/figures"  # where Figure S4 goes
 rule: str = "pandemonium"  # the paper's: each slice votes for its top phase, with that phase's probability
 
+# %% [markdown]
+# ## The predictions
+#
+# Only slices of the test split count, or all slices of your own CT.
+
 # %%
 predictions, network, tables, figures = map(resolve, (predictions, network, tables, figures))
 require(network / "model.keras", "02_train_network")
@@ -88,10 +93,19 @@ print(f"{len(slices)} slices of {slices.series.nunique()} series of {slices.pati
 # ## The vote
 #
 # Every series votes by itself, also where one scan was reconstructed twice. The paper calls its rule *Pandemonium*:
-# each slice votes for its most probable phase, and its vote weighs as much as that probability.
+# each slice votes for its most probable phase, and its vote weighs as much as that probability. `share_` columns hold
+# each phase's part of the vote.
 #
-# Four other rules stand beside it. The paper's own voting tables stem from two different runs (see below), and another
-# rule is one way to get two runs.
+# Four other rules stand beside it. The paper's voting tables seem to come from two different votes (see below), and
+# another rule is one way to get a second vote.
+#
+# | rule | the phase wins that has |
+# |---|---|
+# | pandemonium | the largest sum of probabilities, counting only slices that vote for it |
+# | loudest | the vote of the most certain slice |
+# | plurality | the most votes, each weighing the same |
+# | sum | the largest sum of probabilities over all slices |
+# | product | the largest product of probabilities over all slices |
 
 # %%
 volumes = {name: vote_volumes(slices, name) for name in RULES}
@@ -107,8 +121,8 @@ display(chosen.head(10))
 # %% [markdown]
 # ## Table 1
 #
-# A confusion matrix counts how often a phase was predicted (rows) for each labelled phase (columns). This is the
-# arrangement of the paper; scikit-learn prints the transpose.
+# A confusion matrix counts how often a phase was predicted (rows) for each labelled phase (columns). The paper arranges
+# it in this way; scikit-learn swaps rows and columns.
 
 # %%
 schemes = {}
@@ -130,8 +144,9 @@ if labelled:
 # %% [markdown]
 # ## Table 2
 #
-# *Precision* is the share of the slices called a phase that are labelled so, and *recall* the share of the slices
-# labelled a phase that are called so. F1 is their harmonic mean,
+# Of all slices that the network calls a phase, *precision* is the share that is labelled so. Of all slices that are
+# labelled with a phase, *recall* is the share that the network calls so. F1 is their harmonic mean, with precision $P$
+# and recall $R$:
 #
 # $$F_1 = \frac{2 P R}{P + R}.$$
 #
@@ -152,15 +167,16 @@ if labelled:
 # %% [markdown]
 # ## The headline figures
 #
-# The paper's headline for single slices follows from its Table 1 under three conditions. Every phase has the same
-# weight. Recall and F1 are macro averages, means over the phases. And "precision" is the *average precision* of
-# predictions that are certain of one phase, with precision $P$, recall $R$ and prevalence $\pi$ of a phase:
+# The *headline* is what the paper's text states: precision, recall, F1 and AUC. For single slices the first three
+# follow from its Table 1 under three conditions. Every phase has the same weight. Recall and F1 are macro averages,
+# means over the phases. And "precision" is the *average precision* of predictions that are certain of one phase, with
+# precision $P$, recall $R$ and prevalence $\pi$ (the share of slices) of a phase:
 #
 # $$P R + (1 - R)\,\pi.$$
 #
 # This is lower than precision in the usual sense, so that .776 can stand beside a recall of .862. Of all readings that
-# were tried, no other gives these numbers. The table has both kinds: `precision` is the paper's, `plain_precision` the
-# usual one. Compare like with like.
+# we tried, no other gives these numbers. In the table `precision` is the paper's and `plain_precision` the usual one,
+# so compare like with like.
 
 # %%
 if labelled:
@@ -178,7 +194,7 @@ if labelled:
 # %% [markdown]
 # ## The voting rules side by side
 #
-# The same predictions, counted by five rules.
+# The table counts the same predictions by the five rules.
 
 # %%
 if labelled:
@@ -196,10 +212,9 @@ if labelled:
 # %% [markdown]
 # ## How many slices does a vote need?
 #
-# In the paper about 23 slices of a series vote. Here fewer of them do: as many *scattered* over the kidneys, or as many
-# *neighbouring* ones. Neighbouring slices show nearly the same anatomy and so tend to err together. Only series that
-# hold as many slices as the longest vote are counted, the same ones at every point. The bands are 95 % intervals that
-# resample patients.
+# In the paper about 23 slices of a series vote. Here fewer of them do, either *scattered* over the kidneys or
+# *neighbouring*. Neighbouring slices show nearly the same anatomy and so tend to err together. Every point counts the
+# same series: those that hold as many slices as the longest vote.
 
 # %%
 if labelled:
@@ -211,7 +226,8 @@ if labelled:
     figure = draw_voting_curve(curve)
     save_figure(figure, figures / "voting_curve")
     words = (
-        f"**Accuracy of the vote against its size**, from {curve.n_series[0]} series of {curve.n_patients[0]} patients."
+        "**Accuracy of the vote against its size**: the share of the series for which the labelled phase wins, from "
+        f"{curve.n_series[0]} series of {curve.n_patients[0]} patients. Bands: 95 % intervals that resample patients."
     )
     display(figure, Markdown(words))
 
@@ -257,5 +273,6 @@ display(audit[~audit.agrees].round(3))
 # %% [markdown]
 # ## What we saw
 #
-# Voting helps, because neighbouring slices of a series err in different ways. Most errors fall into a neighbouring
-# phase, as one expects of a continuum. The paper's tables can be recomputed, except where they mix two runs.
+# The slices of a series do not all err in the same way, so that a vote can correct some of them; the tables above say
+# by how much. Most errors fall into a neighbouring phase, as one expects of a continuum. The paper's tables can be
+# recomputed, except where they mix two votes.

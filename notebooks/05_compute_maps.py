@@ -20,10 +20,10 @@
 #
 # ## The five maps
 #
-# Let $y$ be the score of the phase that is explained: the network's output for it before the softmax, called the
-# *logit*. Let $x$ be the image, $A_k$ the output (*activation*) of kernel $k$ in a layer, and
-# $G_k = \partial y / \partial A_k$ the gradient of the score there: how much the score would rise if a cell of that
-# output were a little higher.
+# Let $y$ be the score of the phase that is explained: the network's output for it before the softmax, which turns the
+# five scores into probabilities. This score is called the *logit*. Let $x$ be the image, $A_k$ the output
+# (*activation*) of kernel $k$ in a layer, and $G_k = \partial y / \partial A_k$ the gradient of the score there: how
+# much the score would rise if a cell of that output were a little higher. ReLU replaces negative values by 0.
 #
 # | map | equation | size at 512 x 512 |
 # |---|---|---|
@@ -68,8 +68,9 @@ slice_of_every: str = "phase"  # one slice per "phase" or per "series"
 # %% [markdown]
 # ## The slices
 #
-# One slice per phase is chosen by a rule: of the correctly classified test slices in the middle of the kidneys, the one
-# whose probability is the median. It is neither the clearest example nor a lucky one.
+# One slice per phase is chosen by a rule. Of the correctly classified test slices in the middle of the kidneys, it
+# takes the one whose probability is the median, neither the clearest nor the least certain example. `kidney_position`
+# is 0 at the lower and 1 at the upper end of the kidneys.
 
 # %%
 slices = Cohort.open(require(cohort, "01_prepare_cohort"))
@@ -86,8 +87,8 @@ display(shown[["phase", "patient", "series", "slice", "kidney_position", "probab
 # %% [markdown]
 # ## The maps
 #
-# One call computes all maps of all layers. The table lists their size, their range, and which share of a map is
-# exactly 0.
+# One call computes all maps of all layers. The table lists their size in cells, their lowest and highest value, and
+# which share of the cells is exactly 0.
 
 # %%
 images = slices.read(shown, standardisation)
@@ -143,9 +144,9 @@ if score == "logit":
 # %% [markdown]
 # ## What we saw
 #
-# The maps differ in size by a factor of a thousand, and in what they mean. Saliency and guided backprop ask which voxel
-# would change the score; CAM, Grad-CAM and SAM ask which cell of a layer supports it. At the last layer three of the
-# five are one map.
+# The maps differ in their number of cells by a factor of a thousand, and in what they mean. Saliency and guided
+# backprop ask which voxel would change the score. CAM, Grad-CAM and SAM ask which cell of a layer supports it. At the
+# last layer these three agree: Grad-CAM is the positive part of CAM, and SAM is CAM plus a constant.
 #
 # References: saliency, Simonyan et al. 2014; guided backprop, Springenberg et al. 2015; CAM, Zhou et al. 2016;
 # Grad-CAM, Selvaraju et al. 2017; SAM, Philbrick et al. 2018.

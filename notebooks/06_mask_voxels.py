@@ -20,8 +20,9 @@
 #
 # The paper leaves some choices open. Here all voxels of the image are ranked, air included, by the map's absolute
 # value. A map of low resolution is enlarged without interpolation. Exactly a tenth of the voxels is overwritten, and
-# ties are broken at random. The random values follow N(0, 1), so that they have the mean and the SD of the voxels that
-# the network was trained on. The draws of noise are averaged: three in the published study, two by default.
+# ties are broken at random. The random values follow the normal distribution N(0, 1), so that they have the mean and
+# the standard deviation (SD) of the voxels that the network was trained on. Each noise field is a *draw*; where there
+# are several, they are averaged.
 #
 # The paper has no control for what *any* tenth of the voxels costs. Six are measured here:
 #
@@ -34,7 +35,8 @@
 # | other_patient | what the same map marks on a slice of another patient in the same phase |
 # | untrained | what the same map marks if the network has not been trained |
 #
-# The work goes by batches, and each is written when it is done. An interrupted run goes on after its last batch.
+# The work is done in batches, and each batch is written as soon as it is done. An interrupted run goes on after its
+# last batch.
 
 # %%
 import keras
@@ -56,14 +58,14 @@ cohort: str = "runs/quick/cohort"  # made by 01_prepare_cohort
 network: str = "runs/quick/networks/top"  # made by 02_train_network
 predictions: str = "runs/quick/networks/top/predictions.parquet"  # of 02_train_network; of 04 for your own CT
 masking: str = "runs/quick/masking/top"  # where the measurements go
-per_phase: int = 15  # correctly classified test slices per phase, spread over patients; 0 takes all
+per_phase: int = 15  # number of correctly classified test slices per phase, spread over patients; 0 takes all
 controls: bool = True  # mask by the maps of other patients and of the untrained network too (twice the time)
 fraction: float = 0.1  # share of the voxels that is overwritten
 within: str = "image"  # which voxels are ranked: those of the "image", or of the "body"
-fill: str = "normal"  # what is written: "normal" N(0, 1), "uniform" U[0, 1), "range", "zero", "shuffle", "blurred"
+fill: str = "normal"  # "normal" N(0, 1), "uniform" U[0, 1), "range", "zero", "shuffle" or "blurred" (see 14)
 score: str = "logit"  # what the maps differentiate: "logit", or the softmax "probability"
 interpolation: str = "nearest"  # how coarse maps are enlarged: "nearest" or "bilinear"
-draws: int = 1  # noise fields per slice
+draws: int = 1  # number of noise fields per slice
 batch_size: int = 8  # slices whose maps are computed at once
 seed: int = 3  # of the sample of slices, the noise, the ties and the untrained network
 
@@ -87,8 +89,8 @@ chosen.groupby("phase").agg(slices=("slice", "size"), patients=("patient", "nuni
 # %% [markdown]
 # ## The reading
 #
-# All that is open in the paper's description, in one place. It is saved with the measurements, and whoever reads them
-# takes it from there.
+# A *reading* is one way to understand the paper's description. It holds all the choices that the description leaves
+# open, and is saved with the measurements, so that later notebooks take it from there.
 
 # %%
 reading = Reading(within, score, fill, fraction, interpolation, draws, seed)
@@ -99,6 +101,9 @@ print(reading)
 
 # %% [markdown]
 # ## Masking
+#
+# First come the network and what makes its maps. For two controls the maps of an untrained network and of the partner
+# slices are needed as well.
 
 # %%
 model = keras.models.load_model(model_file)
@@ -113,6 +118,9 @@ def read_others(rows):
 
 
 others = read_others if controls and chosen["other_series"].notna().all() else None
+
+# %% [markdown]
+# Then the maps of each batch are computed and the slices are masked and predicted. Batches that are there are left out.
 
 # %%
 parts = {start: folder / f"part-{start:06d}.parquet" for start in range(0, len(chosen), batch_size)}
@@ -129,7 +137,9 @@ for part, table in zip(waiting.values(), tqdm(measured, total=len(waiting), unit
 # %% [markdown]
 # ## What is left of the probability
 #
-# Mean over slices and draws, in per cent of the original probability. At 100 the overwritten voxels do not matter.
+# The table holds the mean over slices and draws, in per cent of the original probability. At 100 the overwritten voxels
+# do not matter. `top` and `bottom` are the highest and the lowest tenth of a map, or of the disc; the other regions are
+# controls.
 
 # %%
 table = pd.concat(map(pd.read_parquet, parts.values()), ignore_index=True)
@@ -154,9 +164,9 @@ sidecar = write_sidecar(
 # %% [markdown]
 # ## What we saw
 #
-# Masking the top tenth should lower the probability for every map and phase, and masking the bottom tenth should not.
-# The controls say what any tenth does. A map that knows what the network uses has to cost more than they do; that is
-# necessary and not sufficient.
+# The paper expects that masking the top tenth lowers the probability for every map and phase, and that masking the
+# bottom tenth does not. The line below gives the means. The controls say what any tenth of the voxels costs. A map that
+# marks what the network uses must cost more than they do; this is necessary, but not sufficient.
 
 # %%
 by_region = table.groupby("region", observed=True).relative_probability.mean()

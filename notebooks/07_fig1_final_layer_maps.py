@@ -18,10 +18,11 @@
 # | **writes** | `figures/fig1` and `figures/s7` (png, pdf), `tables/fig1.csv` |
 # | **takes** | seconds; no map is computed again, so that colours are cheap to change |
 #
-# How a map is coloured is the paper's choice. Saliency is shown by the **rank** of its absolute value and guided
-# backpropagation by the rank of its value; CAM and Grad-CAM by their values **within their own range**. Only the voxels
-# of the body are ranked here: half of an image is air, and with it the whole body would lie in the upper half of the
-# scale. If a cohort has no phases, the first eight series are drawn.
+# The colouring of each map is the paper's choice. Saliency is shown by the **rank** of its absolute value and guided
+# backpropagation by the rank of its value: the lowest voxel has rank 0, the highest 1. CAM and Grad-CAM are shown by
+# their values **within their own range**. Only the voxels of the body are ranked here: half of an image is air, and
+# with it the whole body would lie in the upper half of the scale. If a cohort has no phases, the first eight series are
+# drawn.
 
 # %% [markdown]
 # ![Figure 1: maps at the input and at the last layer, one column per phase](../figures/fig1.png)
@@ -57,9 +58,9 @@ maps: str = "runs/quick/maps"  # made by 05_compute_maps
 figures: str = "runs/quick/figures"  # where the figures go
 tables: str = "runs/quick/tables"  # where the numbers go
 cmap: str = "rainbow"  # the paper's, purple low and red high; "cividis" and "magma" are perceptually uniform
-opacity: float = 0.6  # of the map over the image
+opacity: float = 0.6  # of the map over the image: 0 shows the image alone, 1 the map alone
 outline: float = 0.1  # share of the voxels that the white line surrounds, the highest by absolute value; 0 for no line
-upsampling: str = "nearest"  # of the low-resolution maps: "nearest" shows the cells, "bilinear" smooths them
+upsampling: str = "nearest"  # how coarse maps are enlarged: "nearest" shows the cells, "bilinear" smooths them
 
 # %% [markdown]
 # ## The slices
@@ -110,9 +111,9 @@ display(figure, caption("Figure S7", chosen))
 # %% [markdown]
 # ## In numbers
 #
-# `outside_body` is the share of a map's highest tenth that lies outside the body; beside it stands the share of all
-# voxels. `half_mass` is the smallest share of the voxels that holds half of the map: the smaller it is, the more the
-# map is concentrated. `zeros` is the share of the map that is exactly 0.
+# The table holds the mean over the slices. `outside_body` is the share of a map's highest tenth that lies outside the
+# body; beside it stands the share of all voxels. `half_mass` is the smallest share of the voxels that holds half of the
+# map: the smaller it is, the more the map is concentrated. `zeros` is the share of the map that is exactly 0.
 
 # %%
 measured = describe_maps(saved)
@@ -124,10 +125,10 @@ display(measured.groupby(["method", "layer"], sort=False).mean(numeric_only=True
 # %% [markdown]
 # ## Against the paper
 #
-# The paper says that guided backpropagation marks fewer voxels than saliency (C47); that the strongest saliency is
-# where the signed map is extreme (C48, true of any map whose signs are balanced); and that Grad-CAM of the last layer
-# agrees with CAM (C42, which is algebra). One slice per phase can show a direction at best. Which organs the maps mark
-# is measured in 13_anatomy_of_maps.
+# The paper says that guided backpropagation marks fewer voxels than saliency (C47). It says that the strongest saliency
+# is where the signed map is extreme (C48); this holds for any map with about as many positive as negative values. And
+# it says that Grad-CAM of the last layer agrees with CAM (C42), which is algebra. One slice per phase can show a
+# direction at best. 13_anatomy_of_maps measures which organs the maps mark.
 
 # %%
 display(findings_table(map_claims(saved), "C42", "C47", "C48")[["measured", "verdict"]])
@@ -135,5 +136,5 @@ display(findings_table(map_claims(saved), "C42", "C47", "C48")[["measured", "ver
 # %% [markdown]
 # ## What we saw
 #
-# The maps at the input follow edges and small vessels; the maps of the last layer mark patches of 32 x 32 voxels. That
-# a map looks like anatomy does not prove that the network uses it: 08_fig2_masking_specificity tests that.
+# To the eye, the maps at the input follow edges and small vessels; the maps of the last layer mark patches of 32 x 32
+# voxels. That a map looks like anatomy does not prove that the network uses it: 08_fig2_masking_specificity tests that.

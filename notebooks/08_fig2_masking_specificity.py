@@ -20,8 +20,9 @@
 # | **takes** | seconds |
 #
 # The paper calls a map *specific* if hiding the few voxels that it chooses costs much probability: **low bars are
-# good**. It has no control for what *any* tenth of the voxels costs. Here several controls stand beside the maps. A map
-# has to beat the one that matches its shape: blocks of the body as large as its own cells.
+# good**. The paper has no control for what *any* tenth of the voxels costs. Here several controls stand beside the
+# maps. To be called good, a map has to beat the control of its own shape: random voxels of the body for a map at the
+# input, random blocks as large as its cells for a map at a layer.
 
 # %% [markdown]
 # ![Figure 2: what masking leaves of the probability, by map and phase](../figures/fig2.png)
@@ -29,17 +30,18 @@
 # **Figure 2, as published by this project.** Relative probability: what is left of the probability of the right phase
 # after masking, 100 % being that of the untouched slice. **A**, masking the tenth of the voxels that a map ranks
 # highest (filled) or lowest (hatched). An **asterisk** says that the mean differs from 100 % (p < .05, t test on
-# slices, Bonferroni over the 40 bars). **B**, the filled bars of A beside each other. **Letters** above a bar name the
-# maps from which it differs: a, saliency; b, guided backpropagation; c, CAM (p < .05, paired t tests on slices,
-# Bonferroni over the 30 comparisons). **Bars** are means over slices. **Whiskers** are one standard deviation (SD) over
-# slices; where that would pass the lowest or highest slice the whisker ends there, without a cap. **Light points** are
-# single slices: many of these distributions have two peaks, near 0 and near 100 %, where a mean and its SD say little.
-# A bar below 3 % has its **value printed**. **Red marks** are means of controls, which mask as many voxels without such
-# a map of this slice: any voxels of the image; any voxels of the body; a disc about the body's centroid (these three
-# stand beside the bars, with their slices); blocks, random cells of the body as large as the layer's; what the same map
-# marks on another patient's slice of the same phase; and what it marks for the same network before training (these
-# stand at the bar that they belong to). The numbers of slices and patients stand at each phase. Noncon = unenhanced, CM
-# = corticomedullary, CM-neph = corticomedullary to early nephrographic, Neph = nephrographic, Pyelo = pyelographic.
+# slices, corrected for the 40 bars after Bonferroni). **B**, the filled bars of A beside each other. **Letters** above
+# a bar name the maps from which it differs: a, saliency; b, guided backpropagation; c, CAM (p < .05, paired t tests on
+# slices, corrected for the 30 comparisons after Bonferroni). **Bars** are means over slices. **Whiskers** are one
+# standard deviation (SD) over slices; a whisker that would pass the lowest or highest slice ends there, without a cap.
+# **Light points** are single slices: many of these distributions have two peaks, near 0 and near 100 %, where a mean
+# and its SD say little. A bar below 3 % has its **value printed**. **Red marks** are means of controls, which mask as
+# many voxels, chosen without this map of this slice. Three stand beside the bars, with their slices: random voxels of
+# the image, random voxels of the body, and a disc about the body's centroid. Three stand at the bar that they belong
+# to: blocks (random cells of the body as large as the layer's), what the same map marks on another patient's slice of
+# the same phase, and what it marks for the same network before training. The numbers of slices and patients stand at
+# each phase. Noncon = unenhanced, CM = corticomedullary, CM-neph = corticomedullary to early nephrographic, Neph =
+# nephrographic, Pyelo = pyelographic.
 
 # %%
 from IPython.display import display
@@ -71,10 +73,11 @@ tables: str = "runs/quick/tables"  # where the tables go
 # ## Load
 #
 # The paper's tests take slices as units: the draws of noise are averaged first. But slices of one patient resemble each
-# other and are not independent. So every test stands here twice. `p_bonferroni` is the test on slices, as in the paper;
-# its p value is multiplied by the number of tests in the figure (*Bonferroni*), so that many tests do not make a chance
-# finding likely. `low` and `high` are a 95 % interval that resamples whole patients, and `patient_p` is the t test of
-# the patients' means.
+# other and are not independent. So every test stands here twice. `p_bonferroni` is the paper's t test on slices, with
+# the p value multiplied by the number of tests in the figure (*Bonferroni*), since among many tests some look
+# significant by chance. `low` and `high` are a 95 % interval that resamples whole patients, and `patient_p` is the t
+# test of the patients' means. `mean` and `sd` are in per cent (differences: in points), and `effect_size` is the mean
+# divided by the standard deviation.
 
 # %%
 figures, tables = resolve(figures), resolve(tables)
@@ -82,11 +85,13 @@ masking = require(masking, "06_mask_voxels")
 reading, means = read_reading(masking), slice_means(read_masking(masking))
 print(f"{means.drop_duplicates(['series', 'slice']).shape[0]} slices of {means.patient.nunique()} patients, "
       f"{means.draws.max()} draws each")  # fmt: skip
+
 # %% [markdown]
 # ## A: every map against 100 %
 #
-# Four maps in five phases with two regions give 40 one-sample t tests. The first table shows the highest tenth of each
-# map; the second, the means of the controls, by the layer whose cells they copy.
+# Four maps in five phases with two regions give 40 t tests of a mean against 100 %. The first table shows the highest
+# tenth of each map. The second table shows the means of the controls, in per cent; `layer` says whose cells or maps
+# they copy.
 
 # %%
 shown = means[pd.MultiIndex.from_frame(means[["method", "layer"]]).isin(FINAL_MAPS)]
@@ -101,7 +106,7 @@ display(by_control[[phase for phase in PHASES if phase in by_control]].round(1))
 # ## B: the maps against each other
 #
 # Six pairs of maps in five phases give 30 paired t tests, on the same slices. A negative mean says that the first map
-# is the more specific one.
+# leaves less probability and so is the more specific one.
 
 # %%
 pairs = paired_tests(means, list(combinations(FINAL_MAPS, 2)))
@@ -118,13 +123,14 @@ figure = draw_specificity(levels, marks, FINAL_MAPS, control=control, slices=mea
 display(figure, caption("Figure 2", shown, "Bars, whiskers, points, marks and letters as explained at the top."))
 
 # %% [markdown]
-# ## Each map less its control
+# ## Each map minus its control
 #
 # Does a map find more of what the network needs than voxels that know nothing of the network? Each map is compared with
 # its matched control on the same slices. For a map at a layer, the control is random blocks of the body as large as the
 # layer's cells; for a map at the input, random voxels of the body.
 #
-# Left of 0 the map costs more probability than its control. Lines are 95 % intervals that resample patients.
+# Left of 0 the map costs more probability than its control. Points are means, lines 95 % intervals that resample
+# patients.
 
 # %%
 everything = [*FINAL_MAPS[:3], *((method, layer) for method in ("grad_cam", "sam") for layer in LAYERS)]
@@ -133,22 +139,23 @@ matched = [((method, layer), (body, "-") if layer == "input" else ("blocks", lay
 less = paired_tests(means[means["region"].isin(["top", "random"])].assign(region="top"), matched)
 differences = less.rename(columns={"mean": "value"}).assign(network="this network")
 figure_of_differences = draw_differences(differences)
-display(figure_of_differences, caption("Maps less their controls", means))
+words = "Points are means, lines 95 % intervals that resample patients. Left of 0 the map costs more than its control."
+display(figure_of_differences, caption("Maps minus their controls", means, words))
 
 # %% [markdown]
 # ## Where masked images go
 #
 # A masked slice that is no longer called by its label is called something else. What? The probability of the right
-# phase cannot say. It falls if the network has lost what it needs, and it falls just as well if the noise looks like
-# another phase. The network has never seen noise inside a body, but it has to name one of five phases, and often it
-# has a phase of its own for such images. Slices of that phase keep their probability whatever a map marks. Slices of
-# the others lose it whatever a map marks.
+# phase cannot say. It falls if the network has lost what it needs, but also if the noise looks like another phase. The
+# network has never seen noise inside a body. Still it has to name one of five phases, and often it names the same one
+# for most such images. Slices of that phase keep their probability, and slices of the others lose it, whatever a map
+# marks.
 #
 # So look at where the images go. In **A** each row of a panel is a labelled phase, and the numbers say which phase the
-# network names after masking, in per cent of the row: the diagonal is what masking leaves as it was. If the panels of
-# the maps look like those of the controls (red titles), the noise speaks and not the map. **B** shows the cost of
-# masking in two units, alone and less the control of the same shape. The *log-odds* log(p / (1 - p)) have no floor and
-# no ceiling, so that a phase near 0 or 100 % counts as any other.
+# network names after masking, in per cent of the row; on the diagonal the phase is unchanged. If the panels of the
+# maps look like those of the controls (red titles), the noise decides and not the map. **B** shows the cost of masking
+# in two units, each alone and minus the control of the same shape: probability, and *log-odds*, log(p / (1 - p)).
+# Log-odds have no floor and no ceiling, so that a change near 0 or 100 % counts as much as one near 50 %.
 
 # %%
 masks = [(*name, "top") for name in (*FINAL_MAPS, ("sam", "conv3b"))]
@@ -157,12 +164,13 @@ measured = read_masking(masking)
 shares, changes = predicted_after(measured), less_controls(means, everything)
 held = set(shares[["method", "layer", "region"]].itertuples(index=False, name=None))
 figure_of_shares = draw_where_masked_go(shares, changes, [mask for mask in masks if mask in held])
-display(figure_of_shares, caption("Where masked images go", means))
+words = "**A**, phase named after masking, per cent of the labelled phase. **B**, cost of masking; bars: phases' mean."
+display(figure_of_shares, caption("Where masked images go", means, words))
 
 # %% [markdown]
-# How many of all masked slices get each phase, in per cent. The phases count alike, so that each would get 20 if
-# masking changed nothing. A phase that gets more from every mask, from those of the controls too, is the one that this
-# network sees in noise.
+# The table says which part of all masked slices gets each phase, in per cent. The phases count alike, so that each
+# would get 20 if masking changed nothing. A phase that gets more from every mask, also from those of the controls, is
+# the one that this network sees in noise.
 
 # %%
 attracted = shares.pivot_table(index=["method", "layer", "region"], columns="predicted", values="share")
@@ -172,9 +180,9 @@ attracted = shares.pivot_table(index=["method", "layer", "region"], columns="pre
 # ### Do the orders survive in a network that knows noise?
 #
 # The control for this is a network that was trained with the same fill: in half of its training images, noise
-# overwrites patches of voxels (`noise_patches` of 02_train_network). To it, noise is nothing new and stands for no
-# phase. If the maps have the same order there, the order is one of the maps. *Spearman's rho* compares two orders: it
-# is 1 if they are the same, and about 0 if one says nothing of the other.
+# overwrites patches of voxels (`noise_patches` of 02_train_network). Such a network can learn that noise stands for no
+# phase. If the maps have the same order there, the order belongs to the maps and not to the noise. *Spearman's rho*
+# compares two orders: it is 1 if they are the same, and about 0 if they have nothing to do with each other.
 
 # %%
 if noise_network_masking:
@@ -221,11 +229,11 @@ for name, table in written.items():
 # The paper says that masking the highest tenth lowers the probability for every map and phase (C50), and that masking
 # the lowest tenth leaves it nearly as it is (C51). Saliency is the most specific of the four (C52), CAM and Grad-CAM
 # are less specific than both maps at the input (C53), and CAM is slightly more specific than Grad-CAM in some phases
-# (C54). All techniques find voxels that the network uses (C61), which is read here as: more than random voxels of the
-# body do.
+# (C54). All techniques find voxels that the network uses (C61). We take C61 to mean that they find more of them than
+# random voxels of the body do.
 #
-# A verdict needs four of five phases. "Reproduced" needs intervals by patient that exclude no difference, or for C51
-# intervals within 95 to 105 %.
+# A verdict needs four of five phases. "Reproduced" needs intervals over patients that lie wholly on the paper's side,
+# or for C51 intervals within 95 to 105 %. These verdicts are on one network; 17_compare_with_paper judges over several.
 
 # %%
 with pd.option_context("display.max_colwidth", None):
@@ -234,6 +242,6 @@ with pd.option_context("display.max_colwidth", None):
 # %% [markdown]
 # ## What we saw
 #
-# Noise in any tenth of the body already costs much of the probability, in some phases nearly all of it. So the bars
-# alone overstate what a map knows; the difference from its matched control is the fair measure. It differs by phase and
-# by network, and a mean over the phases hides this.
+# Noise in random voxels of the body already costs much of the probability, in some phases nearly all of it. So the bars
+# alone overstate what a map knows, and the difference from its matched control is the fairer measure. It differs by
+# phase and by network, which a mean over the phases hides.

@@ -19,8 +19,8 @@
 # | **takes** | seconds |
 #
 # Grad-CAM weights the output of a kernel by its *mean* gradient. At the last layer the gradient is the same in every
-# cell of a kernel, so that nothing is lost. At a shallow layer it is not, and the mean may point to places whose own
-# gradient is zero.
+# cell of a kernel, so that nothing is lost by taking the mean. At a shallow layer it is not, and the map may mark
+# places whose own gradient is zero.
 
 # %% [markdown]
 # ![Figure 3: Grad-CAM by layer, one column per phase](../figures/fig3.png)
@@ -55,9 +55,14 @@ maps: str = "runs/quick/maps"  # made by 05_compute_maps
 figures: str = "runs/quick/figures"  # where the figure goes
 tables: str = "runs/quick/tables"  # where the numbers go
 cmap: str = "rainbow"  # the paper's, purple low and red high; "cividis" and "magma" are perceptually uniform
-opacity: float = 0.6  # of the map over the image
+opacity: float = 0.6  # of the map over the image: 0 shows the image alone, 1 the map alone
 outline: float = 0.1  # share of the voxels that the white line surrounds, the highest by absolute value; 0 for no line
-upsampling: str = "nearest"  # of the low-resolution maps: "nearest" shows the cells, "bilinear" smooths them
+upsampling: str = "nearest"  # how coarse maps are enlarged: "nearest" shows the cells, "bilinear" smooths them
+
+# %% [markdown]
+# ## The slices
+#
+# They are those of Figure 1, one per phase, chosen by the rule of 05_compute_maps.
 
 # %%
 shown = {"cmap": cmap, "opacity": opacity, "outline": outline}
@@ -97,9 +102,10 @@ display(figure, caption("Figure 3 by rank", chosen))
 # %% [markdown]
 # ## In numbers
 #
-# `outside_body` is the share of the map's highest tenth that lies outside the body, and `image_outside_body` the share
-# of all voxels, which is what chance would give. `half_mass` is the smallest share of the cells that holds half of the
-# map: the smaller it is, the more the map is concentrated. `zeros` is the share of the map that is exactly 0.
+# The table holds the mean over the slices. `outside_body` is the share of the map's highest tenth that lies outside the
+# body, and `image_outside_body` the share of all voxels, which is what chance would give. `half_mass` is the smallest
+# share of the cells that holds half of the map: the smaller it is, the more the map is concentrated. `zeros` is the
+# share of the map that is exactly 0.
 
 # %%
 measured = describe_maps(saved).query("method == 'grad_cam'")
@@ -112,9 +118,9 @@ display(by_layer.round(3))
 # ## Against the paper
 #
 # The paper sees anatomy at 5b and little of it at 2b and 3b, where the worst maps mark the background (C55). Of 4b it
-# says two things: in the text the map follows anatomy in part, in the caption of Figure 3 it is one of the layers that
-# select nothing. So 4b is shown above and not judged. The share of the highest tenth outside the body is the part of
-# this claim that needs no knowledge of the organs.
+# says two things: in the text the map follows anatomy in part, in the caption of Figure 3 the layer selects nothing. So
+# 4b is shown above but not judged. How much of the highest tenth lies outside the body is the part of this claim that
+# can be measured without knowing the organs.
 
 # %%
 display(findings_table(map_claims(saved), "C55")[["measured", "verdict"]])
@@ -122,5 +128,5 @@ display(findings_table(map_claims(saved), "C55")[["measured", "verdict"]])
 # %% [markdown]
 # ## What we saw
 #
-# At shallow layers the highest tenth of Grad-CAM lies partly in air or along edges, and at deep layers it gathers in
-# the body. One slice per phase shows this; 13_anatomy_of_maps counts it over many slices.
+# At shallow layers a part of Grad-CAM's highest tenth lies in air, and at deep layers it gathers in the body; the table
+# says how large the part is. This is one slice per phase. 13_anatomy_of_maps counts it over many.

@@ -54,9 +54,14 @@ maps: str = "runs/quick/maps"  # made by 05_compute_maps
 figures: str = "runs/quick/figures"  # where the figure goes
 tables: str = "runs/quick/tables"  # where the numbers go
 cmap: str = "rainbow"  # the paper's, purple low and red high; "cividis" and "magma" are perceptually uniform
-opacity: float = 0.6  # of the map over the image
+opacity: float = 0.6  # of the map over the image: 0 shows the image alone, 1 the map alone
 outline: float = 0.1  # share of the voxels that the white line surrounds, the highest by absolute value; 0 for no line
-upsampling: str = "nearest"  # of the low-resolution maps: "nearest" shows the cells, "bilinear" smooths them
+upsampling: str = "nearest"  # how coarse maps are enlarged: "nearest" shows the cells, "bilinear" smooths them
+
+# %% [markdown]
+# ## The slices
+#
+# They are those of Figure 1, one per phase, chosen by the rule of 05_compute_maps.
 
 # %%
 shown = {"cmap": cmap, "opacity": opacity, "outline": outline}
@@ -82,9 +87,10 @@ display(figure, caption("Figure 4", chosen))
 # %% [markdown]
 # ## In numbers
 #
-# `outside_body` is the share of the map's highest tenth that lies outside the body, and `image_outside_body` the share
-# of all voxels, which is what chance would give. `half_mass` is the smallest share of the cells that holds half of the
-# map: the smaller it is, the more the map is concentrated. `zeros` is the share of the map that is exactly 0.
+# The table holds the mean over the slices. `outside_body` is the share of the map's highest tenth that lies outside the
+# body, and `image_outside_body` the share of all voxels, which is what chance would give. `half_mass` is the smallest
+# share of the cells that holds half of the map: the smaller it is, the more the map is concentrated. `zeros` is the
+# share of the map that is exactly 0.
 
 # %%
 measured = describe_maps(saved).query("method == 'sam'")
@@ -98,7 +104,7 @@ display(by_layer.round(3))
 #
 # The paper sees kidneys, renal vessels, aorta and vena cava at 2b, 3b and 4b (C56). 13_anatomy_of_maps measures that
 # where the organs are known. At the last layer SAM is CAM plus a constant (with the logit as the score), so that its
-# picture is that of CAM, and their agreement teaches nothing.
+# picture is that of CAM by construction.
 
 # %%
 outside = by_layer["outside_body"].rename(LAYER_TITLES)
@@ -108,5 +114,5 @@ print(f"highest tenth outside the body: {outside.round(2).to_dict()}; of all vox
 # %% [markdown]
 # ## What we saw
 #
-# SAM keeps more of the anatomy at shallow layers than Grad-CAM does. Turning low activation upside down has a price:
-# air and fat, where activation is low, can be marked as well.
+# To the eye, SAM keeps more of the anatomy at shallow layers than Grad-CAM does; 13_anatomy_of_maps measures it.
+# Turning low activation upside down has a price: air and fat, where activation is low, can be marked as well.

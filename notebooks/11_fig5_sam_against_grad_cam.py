@@ -26,16 +26,17 @@
 #
 # **Figure 5, as published by this project.** Relative probability of the right phase (100 %: the untouched slice) after
 # masking the tenth of the voxels that SAM (green) or Grad-CAM (white) ranks highest at a layer, one panel per phase. An
-# **asterisk** above a layer says that SAM and Grad-CAM differ there (p < .05, paired t test on slices, Bonferroni over
-# the 25 comparisons). **Bars** are means over slices. **Whiskers** are one standard deviation (SD) over slices; where
-# that would pass the lowest or highest slice the whisker ends there, without a cap. **Light points** are single slices:
-# many of these distributions have two peaks, near 0 and near 100 %, where a mean and its SD say little. A bar below 3 %
-# has its **value printed**. **Red marks** are means of controls, which mask as many voxels without such a map of this
-# slice: any voxels of the image; any voxels of the body; a disc about the body's centroid (these three stand beside the
-# bars, with their slices); blocks, random cells of the body as large as the layer's; what the same map marks on another
-# patient's slice of the same phase; and what it marks for the same network before training (these stand at the bar that
-# they belong to). The numbers of slices and patients stand above each panel. Noncon = unenhanced, CM =
-# corticomedullary, CM-neph = corticomedullary to early nephrographic, Neph = nephrographic, Pyelo = pyelographic.
+# **asterisk** above a layer says that SAM and Grad-CAM differ there (p < .05, paired t test on slices, corrected for
+# the 25 comparisons after Bonferroni). **Bars** are means over slices. **Whiskers** are one standard deviation (SD)
+# over slices; a whisker that would pass the lowest or highest slice ends there, without a cap. **Light points** are
+# single slices: many of these distributions have two peaks, near 0 and near 100 %, where a mean and its SD say little.
+# A bar below 3 % has its **value printed**. **Red marks** are means of controls, which mask as many voxels, chosen
+# without this map of this slice. Three stand beside the bars, with their slices: random voxels of the image, random
+# voxels of the body, and a disc about the body's centroid. Three stand at the bar that they belong to: blocks (random
+# cells of the body as large as the layer's), what the same map marks on another patient's slice of the same phase, and
+# what it marks for the same network before training. The numbers of slices and patients stand above each panel. Noncon
+# = unenhanced, CM = corticomedullary, CM-neph = corticomedullary to early nephrographic, Neph = nephrographic, Pyelo =
+# pyelographic.
 
 # %%
 from IPython.display import display
@@ -61,10 +62,11 @@ tables: str = "runs/quick/tables"  # where the tables go
 # ## Load
 #
 # The paper's tests take slices as units: the draws of noise are averaged first. But slices of one patient resemble each
-# other and are not independent. So every test stands here twice. `p_bonferroni` is the test on slices, as in the paper;
-# its p value is multiplied by the number of tests in the figure (*Bonferroni*), so that many tests do not make a chance
-# finding likely. `low` and `high` are a 95 % interval that resamples whole patients, and `patient_p` is the t test of
-# the patients' means.
+# other and are not independent. So every test stands here twice. `p_bonferroni` is the paper's t test on slices, with
+# the p value multiplied by the number of tests in the figure (*Bonferroni*), since among many tests some look
+# significant by chance. `low` and `high` are a 95 % interval that resamples whole patients, and `patient_p` is the t
+# test of the patients' means. `mean` and `sd` are in per cent (differences: in points), and `effect_size` is the mean
+# divided by the standard deviation.
 
 # %%
 figures, tables = resolve(figures), resolve(tables)
@@ -72,11 +74,12 @@ masking = require(masking, "06_mask_voxels")
 reading, means = read_reading(masking), slice_means(read_masking(masking))
 print(f"{means.drop_duplicates(['series', 'slice']).shape[0]} slices of {means.patient.nunique()} patients, "
       f"{means.draws.max()} draws each")  # fmt: skip
+
 # %% [markdown]
 # ## SAM against Grad-CAM, layer by layer
 #
-# Five layers in five phases give 25 paired t tests, on the same slices. A negative mean says that SAM is the more
-# specific one.
+# Five layers in five phases give 25 paired t tests, on the same slices. A negative mean says that SAM leaves less
+# probability and so is the more specific one.
 
 # %%
 shown = means[means["method"].isin(["sam", "grad_cam"]) & (means["region"] == "top")]
@@ -117,7 +120,8 @@ with atomic_path(tables / "fig5_pairs.csv") as file:
 # (C58). The last is algebra as long as the maps differentiate the logit: at layer 6 SAM is CAM plus a constant, and
 # Grad-CAM is the positive part of CAM.
 #
-# A claim of no difference needs intervals within 5 points. With few slices it stays undecided.
+# A claim of no difference is reproduced where the intervals lie within 5 points. With few slices they are wider, and it
+# stays undecided.
 
 # %%
 with pd.option_context("display.max_colwidth", None):
@@ -126,5 +130,6 @@ with pd.option_context("display.max_colwidth", None):
 # %% [markdown]
 # ## What we saw
 #
-# At shallow layers SAM and Grad-CAM differ; at the last layer they cannot. Compare the bars with the red marks before
-# you call either of them specific: in some phases random blocks cost as much.
+# At shallow layers SAM and Grad-CAM are different maps, and the table above says where one is more specific than the
+# other; at the last layer they cannot differ. Compare the bars with the red marks before you call either of them
+# specific: in some phases random blocks cost as much. This is one network; 17_compare_with_paper compares several.

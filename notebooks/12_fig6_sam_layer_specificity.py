@@ -25,18 +25,18 @@
 #
 # **Figure 6, as published by this project.** Relative probability of the right phase (100 %: the untouched slice) after
 # masking the tenth of the voxels that SAM ranks highest, from the shallowest layer (dark) to the deepest (light).
-# **Letters** above a bar name the layers from which it differs: a, 2b; b, 3b; c, 4b; d, 5b (p < .05, paired t tests on
-# slices, Bonferroni over the 50 comparisons). **Bars** are means over slices. **Whiskers** are one standard deviation
-# (SD) over slices; where that would pass the lowest or highest slice the whisker ends there, without a cap. **Light
-# points** are single slices: many of these distributions have two peaks, near 0 and near 100 %, where a mean and its SD
-# say little. A bar below 3 % has its **value printed**. A phase whose bars all lie near 0 is not empty: hardly any
-# probability is left there, whichever layer is masked. **Red marks** are means of controls, which mask as many voxels
-# without such a map of this slice: any voxels of the image; any voxels of the body; a disc about the body's centroid
-# (these three stand beside the bars, with their slices); blocks, random cells of the body as large as the layer's; what
-# the same map marks on another patient's slice of the same phase; and what it marks for the same network before
-# training (these stand at the bar that they belong to). The numbers of slices and patients stand at each phase. Noncon
-# = unenhanced, CM = corticomedullary, CM-neph = corticomedullary to early nephrographic, Neph = nephrographic, Pyelo =
-# pyelographic.
+# **Letters** above a bar name the shallower layers from which it differs: a, 2b; b, 3b; c, 4b; d, 5b (p < .05, paired t
+# tests on slices, corrected for the 50 comparisons after Bonferroni). **Bars** are means over slices. **Whiskers** are
+# one standard deviation (SD) over slices; a whisker that would pass the lowest or highest slice ends there, without a
+# cap. **Light points** are single slices: many of these distributions have two peaks, near 0 and near 100 %, where a
+# mean and its SD say little. A bar below 3 % has its **value printed**. A phase whose bars all lie near 0 is not empty:
+# hardly any probability is left there, whichever layer is masked. **Red marks** are means of controls, which mask as
+# many voxels, chosen without this map of this slice. Three stand beside the bars, with their slices: random voxels of
+# the image, random voxels of the body, and a disc about the body's centroid. Three stand at the bar that they belong
+# to: blocks (random cells of the body as large as the layer's), what the same map marks on another patient's slice of
+# the same phase, and what it marks for the same network before training. The numbers of slices and patients stand at
+# each phase. Noncon = unenhanced, CM = corticomedullary, CM-neph = corticomedullary to early nephrographic, Neph =
+# nephrographic, Pyelo = pyelographic.
 
 # %%
 from IPython.display import display
@@ -64,10 +64,11 @@ tables: str = "runs/quick/tables"  # where the tables go
 # ## Load
 #
 # The paper's tests take slices as units: the draws of noise are averaged first. But slices of one patient resemble each
-# other and are not independent. So every test stands here twice. `p_bonferroni` is the test on slices, as in the paper;
-# its p value is multiplied by the number of tests in the figure (*Bonferroni*), so that many tests do not make a chance
-# finding likely. `low` and `high` are a 95 % interval that resamples whole patients, and `patient_p` is the t test of
-# the patients' means.
+# other and are not independent. So every test stands here twice. `p_bonferroni` is the paper's t test on slices, with
+# the p value multiplied by the number of tests in the figure (*Bonferroni*), since among many tests some look
+# significant by chance. `low` and `high` are a 95 % interval that resamples whole patients, and `patient_p` is the t
+# test of the patients' means. `mean` and `sd` are in per cent (differences: in points), and `effect_size` is the mean
+# divided by the standard deviation.
 
 # %%
 figures, tables = resolve(figures), resolve(tables)
@@ -75,11 +76,12 @@ masking = require(masking, "06_mask_voxels")
 reading, means = read_reading(masking), slice_means(read_masking(masking))
 print(f"{means.drop_duplicates(['series', 'slice']).shape[0]} slices of {means.patient.nunique()} patients, "
       f"{means.draws.max()} draws each")  # fmt: skip
+
 # %% [markdown]
 # ## The layers against each other
 #
 # Ten pairs of layers in five phases give 50 paired t tests, on the same slices. A negative mean says that the shallower
-# layer is the more specific one.
+# layer leaves less probability and so is the more specific one.
 
 # %%
 sams = [("sam", layer) for layer in LAYERS]
@@ -124,5 +126,6 @@ with pd.option_context("display.max_colwidth", None):
 # %% [markdown]
 # ## What we saw
 #
-# A fine map can choose single voxels, a coarse one only whole cells, so that part of the difference between layers is
-# one of shape. The control of blocks at each layer shows how large that part is.
+# In the published figure no layer is the best in every phase. A fine map can choose single voxels, a coarse one only
+# whole cells, so that part of the difference between layers is one of shape. The control of blocks at each layer shows
+# how large that part is.

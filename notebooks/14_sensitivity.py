@@ -27,9 +27,9 @@
 # | voxels | image | body | whether the ranked tenth is one of the image, air included, or of the body |
 # | share | 10 % | 5 %, 20 % | how many of the voxels are overwritten; the paper says a tenth |
 #
-# **What a fill does.** A network answers anything, also an image of a kind that it has never seen. None of these
-# networks has seen noise inside a body. So a lower probability after masking has two causes that cannot be told apart
-# in one experiment: the voxels that are gone, and the noise that came. Fills differ in this:
+# **What a fill does.** A network gives an answer to any image, even of a kind that it has never seen, and none of these
+# networks has seen noise inside a body. So a lower probability after masking has two possible causes that one
+# experiment cannot separate: the voxels that are gone, and the noise that came. Fills differ in this:
 #
 # - *normal*, N(0, 1), and *uniform*, U[0, 1), are noise with values that are usual inside the body;
 # - *range* is uniform between the darkest and the brightest voxel of the image, so that bone stands beside air;
@@ -38,7 +38,8 @@
 # - *blurred* is the image itself after a Gaussian blur with a standard deviation of 1/32 of the image (8 of 256
 #   pixels): no noise and hardly an edge, but of a large organ much is left.
 #
-# An order of maps that holds under all of them is one of the maps. One that turns with the fill is one of the fill.
+# An order of maps that holds under all fills says something about the maps. An order that changes with the fill says
+# something about the fill.
 #
 # Claims C55 and C56 compare maps with anatomy and mask nothing; they stand in 13_anatomy_of_maps.
 
@@ -78,8 +79,8 @@ voxels: str = "image body"  # which voxels are ranked; the first is the default
 shares: str = "0.1 0.05 0.2"  # of the voxels that are overwritten; the first is the default
 corners: bool = True  # also change several choices at once
 variants: bool = True  # also mask by SAM without one of its ingredients, HiResCAM and LayerCAM, by the default reading
-per_phase: int = 20  # correctly classified test slices per phase and network; 0 takes all
-draws: int = 2  # noise fields per slice
+per_phase: int = 20  # number of correctly classified test slices per phase and network; 0 takes all
+draws: int = 2  # number of noise fields per slice
 batch_size: int = 8  # slices whose maps are computed at once
 seed: int = 3  # of the sample of slices, the noise and the ties
 
@@ -120,16 +121,17 @@ folders = {(network, name): readers[network].mask(resolve(readings) / network / 
 # %% [markdown]
 # ## Judging
 #
-# A claim is made of *parts*, each a contrast of two masks, as in 17_compare_with_paper. Every network gives one number
-# per part: the mean over the slices of a patient, over patients, and over the phases, in points of relative
-# probability. The interval is a 95 % t interval over networks. A part is *supported* if the interval lies on the
-# paper's side, beyond 1 point for a difference and within 5 points for no difference; *contradicted* if it lies on the
-# other side; *inconclusive* otherwise. A claim gets the outcome of its weakest part. With a single network there is no
-# interval, and only the numbers stand here.
+# A claim is made of *parts*, each a comparison of two masks, as in 17_compare_with_paper. Every network gives one
+# number per part: the mean over the slices of a patient, then over patients, then over the phases, in points of
+# relative probability. From these numbers comes a 95 % t interval, the usual interval for the mean of a few values. A
+# part is *supported* if the interval lies on the paper's side, beyond 1 point for a difference and within 5 points for
+# no difference. It is *contradicted* if the interval lies on the other side, and *inconclusive* otherwise. A claim gets
+# the outcome of its weakest part. With a single network there is no interval, and only the numbers stand here.
 #
-# Two claims have parts of their own. **C41**: SAM less SAM without one of its two corrections, at layers 2b, 3b and 4b.
-# The corrections are the gradient of each element in place of the mean gradient, and the inversion of activations where
-# the gradient is negative. **C62**: saliency above 0, and saliency below 0, each less random voxels of the body.
+# Two claims have parts of their own. **C41** compares SAM with SAM without one of its two corrections, at layers 2b, 3b
+# and 4b. The corrections are the gradient of each cell in place of the mean gradient, and the inversion of activations
+# where the gradient is negative. **C62** compares positive saliency alone, and negative saliency alone, with random
+# voxels of the body.
 
 # %%
 means = {name: {network: reading_means(folders[network, name]) for network in readers} for name in design}
@@ -147,7 +149,7 @@ print(f"{len(readers)} networks, {len(design)} readings, {len(replaced)} maps in
 # In the figure, a row is a claim and a column a reading, named by what differs from the default. The columns at the
 # right have another map in the place of SAM. **Colour and sign** are the outcome over networks: **+** supported, **?**
 # inconclusive, **−** contradicted. The fraction below says how many parts of the claim are supported. A single network
-# has no outcome: there the number is the contrast of the weakest part, in points of relative probability. It is to be
+# has no outcome: there the number is the difference of the weakest part, in points of relative probability. It is to be
 # below 0 where the paper claims a difference, and near 0 where it claims none (C51, C58).
 
 # %%
@@ -167,7 +169,8 @@ else:
     print("One network gives no outcome.")
 
 # %% [markdown]
-# The parts by the default reading, and the range of each contrast over all readings.
+# The table gives each part by the default reading, in points, with its interval, and the lowest and highest mean over
+# all readings.
 
 # %%
 own = parts[parts["reading"] == default].set_index(["claim", "part"])[["mean", "low", "high", "outcome"]]
@@ -177,9 +180,12 @@ display(own.join(ranges.add_prefix("readings_")).round(1))
 # %% [markdown]
 # ## SAM without its ingredients (C41)
 #
-# Relative probability after masking the highest tenth, mean over phases and networks. A lower number means that the
-# map marks more of what the network needs, as far as noise can tell. At layer 6 the gradient of the logit is the same
-# everywhere, so that blur and mean change nothing there.
+# The first table gives the relative probability (per cent) after masking the highest tenth, as the mean over phases and
+# networks. A lower number means that the map marks more of what the network needs, as far as noise can tell. Rows
+# without an ingredient have the blur, the inversion or the gradient of each cell left out, or invert against the
+# maximum of the layer. HiResCAM and LayerCAM are later maps that also use the gradient of each cell. At layer 6 the
+# gradient of the logit is the same everywhere, so that blur and mean change nothing there. The second table gives the
+# parts of C41 and C62, in points.
 
 # %%
 tops = pd.concat(means[default].values(), keys=means[default], names=["network"]).query("region == 'top'")
@@ -193,8 +199,8 @@ display(ingredients[[*LAYERS]].rename(index=VARIANT_TITLES).round(1), own[["mean
 # %% [markdown]
 # ## Where a fill sends the images
 #
-# Random voxels of the body say what a fill does by itself, since they are chosen by no map. The figure shows which
-# phases a network names when as many voxels as the maps mark are overwritten, all of them in the body and at random.
+# Random voxels of the body show what a fill does by itself, since no map has chosen them. The figure shows, for each
+# fill, which phases a network names when as many voxels as the maps mark are overwritten at random places of the body.
 # All slices were classified correctly before, and the phases count alike: before masking each has a fifth. Where one
 # colour grows, the fill looks like that phase to this network. Masking then hardly lowers the probability of this
 # phase, whatever a map marks, and lowers that of the others.
@@ -234,8 +240,8 @@ for name, drawn in {"sensitivity": figure, "sensitivity_fills": figure_of_fills}
 # %% [markdown]
 # ## What we saw
 #
-# A claim that keeps its sign along its whole row does not depend on how one reads the paper. A row that turns with the
-# fill says more about the fill than about the maps: by masking alone one cannot tell what a network needs from what it
+# A claim that keeps its sign along its whole row does not depend on how one reads the paper. A claim that changes with
+# the fill says more about the fill than about the maps: masking alone cannot separate what a network needs from what it
 # has never seen. The sentence below counts both.
 
 # %%

@@ -11,8 +11,8 @@
 #
 # Does a map show what the network has *learned*? Then it has to change when what was learned is destroyed. Adebayo et
 # al. (*Sanity Checks for Saliency Maps*, 2018) replaced the weights of a network by random ones, layer by layer from
-# the output to the input, and found maps that hardly changed. This goes beyond the paper, and to our knowledge nobody
-# has done it for SAM.
+# the output to the input (a *cascade*), and found maps that hardly changed. This goes beyond the paper, and to our
+# knowledge nobody has done it for SAM.
 #
 # | | |
 # |---|---|
@@ -32,11 +32,12 @@
 # %% [markdown]
 # ![How alike maps stay while the weights become random](../figures/sanity_checks.png)
 #
-# **Sanity checks, as published by this project.** **A**, agreement of each map with itself while the weights become
-# random, from the output to the input: 1 is the same map. Points are filled while the map's own layer is as trained,
-# and open once it is random; maps at the input have no such layer. Bands are 95 % intervals that resample patients. The
-# dashed line is the threshold of the rule below. **B**, rank correlation with other maps; bold where the 95 % interval
-# lies above the threshold.
+# **Sanity checks, as published by this project**, on 12 slices per phase. **A**, agreement of each map with itself
+# while the weights become random, from the output to the input: 1 is the same map. Points are filled while the map's
+# own layer is as trained, and open once it is random; maps at the input have no such layer. Bands are 95 % intervals
+# that resample patients. The dashed line is the threshold of the rule below. **B**, rank correlation of each map with
+# itself after a part of the network, or all of it, has become random, and with maps that know no network; bold where
+# the 95 % interval lies above the threshold.
 
 # %% [markdown]
 # ## The measures
@@ -54,10 +55,10 @@
 #
 # ## The rule
 #
-# The unit is the patient: the mean over random seeds and slices of a patient, over patients, and over the phases, with
-# a 95 % interval that resamples patients. A map **passes** if this interval of its rank correlation with the trained
-# network's map lies below 0.5, **fails** if it lies above 0.5, and is **undecided** otherwise. It is judged at three
-# stages (the first was added to the rule after a trial on a small sample):
+# The unit is the patient: the mean over random seeds and slices of a patient, then over patients, then over the phases,
+# with a 95 % interval that resamples patients. A map **passes** if this interval of its rank correlation with the
+# trained network's map lies below 0.5, **fails** if it lies above 0.5, and is **undecided** otherwise. It is judged at
+# three stages (the first was added to the rule after a trial on a small sample):
 #
 # - **output**: only the dense layer is random, so that the network's answer means nothing. Failing here means that the
 #   map does not depend on the answer that it is said to explain.
@@ -66,8 +67,8 @@
 #   activations, whatever the network decides with them.
 # - **all**: every weight is random. Failing here means that the map shows the image, and not the network.
 #
-# Three maps that know no network stand beside: a disc about the body's centroid, the edges of the image, and its
-# brightness. The nearer a map comes to them, the less it needs a network.
+# Three maps that know no network stand beside them: a disc about the body's centroid, the edges of the image, and its
+# brightness. The nearer a map comes to one of these, the less it needs a network.
 
 # %%
 from IPython.display import Markdown, display
@@ -98,18 +99,20 @@ networks: str = "runs/quick/networks"  # folder of networks; those that differ f
 random_label_network: str = ""  # a network of 02_train_network with random_labels; "" if the run has none
 tables: str = "runs/quick/tables"  # where the tables go
 figures: str = "runs/quick/figures"  # where the figure goes
-per_phase: int = 2  # correctly classified test slices per phase, spread over patients; 0 takes all
+per_phase: int = 2  # number of correctly classified test slices per phase, spread over patients; 0 takes all
 stages: str = "phase conv6 conv5a conv4a conv3a conv2a conv1a"  # the cascade: random from the output to these layers
 repeats: int = 1  # how many times random weights are drawn
 within: str = "body"  # which cells of a map are compared: those of the "body", or of the whole "image"
 fraction: float = 0.1  # share of the cells that counts as highest
 score: str = "logit"  # what the maps differentiate: "logit", or the softmax "probability"
 batch_size: int = 5  # slices whose maps are computed at once
-resamples: int = 2000  # of the bootstrap over patients
+resamples: int = 2000  # number of times that patients are drawn again for the intervals (bootstrap)
 seed: int = 3  # of the sample of slices, the random weights and the bootstrap
 
 # %% [markdown]
 # ## The slices and the cascade
+#
+# The slices are drawn among the correctly classified test slices. The printed line lists the steps of the cascade.
 
 # %%
 slices = Cohort.open(require(cohort, "01_prepare_cohort"))
@@ -154,8 +157,8 @@ rng = np.random.default_rng(seed)
 summary = summarise_agreement(measured(sources, trained), ["second"], rng=rng, resamples=resamples)
 
 # %% [markdown]
-# Rank correlation with the map of the trained network, by how far the weights are random (mean of the phases, absolute
-# values ranked):
+# The table gives the rank correlation with the map of the trained network, by how far the weights are random (mean of
+# the phases, absolute values ranked). Its last columns are the maps that know no network:
 
 # %%
 overall = summary[(summary.phase == "mean") & (summary.ranking == "absolute")]
@@ -165,8 +168,8 @@ wide = correlation.pivot_table(index=["method", "layer"], columns="second", valu
 wide[[*steps, *(name for name in wide if name not in steps)]].round(2)
 
 # %% [markdown]
-# Maps with a sign, ranked by the signed value. Where this is far below the absolute ranking, the map marks the same
-# places and turns its sign; a negative number is a map that is turned upside down.
+# The same for maps with a sign, ranked by the signed value. Where this is far below the table above, the map marks the
+# same places and turns its sign; a negative number is a map that is turned upside down.
 
 # %%
 signed = summary[(summary.ranking == "signed") & (summary.phase == "mean") & (summary.measure == "rank_correlation")]
@@ -191,6 +194,9 @@ else:
 
 # %% [markdown]
 # ## The verdicts
+#
+# `mean`, `low` and `high` are the rank correlation with its interval, and `blank` the share of maps that are zero
+# everywhere. The second table has the verdicts alone.
 
 # %%
 verdicts = judge_maps(model, steps, summary)
@@ -200,6 +206,8 @@ verdict_of.loc[maps].fillna("")
 
 # %% [markdown]
 # ## The figure
+#
+# Lines follow each map through the cascade, and the table below them compares it with other maps.
 
 # %%
 lines = overall[overall.second.isin(steps)].rename(columns={"second": "stage"})
@@ -235,7 +243,7 @@ sidecar = write_sidecar(files[0], notebook="15_sanity_checks", parameters=readin
 # %% [markdown]
 # ## What we saw
 #
-# The sentence below is written from the verdicts of this run. The comparison with maps that know no network comes
+# The sentences below are written from the verdicts of this run. The comparison with maps that know no network comes
 # last, since a map can change with the weights and still be little more than edges or brightness.
 
 

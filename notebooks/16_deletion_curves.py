@@ -22,33 +22,35 @@
 # the right phase falls, the better. **Insertion** starts from an image in which all voxels are overwritten and brings
 # the highest back first: the faster the probability rises, the better.
 #
-# Insertion needs no prediction of its own. An image whose highest 30 % were brought back *is* the image whose lowest
-# 70 % are overwritten. So each map is followed in two orders, highest first and lowest first, and the curve of the
-# lowest first, read from the right, is the insertion.
+# Insertion needs no predictions of its own: an image whose highest 30 % were brought back *is* the image whose lowest
+# 70 % are overwritten. So each map is followed in two orders, highest first and lowest first. The curve of lowest
+# first, read from the right, is the insertion.
 #
 # ## What is compared
 #
 # The **area** under a curve is its mean height, in per cent of the original probability. The **area between** the two
-# orders is 0 for a map that knows nothing and cannot exceed 100 where the probability does not rise.
+# orders is about 0 for a map that knows nothing, and cannot exceed 100 where the probability does not rise.
 #
-# What *any* share of the voxels costs depends on their shape, so every map has a control of its own shape: random cells
-# of the body, as large as those of the map's layer, and single voxels for maps at the input. A disc about the body's
-# centroid shows what an order without content can do.
+# What *any* share of the voxels costs depends on the shape in which they lie, so every map has a control of its own
+# shape: random cells of the body, as large as those of the map's layer, and single voxels for maps at the input. A disc
+# about the body's centroid shows what an order without content can do.
 #
-# Only voxels of the body are ranked and overwritten by default. Otherwise a map would gain by ranking the air last, and
-# the control would have to do without the air.
+# By default only voxels of the body are ranked and overwritten. Otherwise a map would gain merely by ranking the air
+# last, which the control, random cells of the body, could not do.
 #
-# The limits are those of the masking experiment: the network has never seen such noise, and it has a phase of its own
-# that it sees in noise. The curve of that phase may end high, whatever the map. Differences between orders of the same
-# slice and share are free of this, levels are not.
+# The limits are those of the masking experiment. The network has never seen such noise and may see one phase in it; the
+# curve of that phase may end high, whatever the map. The difference between two orders of the same slice at the same
+# share is free of this, the height of a curve is not.
 
 # %% [markdown]
 # ![What is left of the probability by share of the voxels](../figures/deletion_curves.png)
 #
-# **Deletion curves, as published by this project**, mean of the phases. **Black**: the voxels that the map ranks
-# highest are overwritten first. **Green**: the lowest first; read from the right it is the insertion. **Red**: random
-# cells as large as those of the map. **Dotted**: a disc about the body's centroid. The number is the area between the
-# two orders, in per cent, with a 95 % interval that resamples patients.
+# **Deletion curves, as published by this project**: what is left of the probability of the right phase (per cent, mean
+# of the phases) against the share of the body's voxels that is overwritten, on 20 slices per phase. **Black**: the
+# voxels that the map ranks highest are overwritten first. **Green**: the lowest first; read from the right it is the
+# insertion. **Red**: random cells as large as those of the map. **Dotted**: a disc about the body's centroid. The
+# number above each panel is the shaded area between the two orders, in per cent, with a 95 % interval that resamples
+# patients.
 
 # %%
 from dataclasses import asdict
@@ -84,19 +86,22 @@ network: str = "runs/quick/networks/top"  # made by 02_train_network
 predictions: str = "runs/quick/networks/top/predictions.parquet"  # of 02_train_network
 tables: str = "runs/quick/tables"  # where the tables go
 figures: str = "runs/quick/figures"  # where the figures go
-per_phase: int = 2  # correctly classified test slices per phase, spread over patients; 0 takes all
+per_phase: int = 2  # number of correctly classified test slices per phase, spread over patients; 0 takes all
 fractions: str = "0.02 0.05 0.1 0.25 0.5"  # shares of the voxels that are overwritten, besides 0 and 1
 within: str = "body"  # which voxels are ranked: those of the "body", or of the "image"
 fill: str = "normal"  # what is written: "normal" N(0, 1), "uniform" U[0, 1), "range", or "shuffle"
 score: str = "logit"  # what the maps differentiate: "logit", or the softmax "probability"
 interpolation: str = "nearest"  # how coarse maps are enlarged: "nearest" or "bilinear"
-draws: int = 1  # noise fields per slice
+draws: int = 1  # number of noise fields per slice
 batch_size: int = 5  # slices whose maps are computed at once
-resamples: int = 2000  # of the bootstrap over patients
+resamples: int = 2000  # number of times that patients are drawn again for the intervals (bootstrap)
 seed: int = 3  # of the sample of slices, the noise, the ties and the bootstrap
 
 # %% [markdown]
 # ## The slices
+#
+# They are drawn among the correctly classified test slices. The printed *reading* lists the choices of the masking
+# experiment, as in 06_mask_voxels.
 
 # %%
 slices = Cohort.open(require(cohort, "01_prepare_cohort"))
@@ -125,11 +130,15 @@ mean_curves = summarise_curves(curves, rng=rng, resamples=resamples)
 areas = summarise_areas(curve_areas(curves), rng=rng, resamples=resamples)
 
 # %% [markdown]
-# What is left of the probability, in per cent, mean of the phases, the highest first:
+# The table gives what is left of the probability, in per cent, as the mean of the phases, if the highest voxels are
+# overwritten first (columns: the share that is overwritten):
 
 # %%
 highest = mean_curves[(mean_curves.phase == "mean") & (mean_curves.region != "bottom")]
 highest.pivot_table(index=["method", "layer"], columns="fraction", values="value", sort=False).round(0)
+
+# %% [markdown]
+# The figure shows both orders of every map beside its control.
 
 # %%
 maps = attributor.keys(("saliency", "guided_backprop", "cam", "grad_cam", "sam"))
@@ -147,8 +156,9 @@ display(figure, caption("Deletion curves", chosen, words))
 # %% [markdown]
 # ## The areas
 #
-# `between` compares a map with its own reverse, `below_control` and `above_control` compare deletion and insertion with
-# the control of the same shape. Above 0 the map ranks high what the network needs.
+# `deletion`, `insertion` and `control` are areas under curves, in per cent. `between` compares a map with its own
+# reverse, and `below_control` and `above_control` compare deletion and insertion with the control of the same shape, in
+# points. Above 0 the map ranks high what the network needs.
 
 # %%
 mean_areas = areas[areas.phase == "mean"]
@@ -156,13 +166,13 @@ wide = mean_areas.pivot_table(index=["method", "layer"], columns="area", values=
 wide[["deletion", "insertion", "between", "control", "below_control", "above_control"]].round(1)
 
 # %% [markdown]
-# By phase: the deletion less the control. Points left of 0 are maps that find more of what the network needs than
-# random cells of their size do.
+# The figure shows, by phase, the area of the deletion minus that of the control. Left of 0 the map finds more of what
+# the network needs than random cells of its size do.
 
 # %%
 less = areas[areas.area == "below_control"].assign(network="this network")
 less = less.assign(value=-less["value"], low=-less["high"], high=-less["low"])
-figure_of_areas = draw_differences(less, label="Area under the deletion curve less that of the control (points)")
+figure_of_areas = draw_differences(less, label="Area under the deletion curve minus that of the control (points)")
 words = (
     "One panel per phase; points are means with 95 % intervals that resample patients. The control overwrites random "
     "cells of the body that are as large as those of the map's layer."
@@ -187,7 +197,7 @@ for name, drawn in {"deletion_curves": figure, "deletion_areas": figure_of_areas
 # ## What we saw
 #
 # The sentences below are written from the numbers of this run. A map has to beat both its own reverse and random cells
-# of its size; doing so at a tenth of the voxels alone, as in the paper, can be a matter of that share.
+# of its size. If it does so only at a tenth of the voxels, as in the paper, the choice of that share may be the reason.
 
 
 # %%
@@ -201,6 +211,6 @@ side = "below" if disc.low > 0 else "above" if disc.high < 0 else "no clear dist
 Markdown(
     f"Maps with an area between the orders above 0, interval included: {better_than_nothing('between')}. Maps whose "
     f"deletion lies below that of random cells of their size: {better_than_nothing('below_control')}. The curve of the "
-    f"disc, which knows neither slice nor network, lies {side} that of random voxels (the random voxels' area less the "
+    f"disc, which knows neither slice nor network, lies {side} that of random voxels (area of random voxels minus the "
     f"disc's: {disc.value:.0f} points [{disc.low:.0f}, {disc.high:.0f}])."
 )

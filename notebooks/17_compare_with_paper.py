@@ -10,7 +10,8 @@
 # # 17 · Compare with the paper
 #
 # Which of the paper's claims hold here? This notebook puts each of them, C1 to C63, beside what a run measured, and
-# gives a verdict by a rule.
+# gives a verdict by a rule. C50, for example, says that masking the highest tenth lowers the probability for every map
+# and phase. The table near the end says what each number stands for.
 #
 # | | |
 # |---|---|
@@ -18,45 +19,46 @@
 # | **writes** | `claims.csv`, and `tables/claims.md` to read; `{tables,figures}/claims_over_networks` |
 # | **takes** | seconds |
 #
-# Most claims are made for each of the five phases. The rule goes phase by phase, with 95 % intervals that resample
-# whole patients (a *cluster bootstrap*: slices of one patient resemble each other and are not independent).
+# Most claims are made for each of the five phases. The rule therefore goes phase by phase. It uses 95 % intervals that
+# resample whole patients (a *cluster bootstrap*), because slices of one patient resemble each other and are not
+# independent.
 #
 # | verdict | what it means |
 # |---|---|
-# | reproduced | in four of five phases the interval excludes no difference, on the paper's side |
-# | direction only | in four of five phases the mean lies on the paper's side |
-# | not reproduced | neither; for a claim of no difference, two intervals or more lie outside the margin |
+# | reproduced | in four of five phases the whole interval lies on the paper's side of no difference |
+# | direction only | in four of five phases the mean lies on the paper's side, but not every interval does |
+# | not reproduced | neither of these; for a claim of no difference, two or more intervals lie outside the margin |
 # | undecided | too few phases were measured; for a claim of no difference, intervals are wider than the margin |
 # | method | a definition that is adopted here ("changed" where this run departs from it) |
-# | not tested here | with the reason |
+# | not tested here | it cannot be tested with this run; the table gives the reason |
 #
-# These verdicts rest on a single network, and one network is one draw: another that differs by nothing but its random
-# seed can get another verdict. Where the run has several such networks, the claims on masking are therefore judged over
-# them, with the outcomes *supported*, *contradicted* and *inconclusive* (see below).
+# These verdicts rest on a single network. Another network that differs by nothing but its random seed can get another
+# verdict. Where the run has several such networks, the claims on masking are therefore judged over them, with the
+# outcomes *supported*, *contradicted* and *inconclusive* (see below).
 #
-# A claim of *no* difference is reproduced where the intervals lie within 5 points of relative probability, or within
-# .02 of a metric. Where a claim speaks of several maps, layers or parts, the weakest part counts. With fewer than five
-# phases all of them have to hold. Some claims need a rule of their own:
+# A claim of *no* difference is reproduced where the intervals lie within a margin of 5 points of relative probability,
+# or .02 of a metric. Where a claim speaks of several maps, layers or parts, the weakest part counts. With fewer than
+# five phases all of them have to hold. Some claims need a rule of their own:
 #
 # | claim | rule |
 # |---|---|
 # | C23 to C27 | each figure within .02 of the paper's, in place of the phases |
 # | C28 | each AUC above the next in the paper's order, with intervals; direction only if Spearman's rho is .6 or more |
-# | C32, C33 | one comparison: neighbours against half the errors; the higher of two recalls against the lowest other |
+# | C32 | one comparison: more than half of the errors fall into a neighbouring phase |
+# | C33 | one comparison: the higher recall of CM-neph and neph lies below the lowest recall of the other phases |
 # | C42 | Grad-CAM is proportional to the positive part of CAM, to a thousandth |
 # | C48 | the four signs that the paper names, and all four have to hold |
 # | C54 | in some phases, and not in all, the interval excludes 0 (Bonferroni over the phases); in all: direction only |
 # | one slice per phase | what is seen on the saved maps alone gets no more than direction only |
 #
-# *Bonferroni* means that a p value is multiplied by the number of tests in a figure, so that many tests do not make a
-# chance finding likely.
+# *Bonferroni* means that a p value is multiplied by the number of tests, since among many tests some look significant
+# by chance. *Spearman's rho* compares two orders and is 1 if they are the same.
 #
-# The rule of the first table was fixed before any run. What is measured for claims that the paper makes by eye (C46 to
-# C49, C55, C56) was settled later, with maps at hand. C28, C33 and C61 were made stricter after a first run. C61 is now
+# The rule of the first table was fixed before any run. How claims are measured that the paper makes by eye (C46 to C49,
+# C55, C56) was settled later, with maps at hand. C28, C33 and C61 were made stricter after a first run. C61 is now
 # compared with random voxels of the body, over networks too; that was settled before there was a second network. The
 # bowel in C46, the unenhanced phase at 5b in C58 and air in C55 are reported beside the verdict and do not count in it.
-# Words in italics beside a verdict say what the setup alone settles: algebra, or what the phantom holds by
-# construction.
+# Words in italics beside a verdict say what the setup alone settles, by algebra or by the construction of the phantom.
 
 # %%
 from IPython.display import Markdown, display
@@ -78,11 +80,13 @@ from lib.provenance import write_sidecar
 # %% tags=["parameters"]
 run: str = "runs/quick"  # folder of a finished run
 network: str = "top"  # which of its networks is judged
-published: str = "tables"  # folder of published tables, among whose networks a single one is set
-seed: int = 17  # of the bootstrap over patients
+published: str = "tables"  # folder of published tables; a run with one network is set among their networks
+seed: int = 17  # random seed of the intervals, which resample patients (bootstrap)
 
 # %% [markdown]
 # ## What the run has left behind
+#
+# The table says which results of the run were found.
 
 # %%
 run = require(run, "01_prepare_cohort")
@@ -94,7 +98,7 @@ if not left["found"].any():
 # %% [markdown]
 # ## Findings
 #
-# Each stage of the run is asked in turn. Claims that need a missing stage stay "not tested here". The findings of
+# Each stage of the run gives its findings. Claims that need a missing stage stay "not tested here". The findings of
 # 14_sensitivity (C41, C62) are over the networks that it has masked.
 
 # %%
@@ -108,10 +112,10 @@ for stage, row in left[left["found"]].iterrows():
 # %% [markdown]
 # ## Over the networks of the run
 #
-# The claims on masking are judged over networks, where a run has several that differ by nothing but their seed. A claim
-# is then made of *parts*, each a contrast of two masks. Every network gives one number per part: the mean over the
-# slices of a patient, over patients, and over the phases, in points of relative probability. The interval is a 95 % t
-# interval over networks.
+# Where a run has several networks that differ by nothing but their seed, the claims on masking are judged over them. A
+# claim is then made of *parts*, each a comparison of two masks. Every network gives one number per part: the mean over
+# the slices of a patient, then over patients, then over the phases, in points of relative probability. From these
+# numbers comes a 95 % t interval, the usual interval for the mean of a few values.
 #
 # | outcome | the paper claims a difference | the paper claims no difference |
 # |---|---|---|
@@ -119,17 +123,18 @@ for stage, row in left[left["found"]].iterrows():
 # | contradicted | it lies beyond 1 point on the other side | it lies outside 5 points |
 # | inconclusive | otherwise | otherwise |
 #
-# `cells` counts networks and phases in which the sign is the paper's, and `phases_passing` the phases that pass the
-# paper's own t test in the median network. `log_odds` is the same contrast in log-odds, each mask minus the control of
-# its shape. A run with one network gets its numbers here and no outcome.
+# In the table of parts, `cells` counts the combinations of network and phase in which the sign is the paper's, and
+# `phases_passing` the phases that pass the paper's own t test in the median network. `log_odds` is the same comparison
+# in log-odds, log(p / (1 - p)), each mask minus the control of its shape. A run with one network gets its numbers here
+# and no outcome.
 #
 # ![The claims on masking, over networks](../figures/claims_over_networks.png)
 #
-# **The claims on masking over networks, as published by this project.** One row per contrast of two masks; below 0, the
-# first costs more of the probability. Grey points are networks, diamonds their mean with its 95 % interval. The shading
-# is where the interval has to lie for the paper's statement to be supported: at differences below −1 (green), or within
-# 5 points (blue). Beside each row: the outcome, and in how many combinations of network and phase the sign (or the
-# absence of a difference) is the paper's.
+# **The claims on masking over networks, as published by this project.** One row per comparison of two masks; below 0,
+# the first costs more of the probability. Grey points are networks, diamonds their mean with its 95 % interval. The
+# interval has to lie in the shading for the paper's statement to be supported: at differences below −1 point (green),
+# or within 5 points (blue). Beside each row: the outcome, and in how many combinations of network and phase the sign
+# (or the absence of a difference) is the paper's.
 
 
 # %%
@@ -157,8 +162,8 @@ display(parts.set_index(["claim", "part"]).replace("", np.nan).dropna(axis="colu
 # %% [markdown]
 # ### A single network among the published ones
 #
-# A run with one network says nothing of networks. But it can be set among those that this project has published: is it
-# an ordinary one? Each point is what masking by a map, or by a control, leaves in one published network.
+# A run with one network cannot say how networks differ. But is its network an ordinary one? Here it is set among those
+# that this project has published. Each point is what masking by a map, or a control, leaves in a published network.
 
 # %%
 levels = network_levels(of_networks)
@@ -177,11 +182,12 @@ else:
     print(f"This run has {len(folders)} networks: they are compared with each other.")
 
 # %% [markdown]
-# ### Every map less its control, over the networks
+# ### Every map minus its control, over the networks
 #
-# What masking by a map leaves of the probability, less what the control of its shape leaves: random voxels of the body
-# for a map at the input, random blocks of the body as large as the cells for a map at a layer. Left of 0 the map found
-# more of what the network needs. Small points are networks, large ones their mean with a 95 % t interval.
+# The figure shows what masking by a map leaves of the probability, minus what the control of its shape leaves: random
+# voxels of the body for a map at the input, random blocks of the body as large as the cells for a map at a layer. Left
+# of 0 the map found more of what the network needs. Small points are networks, large ones their mean with a 95 % t
+# interval.
 
 # %%
 if len(folders) > 1:
@@ -190,11 +196,11 @@ if len(folders) > 1:
     figure_of_controls = draw_differences(less)
     display(figure_of_controls)
 else:
-    print("This run has one network: 08_fig2_masking_specificity shows its maps less their controls.")
+    print("This run has one network: 08_fig2_masking_specificity shows its maps minus their controls.")
 
 # %% [markdown]
-# What masking leaves (per cent), mean over the networks, and from the lowest to the highest network in the mean over
-# the phases.
+# The table gives what masking leaves, in per cent, as the mean over the networks. `lowest` and `highest` are
+# the lowest and the highest mean over the phases in any network.
 
 # %%
 left_over = over_networks(levels)
@@ -206,6 +212,8 @@ display(wide.join(spread).round(0))
 
 # %% [markdown]
 # ## The table
+#
+# First the number of claims with each verdict, then every claim with what was measured.
 
 # %%
 claims = compare_with_paper([*findings, *network_findings(parts)], phantom=of_phantoms(run))
@@ -240,8 +248,8 @@ for made in (run / "claims.csv", *(file for file in files if file.suffix == ".pn
 # ## Against the paper: its two versions of one sentence
 #
 # The abstract says that *saliency activation maps* are more specific than guided backpropagation, CAM and Grad-CAM
-# (C60). The body compares no SAM with them: it says so of *saliency maps* (C52). Both are tested here, on the same
-# slices.
+# (C60). The body of the paper compares no SAM with them: it says so of *saliency maps* (C52). Both are tested here, on
+# the same slices.
 
 # %%
 versions = ["C52", "C60"]
@@ -255,4 +263,5 @@ print(f"written: {resolve(run) / 'claims.csv'}")
 # ## What we saw
 #
 # The table above is the answer. Read each verdict together with its numbers: "not reproduced" can mean the opposite
-# direction, too wide an interval, or a score that is better than the paper's.
+# direction, too wide an interval, or a score that is better than the paper's, and "inconclusive" that the networks
+# differ too much.

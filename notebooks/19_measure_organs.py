@@ -10,7 +10,9 @@
 # # 19 · Measure organs: a baseline without a network
 #
 # How well would a reader do who knows where every organ is, and only measures it? This notebook gives seven mean
-# attenuations per slice to a decision tree, and sets the network's predictions on the same test slices beside it.
+# attenuations per slice to two classifiers, and sets the network's predictions on the same test slices beside theirs. A
+# *decision tree* asks one yes-or-no question after another, and can be printed. *Boosted trees* add up many small
+# trees; they are usually more accurate, but cannot be read.
 #
 # | | |
 # |---|---|
@@ -18,8 +20,9 @@
 # | **writes** | `tables/organ_baseline.csv`, `figures/organ_baseline` (png, pdf) |
 # | **takes** | 2 ms per slice at 256 x 256, and seconds for the trees |
 #
-# This is a baseline that the network should approach, and no upper bound. The tree measures the same noisy, blurred
-# images, but it is given the place of every organ. It sees seven numbers, where the network may use all of the image.
+# This is a baseline that the network should approach, and no upper bound. The trees measure the same noisy, blurred
+# images, but they are given the place of every organ. They see seven numbers, where the network may use all of the
+# image.
 
 # %% [markdown]
 # ![F1 of the network and of two trees on organ measurements](../figures/organ_baseline.png)
@@ -51,16 +54,17 @@ cohort: str = "runs/quick/cohort"  # made by 01_prepare_cohort
 predictions: str = "runs/quick/networks/top/predictions.parquet"  # made by 02_train_network
 tables: str = "runs/quick/tables"  # where the table goes
 figures: str = "runs/quick/figures"  # where the figure goes
-min_voxels: int = 10  # an organ with fewer on a slice is missing there
-resamples: int = 2000  # of the bootstrap over patients
-seed: int = 19  # of the trees and the bootstrap
+min_voxels: int = 10  # an organ with fewer voxels on a slice counts as missing there
+resamples: int = 2000  # number of times that patients are drawn again for the intervals (bootstrap)
+seed: int = 19  # random seed of the trees and the bootstrap
 
 # %% [markdown]
 # ## Measure
 #
 # The mean attenuation (HU) of every organ is measured on every slice of the training and the test split, where the
 # organ's segmentation lies. An organ that is not on a slice is recorded as missing, which the trees treat as a separate
-# branch. Two differences between organs are added, because a tree cannot subtract and a reader does.
+# branch. Two differences between organs are added, because a tree cannot subtract and a reader does. The tables show
+# the median HU by phase, and on how many test slices an organ is missing.
 
 # %%
 prepared = Cohort.open(require(cohort, "01_prepare_cohort"))
@@ -76,10 +80,10 @@ display(organs_test.groupby(test["phase"]).median().reindex(PHASES).round(0))
 display((100 * organs_test.isna().mean()).round(1).rename("missing (%)").to_frame().T)
 
 # %% [markdown]
-# ## The tree
+# ## The trees
 #
-# The size of the tree is chosen by cross-validation over patients of the training split. In words it says what a
-# radiology text would say, with numbers.
+# The size of the decision tree is chosen by cross-validation over patients of the training split. Printed, it reads
+# like a radiology text with numbers.
 
 # %%
 rulers = fit_rulers(organs, train, seed=seed)
@@ -89,7 +93,8 @@ print(export_text(tree, feature_names=list(organs), decimals=0, class_names=list
 # %% [markdown]
 # ## Beside the network
 #
-# F1 on single slices by phase, and how much it differs from the network's, with an interval that resamples patients.
+# The first table gives F1 on single slices by phase. The second says by how much each tree differs from the network
+# (`f1_difference`), with a 95 % interval that resamples patients.
 
 # %%
 answers = {"network": test["predicted"].to_numpy()} | {name: r.predict(organs_test) for name, r in rulers.items()}
@@ -114,9 +119,10 @@ with atomic_path(resolve(tables) / "organ_baseline.csv") as file:
 # %% [markdown]
 # ## The gap
 #
-# Where does the network fall behind the tree? If the tree is right on slices that the network misses, the phase was
-# there to be seen, and more training, data or resolution may close the gap. Slices that both miss may be in dispute:
-# labels in the continuum between two phases, on which readers differ too.
+# Where does the network fall behind the decision tree? If the tree is right on slices that the network misses, the
+# phase was there to be seen, and more training, data or resolution may close the gap. Slices that both miss may be in
+# dispute: labels in the continuum between two phases, on which readers differ too. The table gives per cent of the
+# slices of each phase.
 
 # %%
 network_right, tree_right = (answers[name] == test["phase"].to_numpy() for name in ("network", "decision tree"))
@@ -138,5 +144,5 @@ for name, matrix in {name: confusion(test["phase"], answer) for name, answer in 
 # %% [markdown]
 # ## What we saw
 #
-# Seven numbers per slice carry most of what is needed to name the phase. A network that scores lower than the tree has
-# not yet found these organs, or measures them less exactly; one that scores higher uses more than them.
+# Seven numbers per slice carry most of what is needed to name the phase. Where the network scores lower than the trees,
+# it may not have found these organs, or measures them less exactly. Where it scores higher, it may use something else.

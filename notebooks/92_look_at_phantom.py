@@ -19,8 +19,8 @@
 # | **writes** | `tables/phantom_{hu,geometry,noise,label_ceiling}.csv`; figures `phantom_*` |
 # | **takes** | about a minute on one core, most of it for the kidneys and the noise |
 #
-# Whoever reads a result that was obtained on the phantom should look at the phantom first. What follows from its
-# construction, and what still looks wrong, is said at the end.
+# Whoever reads a result on the phantom should look at the phantom first. The end of the notebook says what follows from
+# its construction, and what still looks wrong.
 
 # %%
 from dataclasses import replace
@@ -49,7 +49,7 @@ from lib.files import atomic_path, require, resolve
 # %% tags=["parameters"]
 dicom_folder: str = "runs/quick/dicom"  # folder of the phantom's DICOM files, with truth.csv
 cohort: str = "runs/quick/cohort"  # made by 01_prepare_cohort
-key: str = "philbrick2018"  # from which the ids of the cohort's series were made, as in 01_prepare_cohort
+key: str = "philbrick2018"  # the key of 01_prepare_cohort, from which the ids of the series follow
 tables: str = "runs/quick/tables"  # where the tables go
 figures: str = "runs/quick/figures"  # where the figures go
 real_ct: str = ""  # folder of real CT to show beside the phantom, with labels.csv for the phases; empty: none
@@ -60,6 +60,9 @@ series_measured: int = 200  # number of series in which HU are measured; 0 takes
 
 # %% [markdown]
 # ## The patients
+#
+# How many patients and phases are there? The table describes the patients; `output_factor` is the cardiac output as a
+# multiple of the expected one.
 
 # %%
 truth = pd.read_csv(require(resolve(dicom_folder) / "truth.csv", "01_prepare_cohort"), dtype={"patient": str})
@@ -105,9 +108,9 @@ drawn["phantom_phases"]
 # %% [markdown]
 # ## Enhancement over time
 #
-# Does contrast reach the organs when it should, and as much of it? The curves of the phantom are those of the median
-# adult of the cohort (81 kg, 38 g of iodine in 30 s). They are compared with what Goshima et al. (Eur J Radiol
-# 2007;63:420) measured in 128 patients.
+# Does contrast reach the organs when it should, and is there as much of it as there should be? The curves of the
+# phantom are those of the median adult of the cohort (81 kg, 38 g of iodine in 30 s). They are compared with what
+# Goshima et al. (Eur J Radiol 2007;63:420) measured in 128 patients.
 #
 # Goshima et al. counted time from a trigger, the moment at which the aorta reached +50 HU. The figure counts time from
 # the start of the injection. Their times are therefore drawn at the time of the trigger, which is printed below, plus
@@ -178,7 +181,7 @@ pd.DataFrame(after, index=pd.Index(measure, name="after the trigger")).map(
 # thick slices do enter.
 #
 # In the table below the figure, `off` marks a mean that is more than one published SD away, or a spread that is less
-# than half or more than twice the published one.
+# than half or more than twice the published one. `in_sd` is the difference of the means in published SDs.
 
 # %%
 first = prepared.slices[prepared.slices["reconstruction"] == 1]
@@ -200,7 +203,8 @@ display(off.round(1))
 #
 # Does the noise have the strength and the grain of real CT? Patients are scanned again at 512 x 512 in the
 # nephrographic phase. Squares of 32 x 32 pixels are placed inside the liver, and a plane is fitted to each and
-# subtracted.
+# subtracted. What is left is the noise. Its *power spectrum* says how much of it there is at each spatial frequency:
+# coarse grain has low frequencies, fine grain high ones.
 #
 # **Upper row.** Noise power spectra by slice thickness: lines in colours are the phantom's. The grey range is where the
 # spectra of public scans with the same kernel peak, and the dotted line is the mean frequency of those. Crosses are the
@@ -246,8 +250,8 @@ drawn["phantom_noise"]
 # %% [markdown]
 # ## Kidneys
 #
-# Do the kidneys have the size and the position of real ones? Both kidneys of each patient are painted every 3 mm,
-# without cysts and tumours, and measured as masks.
+# Do the kidneys have the size and the position of real ones? Both kidneys of each patient are painted on slices 3 mm
+# apart, without cysts and tumours, and measured as masks.
 #
 # The blue histograms show the phantom's patients. The black line and the grey band are mean and SD of the 317
 # lesion-free kidneys of KiTS23. The dotted lines are their 5th and 95th percentiles, where these are published. The
@@ -309,8 +313,8 @@ drawn.get("phantom_beside_real")
 # ## The highest score that the labels allow
 #
 # Each scan is labelled by a simulated reader, who makes small errors. Even a perfect observer, who makes none, cannot
-# agree with such labels everywhere. This agreement is the ceiling for every network. The second part of the table shows
-# the same scans labelled by the scan time alone.
+# agree with such labels everywhere. This agreement is the ceiling: no network can be expected to score higher. The
+# table gives it for the reader's labels, and for the same scans labelled by the scan time alone.
 
 # %%
 by_time = truth.assign(label=[phase_by_time(None if np.isnan(t) else t) for t in truth["scan_time_s"]])
@@ -416,6 +420,6 @@ for name, figure in drawn.items():
 # ## What we saw
 #
 # The phantom is built from published enhancement, HU, noise and kidney sizes, and the tables above say where it still
-# differs from them. With the reader's labels, maps mark kidneys and vessels at least in part by construction; the
-# control with scan-time labels shows whether a network finds these organs by itself. No network can be expected to
-# agree with the labels better than the ceiling above.
+# differs from them. With the reader's labels, claims on maps of kidneys and vessels hold at least in part by
+# construction; the control with scan-time labels shows whether a network finds these organs by itself. No network can
+# be expected to agree with the labels better than the ceiling above.

@@ -9,9 +9,9 @@
 # %% [markdown]
 # # 93 · Compare two runs
 #
-# Which verdicts on the paper's claims survive a change of the study? This notebook lays two runs side by side. By
-# default it answers one question: **which claims hold if the labels do not come from the kidney?** The paper has no
-# such comparison.
+# Which verdicts on the paper's claims survive a change of the study? This notebook compares two runs. By default it
+# answers one question: **which claims hold if the labels do not come from the kidney?** The paper has no such
+# comparison.
 #
 # | | |
 # |---|---|
@@ -28,8 +28,8 @@
 # .venv/bin/python -m lib.run_notebook notebooks/93_compare_runs.py
 # ```
 #
-# This rule names no organ: whatever the network looks at, it has found by itself. Any other two runs can be compared
-# in the same way, with another seed, another way of masking, or another image size.
+# This rule names no organ: whatever the network looks at, it has found by itself. Any other two runs can be compared in
+# the same way, for example with another seed, another way of masking, or another image size.
 
 # %%
 from IPython.display import display
@@ -47,7 +47,8 @@ tables: str = ""  # where the table goes; if empty, into the tables of the first
 # %% [markdown]
 # ## How well the phases are distinguished
 #
-# F1 score of single slices and after voting, by phase and as the mean over the phases.
+# The table gives the F1 score of single slices (`slices`) and of series after voting (`volumes`), by phase and as the
+# mean over the phases. F1 is the harmonic mean of precision and recall (04_vote_slices).
 
 # %%
 folders = {resolve(folder).name: require(folder, "17_compare_with_paper") for folder in (run, control)}
@@ -64,7 +65,7 @@ f1.assign(mean=f1.mean(axis=1)).round(3)
 # %% [markdown]
 # ## Verdicts
 #
-# The claims that at least one of the runs has tested, where the verdicts differ.
+# The table lists the claims that at least one of the runs has tested and on which the verdicts differ.
 
 # %%
 claims = {
@@ -83,7 +84,8 @@ with pd.option_context("display.max_colwidth", None):
 # %% [markdown]
 # ## Claims that hold in part by construction
 #
-# Where the control keeps a verdict, the claim says something about the network and not about the simulated reader.
+# The first table gives the verdicts of both runs, the others what each run measured. Where the control keeps a verdict,
+# the verdict does not come from the simulated reader alone.
 
 # %%
 built_in = side_by_side["by_construction"].str.contains("where the phantom's simulated reader labels")
@@ -108,6 +110,5 @@ sidecar = write_sidecar(table, notebook="93_compare_runs", parameters=parameters
 # %% [markdown]
 # ## What we saw
 #
-# A verdict that differs between the runs depends on what was changed, and is no property of the maps. One run is one
-# network, so that a difference may also be chance; the study of many networks in 17_compare_with_paper shows how large
-# that chance is.
+# A verdict that differs between the runs may depend on what was changed. It may also differ by chance, since each run
+# is judged by one network; 17_compare_with_paper shows for the claims on masking how much networks of one run differ.
