@@ -16,7 +16,7 @@ FILES = ("model.keras", "standardisation.json", "history.csv")
 PREDICTIONS, MASKING = "predictions.parquet", "masking"
 CARD = """# Trained networks
 
-What is here tells five contrast phases on CT slices through the kidneys. All networks have the paper's architecture
+These networks name the contrast phase, one of five, of CT slices through the kidneys. All have the paper's architecture
 (132,181 weights); they differ in nothing but their seed, which decides weights, order and augmentation.
 
 ```python
@@ -25,7 +25,7 @@ from lib.networks import load_pretrained
 model, standardisation = load_pretrained("{first}")
 ```
 
-**Input**: slices of {size} x {size} pixels. Inside the body Hounsfield units less the mean, divided by the SD, of
+**Input**: slices of {size} x {size} pixels. Inside the body Hounsfield units minus the mean, divided by the SD, of
 `standardisation.json`; outside it 0. `lib.cohort.Cohort.read` prepares them.
 
 **Output**: the probabilities of {phases}.

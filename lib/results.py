@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from lib.claims.networks import OUTCOMES
 from lib.claims.table import VERDICTS
 from lib.files import ROOT
 from lib.masking_networks import MASK, over_networks
@@ -23,7 +24,7 @@ MASKS = (  # what is masked, as the README names it: method, layer, region
     *((f"the highest of SAM at {LAYER_TITLES[x]}", "sam", x, "top") for x in LAYERS[:4]),
     ("*control:* random voxels of the body", "random_body", "-", "random"),
     ("*control:* random blocks of the body, as large as cells of 6", "blocks", "conv6", "random"),
-    ("*control:* CAM of another patient in the same phase", "cam", "conv6", "other_patient"),
+    ("*control:* what CAM marks on another patient in the same phase", "cam", "conv6", "other_patient"),
 )
 
 
@@ -82,16 +83,15 @@ def _over_networks(tables: Path) -> str:
     networks, parts = pd.read_csv(tables / "seeds.csv"), pd.read_csv(tables / "claims_over_networks.csv")
     spread = [f"{networks[name].min():.3f} to {networks[name].max():.3f}" for name in ("f1_slices", "f1_voting")]
     text = f"{len(networks)} networks that differ by their seed alone: F1 {spread[0]} on slices, {spread[1]} by voting."
-    heading = f"| claim | the paper says | over {len(networks)} networks |"
-    lines = [f"{text} The claims on masking, each by the comparisons that it makes:", "", heading]
+    heading = f"| claim | the paper says | its comparisons of two masks, over {len(networks)} networks |"
+    lines = [f"{text} The claims on masking:", "", heading]
     lines.append("|---|---|---|")
     claims = published("claims").set_index("id")["claim"]
     for claim, rows in parts.groupby("claim", sort=False):
-        counts = rows["outcome"].value_counts()
-        if len(rows) == 1:
-            shown = rows["outcome"].iloc[0]
-        else:
-            shown = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+        counts = rows["outcome"].value_counts().reindex(OUTCOMES, fill_value=0)
+        shown = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
+        if len(rows) > 1:
+            shown = f"all {shown}" if counts.max() == len(rows) else f"of {len(rows)}: {shown}"
         lines.append(f"| {claim} | {claims[claim]} | {shown} |")
     return "\n".join(lines)
 

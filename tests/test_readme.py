@@ -57,6 +57,6 @@ def test_several_networks_come_first_with_their_range_and_the_outcomes_over_them
     assert "| the highest of saliency | 35\N{NO-BREAK SPACE}% (30 to 40) |" in lines
     assert "F1 0.811 to 0.842 on slices, 0.880 to 0.900 by voting" in lines[0]
     rows = {line.split("|")[1].strip(): line.split("|")[-2].strip() for line in lines if line.startswith("| C5")}
-    assert rows == {"C52": "2 supported, 1 inconclusive", "C54": "contradicted"}
+    assert rows == {"C52": "of 3: 1 inconclusive, 2 supported", "C54": "1 contradicted"}
     pd.DataFrame(networks).head(1).to_csv(tmp_path / "seeds.csv", index=False)
     assert "differ by their seed" not in results(tmp_path)

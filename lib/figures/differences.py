@@ -13,7 +13,7 @@ from lib.titles import PHASE_TITLES, map_title
 
 
 def draw_differences(
-    table: pd.DataFrame, *, label: str = "Relative probability less that of the control (points)"
+    table: pd.DataFrame, *, label: str = "Relative probability minus that of the control (points)"
 ) -> Figure:
     """Draw the difference of each map from its control, with one panel per phase and one row per map.
 

@@ -28,8 +28,8 @@ def draw_label_check(table: pd.DataFrame) -> Figure:
         figure, axes = axes_mm(TWO_COLUMNS_MM, 68, 1, 3)
         parts = (
             ("cortex_hu", "A  Enhancement", "Outer parenchyma (HU)", _enhancement),
-            ("excess_hu", "B  Excretion", "Pelvis less outer parenchyma (HU)", _excretion),
-            ("gap_hu", "C  Cortex and medulla", "Outer less inner parenchyma (HU)", gap_limits),
+            ("excess_hu", "B  Excretion", "Pelvis minus outer parenchyma (HU)", _excretion),
+            ("gap_hu", "C  Cortex and medulla", "Outer minus inner parenchyma (HU)", gap_limits),
         )
         for axis, (name, title, label, limits) in zip(axes, parts, strict=True):
             _draw_part(axis, table, name, limits)

@@ -13,11 +13,11 @@ from lib.figures.style import CONTROL_COLOUR, PHASE_COLOURS, TWO_COLUMNS_MM, axe
 from lib.paper import PHASES
 from lib.titles import CONTROL_TITLES, FILL_TITLES, LAYER_TITLES, PHASE_TITLES, map_title
 
-MEASURE_TITLES = {  # (measure, less its control)
+MEASURE_TITLES = {  # (measure, minus its control)
     ("relative_probability", False): "Relative probability (%)",
-    ("relative_probability", True): "Relative probability\nless its control (points)",
+    ("relative_probability", True): "Relative probability\nminus its control (points)",
     ("log_odds", False): "Change in log-odds",
-    ("log_odds", True): "Change in log-odds\nless its control",
+    ("log_odds", True): "Change in log-odds\nminus its control",
 }
 
 

@@ -98,7 +98,7 @@ def draw_f1_differences(table: pd.DataFrame, reference: str = "network") -> Figu
                          transform=panel.get_yaxis_transform())  # fmt: skip
             panel.tick_params(axis="y", length=0)
         left.set(xlabel="F1, single slices", xlim=(min(0.8, table["f1"].min() - 0.02), 1.01))
-        right.set_xlabel(f"F1 less that of the {reference}, with 95 % interval\n"
+        right.set_xlabel(f"F1 minus that of the {reference}, with 95 % interval\n"
                          f"← {reference} better                better than the {reference} →")  # fmt: skip
         figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=len(styles))
     return figure
