@@ -214,7 +214,7 @@ def test_the_reference_networks_are_added_to_any_profile(finished):
 
 
 def test_a_trained_network_is_taken_as_it_is_or_goes_on_at_another_size(finished):
-    """As the shipped networks do (config/shipped512.yaml, config/study512.yaml)."""
+    """As networks of 512 x 512 pixels go on from those of the study (config/study512.yaml)."""
     start = {"start_from": "runs/smoke/networks/top", "first_epochs": 0}
     taken = train(finished, "taken", image_size=128, max_epochs=0, **start)
     assert taken.returncode == 0, taken.stderr[-3000:]
