@@ -30,7 +30,7 @@
 # | | |
 # |---|---|
 # | **reads** | nothing (94_look_at_xray_phantoms shows the images); or your own copy of SIIM-ACR |
-# | **writes** | `tables/architectures_{claims,verdicts,networks,maps,nulls}.csv`; figures `architectures_*` |
+# | **writes** | `tables/architectures_{claims,verdicts,networks,maps,nulls,shortcut}.csv`; figures `architectures_*` |
 # | **takes** | smoke 1 minute, quick 5, study 90 on two free cores |
 #
 # Transformers trained from nothing on some hundred images are starved of data; the text's may have been pretrained.
@@ -44,13 +44,14 @@ from sklearn.metrics import roc_auc_score
 from lib.attribution import Attributor
 from lib.backbones import backbone, last_map, stage_maps
 from lib.claims.texts import verdicts
-from lib.figures.architectures import draw_causes, draw_examples, draw_quality
+from lib.figures.architectures import draw_causes, draw_examples, draw_quality, draw_shortcut
 from lib.figures.style import save_figure
 from lib.files import atomic_path, resolve
 from lib.localisation import edges, localisation, null_maps, on_grid, read_runs, union_of_runs
-from lib.provenance import write_sidecar
+from lib.provenance import begin, write_sidecar
 from lib.xray.chest_claims import chest_claims
-from lib.xray.chest_study import chests, network_input, public_chests, train_chests
+from lib.xray.chest_networks import train_chests
+from lib.xray.chest_study import chests, network_input, public_chests
 from lib.xray.plate_maps import at_plate
 
 # %% tags=["parameters"]
@@ -61,11 +62,12 @@ testing: int = 100  # images of other patients
 epochs: int = 10  # of each training
 pixels: int = 128  # side of an image
 width: int = 16  # channels of a convolutional network's first stage (64 in the published ones)
-tubes: float = 0.0  # chance of a chest tube where there is a pneumothorax, in the training; .8 is the shortcut
+shortcut: str = "resnet18"  # network of the shortcut arm; empty: no such arm
+tubes: float = 0.8  # chance of a chest tube where there is a pneumothorax, in the training of the shortcut arm
 processes: int = 2  # that simulate chests
 siim: str = ""  # folder of your own copy of SIIM-ACR, instead of simulated chests; empty: simulated
 siim_masks: str = ""  # its table of run lengths alone (train-rle.csv, also .gz), for the null maps; empty: none
-cache: str = "runs/quick/chests"  # where images are kept
+cache: str = "runs/quick/chests"  # where images and networks are kept
 tables: str = "runs/quick/tables"  # where the tables go
 figures: str = "runs/quick/figures"  # where the figures go
 
@@ -76,18 +78,19 @@ figures: str = "runs/quick/figures"  # where the figures go
 # patient* has the same anatomy, position and noise, and differs in nothing but the air in the pleural cavity.
 
 # %%
-cached, names, seeds = resolve(cache), networks.replace(" ", "").split(","), range(1, repeats + 1)
+names, seeds = networks.replace(" ", "").split(","), range(1, repeats + 1)
+cached = begin(resolve(cache) / "images", parameters={"siim": bool(siim)}, code=("lib/xray/chest_study.py",))
+make = {"pixels": pixels, "processes": processes}
 if siim:
     everything = public_chests(siim, pixels=pixels, limit=training + testing)
     train, test = ({k: v[part] for k, v in everything.items() if k != "facts"}
                    for part in (slice(0, training), slice(training, None)))  # fmt: skip
     without = None
 else:
-    train = chests(range(200_000, 200_000 + training), cached / "train.npz", pixels=pixels, tubes=tubes,
-                   processes=processes)  # fmt: skip
-    people = range(300_000, 300_000 + testing)
-    test = chests(people, cached / "test.npz", pixels=pixels, tubes=tubes and 0.5, processes=processes)
-    without = chests(people[1::2], cached / "without.npz", pixels=pixels, finding="none", processes=processes)
+    patients, people = range(200_000, 200_000 + training), range(300_000, 300_000 + testing)
+    train = chests(patients, cached / "train.npz", **make)
+    test = chests(people, cached / "test.npz", **make)
+    without = chests(people[1::2], cached / "without.npz", finding="none", **make)
 positive = np.flatnonzero((test["label"] == 1) & test["gap"].any(axis=(1, 2)))
 print(f"{len(train['label'])} images to train on, {len(test['label'])} to test, {len(positive)} with a mask that "
       f"covers {test['gap'][positive].mean():.2%} of an image")  # fmt: skip
@@ -134,15 +137,20 @@ else:
 # Each is trained from nothing. Grad-CAM is taken for *pneumothorax* at the last layer with a place, of every patient
 # with a mask, whether the answer is right or not; HiResCAM and LayerCAM at every stage stand beside it; the untrained
 # network's Grad-CAM is the control. A map of zeros marks nothing and is counted as dead.
+#
+# A network that was trained before, by the same code on the same images, is read from `cache`.
 
 # %%
+recipe = {"siim": bool(siim), "training": training, "epochs": epochs, "pixels": pixels, "width": width, "tubes": tubes}
+kept = begin(resolve(cache) / "networks", parameters=recipe, code=("lib/xray/chest_networks.py", "lib/xray/chest_study.py"))
 images, test_images = network_input(train["grey"]), network_input(test["grey"])
 without_images = None if without is None else network_input(without["grey"])
 answers, map_rows, shown, widths = [], [], {}, {name: None if name.startswith("vit") else width for name in names}
 for name in names:
     for seed in seeds:
         fresh = backbone(name, images.shape[1:], width=widths[name], seed=seed)
-        model = train_chests(name, images, train["label"], epochs=epochs, seed=seed, width=widths[name])
+        model = train_chests(name, images, train["label"], epochs=epochs, seed=seed, width=widths[name],
+                             path=kept / f"{name}_{seed}.keras")  # fmt: skip
         p = model.predict(test_images, verbose=0)[:, 1]
         p_without = np.full(len(p), np.nan)
         if without is not None:
@@ -233,21 +241,50 @@ if without is not None:
     display(causes.assign(used=used).groupby(["network", "used"])[["ehr", "mass", "pointing"]].mean().round(3))
 
 # %% [markdown]
-# With tubes (`-p tubes 0.8`): is it the tube or the finding that the network and its heat follow? Without: nothing to
-# compare.
+# ## A shortcut
+#
+# Patients with a pneumothorax are often treated with a *chest tube*, and a network may learn the tube instead of the
+# finding. Here a further network is trained on the same patients, of whom four in five with a pneumothorax have a tube
+# and nobody else has one. Then both networks see the same test patients in all four states: with and without the
+# pneumothorax, with and without a tube.
 
 # %%
-has_tube = test["tube"].any(axis=(1, 2))
-if has_tube[positive].any() and not has_tube[positive].all():
-    answers["stratum"] = np.where(
-        answers["label"] == 0, "no finding", np.where(has_tube[answers["patient"]], "tube", "no tube")
-    )
-    display(answers.groupby(["network", "stratum"])["p"].agg(["mean", "size"]).round(3))
-    of_tube = [localisation(shown[name][k], test["tube"][n])["mass"] for name in names
-               for k, n in enumerate(positive) if has_tube[n]]  # fmt: skip
-    print(f"heat on the tube over its share of the image: {np.nanmean(of_tube):.2f}")
+if shortcut and without is not None:
+    tubed = chests(patients, cached / "tubed.npz", tubes=tubes, **make)
+    both = chests(people[1::2], cached / "both.npz", finding="all", tubes=1.0, **make)
+    alone = chests(people[1::2], cached / "alone.npz", finding="none", tubes=1.0, tube_alone=True, **make)
+    states = {"neither": without["grey"], "tube alone": alone["grey"], "pneumothorax alone": test["grey"][1::2],
+              "both": both["grey"]}  # fmt: skip
+    arms = {"no tubes": train, f"tubes in {tubes:.0%}": tubed}
+    shortcuts, heats = [], []
+    usable = both["gap"].any(axis=(1, 2)) & both["tube"].any(axis=(1, 2))
+    for arm, held in arms.items():
+        path = kept / (f"{shortcut}_1.keras" if held is train else f"{shortcut}_tubes.keras")
+        model = train_chests(shortcut, network_input(held["grey"]), held["label"], epochs=epochs, seed=1, width=width,
+                             path=path)  # fmt: skip
+        p = {state: model.predict(network_input(grey), verbose=0)[:, 1] for state, grey in states.items()}
+        shortcuts += [{"training": arm, "state": state, "patient": n, "p": value}
+                      for state, values in p.items() for n, value in enumerate(values)]  # fmt: skip
+        found = Attributor(model, [last_map(shortcut)])(network_input(both["grey"][usable]), 1, ["grad_cam"])
+        for heat, gap, tube in zip(at_plate(found["grad_cam", last_map(shortcut)], (pixels, pixels)),
+                                   both["gap"][usable], both["tube"][usable], strict=True):  # fmt: skip
+            heats += [{"training": arm, "region": region, "density": localisation(heat, mask)["mass"]}
+                      for region, mask in {"pneumothorax": gap, "tube": tube}.items()]  # fmt: skip
+    shortcuts, heats = pd.DataFrame(shortcuts), pd.DataFrame(heats)
+    drawn["architectures_shortcut"] = draw_shortcut(shortcuts, heats)
+    display(drawn["architectures_shortcut"])
+    cells = shortcuts.pivot_table(index="training", columns="state", values="p", sort=False)
+    density = heats.pivot_table(index="training", columns="region", values="density", sort=False)
+    of_shortcut = cells.join(density.add_prefix("heat on the "))
+    display(of_shortcut.round(3))
 else:
-    print("no chest tubes in this run")
+    of_shortcut = pd.DataFrame()
+    print("no shortcut arm in this run")
+
+# %% [markdown]
+# **What a network answers to the same patients in four states (A), and where its Grad-CAM lies when both are there
+# (B).** Columns are means over patients, lines their 95 % intervals (t). B: heat on the region over the region's share
+# of the image; dotted: chance.
 
 # %% [markdown]
 # ## Verdicts
@@ -264,14 +301,15 @@ with pd.option_context("display.max_colwidth", None):
 
 # %%
 for name, frame in {"claims": claims, "verdicts": judged, "networks": quality.reset_index(),
-                    "maps": stages.reset_index(), "nulls": of_nulls.reset_index()}.items():  # fmt: skip
+                    "maps": stages.reset_index(), "nulls": of_nulls.reset_index(),
+                    "shortcut": of_shortcut.reset_index()}.items():  # fmt: skip
     with atomic_path(resolve(tables) / f"architectures_{name}.csv") as temporary:
         frame.to_csv(temporary, index=False, float_format="%.6g")
 for name, figure in drawn.items():
     save_figure(figure, resolve(figures) / f"{name}.png")
 write_sidecar(resolve(tables) / "architectures_claims.csv", notebook="21_grad_cam_architectures", parameters={
     "networks": names, "repeats": repeats, "training": training, "testing": testing, "epochs": epochs, "pixels": pixels,
-    "width": width, "tubes": tubes})  # fmt: skip
+    "width": width, "shortcut": shortcut, "tubes": tubes})  # fmt: skip
 
 # %% [markdown]
 # ## What we saw

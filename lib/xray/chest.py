@@ -72,7 +72,7 @@ class Chest:
         rng = self._rng("look")
         self.detector = Detector(quanta_per_mm2=float(7.0e5 * np.exp(rng.normal(0, 0.35))))
         self.look = Look(
-            compress=rng.uniform(0.45, 0.62), boost=rng.uniform(0.5, 1.1), contrast=float(np.exp(rng.normal(0, 0.08)))
+            compress=rng.uniform(0.54, 0.70), boost=rng.uniform(0.5, 1.1), contrast=float(np.exp(rng.normal(0, 0.08)))
         )
         self.lung_density = float(np.clip(rng.normal(0.20, 0.025), 0.14, 0.27))
 
