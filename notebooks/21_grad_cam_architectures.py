@@ -47,11 +47,11 @@ from lib.claims.texts import verdicts
 from lib.figures.architectures import draw_causes, draw_examples, draw_quality, draw_shortcut
 from lib.figures.style import save_figure
 from lib.files import atomic_path, resolve
-from lib.localisation import edges, localisation, null_maps, on_grid, read_runs, union_of_runs
+from lib.localisation import edges, effective_heat_ratio, localisation, null_maps, on_grid, read_runs, union_of_runs
 from lib.provenance import begin, write_sidecar
 from lib.xray.chest_claims import chest_claims
 from lib.xray.chest_networks import train_chests
-from lib.xray.chest_study import chests, network_input, public_chests
+from lib.xray.chest_study import chests, joined, network_input, public_chests
 from lib.xray.plate_maps import at_plate
 
 # %% tags=["parameters"]
@@ -59,7 +59,8 @@ networks: str = "resnet18, resnet34, vit_tiny"  # names, see lib.backbones
 repeats: int = 1  # seeds of weights and order per network; claims about differences need two or more
 training: int = 400  # images of the training, half of them with pneumothorax
 testing: int = 100  # images of other patients
-epochs: int = 10  # of each training
+first_epochs: int = 10  # of a training on images of half the side
+epochs: int = 5  # of a training on whole images
 pixels: int = 128  # side of an image
 width: int = 16  # channels of a convolutional network's first stage (64 in the published ones)
 shortcut: str = "resnet18"  # network of the shortcut arm; empty: no such arm
@@ -74,8 +75,8 @@ figures: str = "runs/quick/figures"  # where the figures go
 # %% [markdown]
 # ## Images
 #
-# Half of the patients have a pneumothorax. The third set holds these test patients once more, without it: *the same
-# patient* has the same anatomy, position and noise, and differs in nothing but the air in the pleural cavity.
+# Half of the patients have a pneumothorax. These patients of the test are also shown without it, and with a chest tube:
+# *the same patient* has the same anatomy, position and noise, and differs in nothing but the air in the pleural cavity.
 
 # %%
 names, seeds = networks.replace(" ", "").split(","), range(1, repeats + 1)
@@ -83,14 +84,20 @@ cached = begin(resolve(cache) / "images", parameters={"siim": bool(siim)}, code=
 make = {"pixels": pixels, "processes": processes}
 if siim:
     everything = public_chests(siim, pixels=pixels, limit=training + testing)
-    train, test = ({k: v[part] for k, v in everything.items() if k != "facts"}
-                   for part in (slice(0, training), slice(training, None)))  # fmt: skip
-    without = None
+    train, test = ({k: v[part] for k, v in everything.items()} for part in (slice(0, training), slice(training, None)))
+    twins = None
 else:
     patients, people = range(200_000, 200_000 + training), range(300_000, 300_000 + testing)
-    train = chests(patients, cached / "train.npz", **make)
-    test = chests(people, cached / "test.npz", **make)
-    without = chests(people[1::2], cached / "without.npz", finding="none", **make)
+    well = chests(patients[::2], cached / "train_well.npz", {"neither": (False, 0.0)}, **make)
+    ill = chests(patients[1::2], cached / "train_ill.npz",
+                 {"pneumothorax alone": (True, 0.0), "perhaps a tube": (True, tubes)}, **make)  # fmt: skip
+    others = chests(people[::2], cached / "test_well.npz", {"neither": (False, 0.0)}, **make)
+    twins = chests(people[1::2], cached / "test_ill.npz",
+                   {"neither": (False, 0.0), "tube alone": (False, 1.0), "pneumothorax alone": (True, 0.0),
+                    "both": (True, 1.0)}, **make)  # fmt: skip
+    train = joined(well["neither"], ill["pneumothorax alone"])
+    tubed = joined(well["neither"], ill["perhaps a tube"])
+    test = joined(others["neither"], twins["pneumothorax alone"])
 positive = np.flatnonzero((test["label"] == 1) & test["gap"].any(axis=(1, 2)))
 print(f"{len(train['label'])} images to train on, {len(test['label'])} to test, {len(positive)} with a mask that "
       f"covers {test['gap'][positive].mean():.2%} of an image")  # fmt: skip
@@ -141,20 +148,23 @@ else:
 # A network that was trained before, by the same code on the same images, is read from `cache`.
 
 # %%
-recipe = {"siim": bool(siim), "training": training, "epochs": epochs, "pixels": pixels, "width": width, "tubes": tubes}
-kept = begin(resolve(cache) / "networks", parameters=recipe, code=("lib/xray/chest_networks.py", "lib/xray/chest_study.py"))
+schedule = {"first_epochs": first_epochs, "epochs": epochs}
+recipe = {"siim": bool(siim), "training": training, "pixels": pixels, "width": width, "tubes": tubes} | schedule
+modules = ("lib/xray/chest_networks.py", "lib/xray/chest_study.py")
+kept = begin(resolve(cache) / "networks", parameters=recipe, code=modules)
 images, test_images = network_input(train["grey"]), network_input(test["grey"])
-without_images = None if without is None else network_input(without["grey"])
-answers, map_rows, shown, widths = [], [], {}, {name: None if name.startswith("vit") else width for name in names}
-for name in names:
-    for seed in seeds:
+without = None if twins is None else network_input(twins["neither"]["grey"])
+answers, map_rows, shown = [], [], {}
+widths = {name: None if name.startswith("vit") else width for name in (*names, shortcut)}
+for seed in seeds:
+    for name in names:
         fresh = backbone(name, images.shape[1:], width=widths[name], seed=seed)
-        model = train_chests(name, images, train["label"], epochs=epochs, seed=seed, width=widths[name],
+        model = train_chests(name, images, train["label"], seed=seed, width=widths[name], **schedule,
                              path=kept / f"{name}_{seed}.keras")  # fmt: skip
         p = model.predict(test_images, verbose=0)[:, 1]
         p_without = np.full(len(p), np.nan)
         if without is not None:
-            p_without[1::2] = model.predict(without_images, verbose=0)[:, 1]
+            p_without[-len(without) :] = model.predict(without, verbose=0)[:, 1]
         for n, probability in enumerate(p):
             answers.append({"network": name, "seed": seed, "patient": n, "label": test["label"][n], "p": probability,
                             "p_without": p_without[n], "right": (probability > 0.5) == test["label"][n]})  # fmt: skip
@@ -162,9 +172,12 @@ for name in names:
         found = Attributor(model, stage_maps(name))(test_images[positive], 1, ["grad_cam", "hires_cam", "layer_cam"])
         found["untrained", last_map(name)] = untrained["grad_cam", last_map(name)]
         for (method, layer), maps in found.items():
+            judged = layer == last_map(name) and method in ("grad_cam", "untrained")
             for n, heat in zip(positive, at_plate(maps, (pixels, pixels)), strict=True):
+                mask = test["gap"][n]
+                measured = localisation(heat, mask) if judged else {"ehr": effective_heat_ratio(heat, mask)}
                 map_rows.append({"network": name, "seed": seed, "method": method, "layer": layer, "patient": int(n),
-                                 "last": layer == last_map(name), **localisation(heat, test["gap"][n])})  # fmt: skip
+                                 "last": layer == last_map(name), **measured})  # fmt: skip
         shown[name] = at_plate(found["grad_cam", last_map(name)], (pixels, pixels))
         auc = roc_auc_score(test["label"], p)
         print(f"{name}, seed {seed}: accuracy {np.mean((p > 0.5) == test['label']):.3f}, AUC {auc:.3f}")
@@ -249,20 +262,15 @@ if without is not None:
 # pneumothorax, with and without a tube.
 
 # %%
-if shortcut and without is not None:
-    tubed = chests(patients, cached / "tubed.npz", tubes=tubes, **make)
-    both = chests(people[1::2], cached / "both.npz", finding="all", tubes=1.0, **make)
-    alone = chests(people[1::2], cached / "alone.npz", finding="none", tubes=1.0, tube_alone=True, **make)
-    states = {"neither": without["grey"], "tube alone": alone["grey"], "pneumothorax alone": test["grey"][1::2],
-              "both": both["grey"]}  # fmt: skip
-    arms = {"no tubes": train, f"tubes in {tubes:.0%}": tubed}
-    shortcuts, heats = [], []
+if shortcut and twins is not None:
+    arms, shortcuts, heats = {"no tubes": train, f"tubes in {tubes:.0%}": tubed}, [], []
+    both = twins["both"]
     usable = both["gap"].any(axis=(1, 2)) & both["tube"].any(axis=(1, 2))
     for arm, held in arms.items():
         path = kept / (f"{shortcut}_1.keras" if held is train else f"{shortcut}_tubes.keras")
-        model = train_chests(shortcut, network_input(held["grey"]), held["label"], epochs=epochs, seed=1, width=width,
-                             path=path)  # fmt: skip
-        p = {state: model.predict(network_input(grey), verbose=0)[:, 1] for state, grey in states.items()}
+        model = train_chests(shortcut, network_input(held["grey"]), held["label"], seed=1, width=widths[shortcut],
+                             **schedule, path=path)  # fmt: skip
+        p = {state: model.predict(network_input(of["grey"]), verbose=0)[:, 1] for state, of in twins.items()}
         shortcuts += [{"training": arm, "state": state, "patient": n, "p": value}
                       for state, values in p.items() for n, value in enumerate(values)]  # fmt: skip
         found = Attributor(model, [last_map(shortcut)])(network_input(both["grey"][usable]), 1, ["grad_cam"])
@@ -308,8 +316,8 @@ for name, frame in {"claims": claims, "verdicts": judged, "networks": quality.re
 for name, figure in drawn.items():
     save_figure(figure, resolve(figures) / f"{name}.png")
 write_sidecar(resolve(tables) / "architectures_claims.csv", notebook="21_grad_cam_architectures", parameters={
-    "networks": names, "repeats": repeats, "training": training, "testing": testing, "epochs": epochs, "pixels": pixels,
-    "width": width, "shortcut": shortcut, "tubes": tubes})  # fmt: skip
+    "networks": names, "repeats": repeats, "training": training, "testing": testing, "first_epochs": first_epochs,
+    "epochs": epochs, "pixels": pixels, "width": width, "shortcut": shortcut, "tubes": tubes})  # fmt: skip
 
 # %% [markdown]
 # ## What we saw

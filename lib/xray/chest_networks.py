@@ -42,20 +42,54 @@ def train_chests(
     labels: np.ndarray,
     *,
     epochs: int,
+    first_epochs: int = 0,
     seed: int = 0,
     width: int | None = None,
     batch: int = 16,
     path: str | Path | None = None,
 ) -> keras.Model:
-    """Return a backbone trained on images (n, h, w, 1): AdamW, cosine decay after a tenth of warm-up.
+    """Return a network of `lib.backbones` that is trained on radiographs.
 
-    Rates: 2e-3, for transformers 1e-3. A network that `path` holds is read; a new one is kept there.
+    Parameters
+    ----------
+    name : str
+    images : float array (n, h, w, 1)
+    labels : int array (n,)
+    epochs : int
+    first_epochs : int
+        Before these, on images of half the side, which takes a quarter of the time. A transformer, whose patches belong
+        to one size, is trained as long on whole images.
+    seed : int
+        Of weights, order, mirroring and shifts.
+    width, batch : int
+    path : path, optional
+        A network that it holds is read; a new one is kept there.
+
+    Notes
+    -----
+    AdamW with a rate of 2e-3 (transformers 1e-3), which falls as a cosine after a tenth of warm-up.
     """
     if path is not None and resolve(path).exists():
         return keras.models.load_model(resolve(path), compile=False)
     model = backbone(name, images.shape[1:], width=width, seed=seed)
     rate = 1e-3 if name.startswith("vit") else 2e-3
-    data = Mirrored(images, labels, batch=batch, seed=seed)
+    if first_epochs and not name.startswith("vit"):
+        n, h, w, channels = images.shape
+        halves = images.reshape(n, h // 2, 2, w // 2, 2, channels).mean((2, 4))
+        small = backbone(name, halves.shape[1:], width=width, seed=seed)
+        _fit(small, Mirrored(halves, labels, batch=batch, seed=seed), first_epochs, rate)
+        model.set_weights(small.get_weights())
+        rate /= 2
+    else:
+        epochs += first_epochs
+    _fit(model, Mirrored(images, labels, batch=batch, seed=seed), epochs, rate)
+    if path is not None:
+        with atomic_path(resolve(path)) as temporary:
+            model.save(temporary)
+    return model
+
+
+def _fit(model: keras.Model, data: Mirrored, epochs: int, rate: float) -> None:
     steps = max(len(data) * epochs, 2)
     warm = max(steps // 10, 1)
     schedule = keras.optimizers.schedules.CosineDecay(rate / 10, steps - warm, warmup_target=rate, warmup_steps=warm)
@@ -63,7 +97,3 @@ def train_chests(
         keras.optimizers.AdamW(schedule, weight_decay=0.01), "sparse_categorical_crossentropy", metrics=["accuracy"]
     )
     model.fit(data, epochs=epochs, shuffle=False, verbose=0)
-    if path is not None:
-        with atomic_path(resolve(path)) as temporary:
-            model.save(temporary)
-    return model

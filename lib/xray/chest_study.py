@@ -1,9 +1,9 @@
 """Pneumothorax as a classification: simulated or public radiographs with masks."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from pydicom import dcmread
 
 from lib.files import atomic_path, resolve
@@ -11,10 +11,8 @@ from lib.localisation import read_runs, union_of_runs
 from lib.parallel import in_parallel
 from lib.xray.chest import Chest
 
+PARTS = ("grey", "gap", "tube", "label")
 MEAN, SD = 0.45, 0.28  # of grey values: the networks' input is standardised
-
-
-FINDINGS = {"half": (1,), "none": (), "all": (0, 1)}  # whose seeds, modulo 2, have a pneumothorax
 
 
 def has_tube(seed: int, chance: float) -> bool:
@@ -22,56 +20,62 @@ def has_tube(seed: int, chance: float) -> bool:
     return bool(np.random.default_rng([seed, 71]).random() < chance)
 
 
-def _one(job: tuple[int, int, bool, bool]) -> tuple:
-    seed, pixels, finding, tube = job
-    image = Chest(seed).radiograph(pixels, pneumothorax=finding, chest_tube=tube)
-    return image.grey.astype(np.float16), image.gap, image.tube, image.facts
+def _one(job: tuple[int, int, tuple[tuple[bool, float], ...]]) -> list[tuple]:
+    seed, pixels, states = job
+    patient, images = Chest(seed), []
+    for finding, tubes in states:
+        image = patient.radiograph(pixels, pneumothorax=finding, chest_tube=has_tube(seed, tubes))
+        images.append((image.grey.astype(np.float16), image.gap, image.tube))
+    return images
 
 
 def chests(
-    seeds: range, path: str | Path, *, pixels: int = 128, finding: str = "half", tubes: float = 0.0,
-    tube_alone: bool = False, processes: int = 1,
-) -> dict:  # fmt: skip
-    """Return radiographs of some seeds, made once and kept in a file.
+    seeds: range,
+    path: str | Path,
+    states: Mapping[str, tuple[bool, float]],
+    *,
+    pixels: int = 128,
+    processes: int = 1,
+) -> dict[str, dict]:
+    """Return radiographs of patients in one or several states, made once and kept in a file.
 
     Parameters
     ----------
     seeds : range
+        The patients.
     path : path
         Of the .npz file; if it holds what is asked for it is read.
-    pixels : int
-    finding : {"half", "none", "all"}
-        Whether odd seeds have a pneumothorax, or nobody, or everybody: with the same seeds, counterfactuals.
-    tubes : float
-        Chance of a chest tube.
-    tube_alone : bool
-        Whether a patient without pneumothorax may have one. Otherwise the tube gives the finding away.
-    processes : int
+    states : mapping of str to (bool, float)
+        By name, whether they have a pneumothorax, and the chance of a chest tube. Between the states of a patient
+        nothing else changes: they are counterfactuals.
+    pixels, processes : int
 
     Returns
     -------
-    dict
-        grey (n, pixels, pixels) float16, gap and tube bool, label (n,) int, facts DataFrame.
+    dict of str to dict
+        By state: grey (n, pixels, pixels) float16, gap and tube bool, label (n,) int.
     """
-    if finding not in FINDINGS:
-        raise ValueError(f"finding must be one of {', '.join(FINDINGS)}, got {finding!r}.")
-    path, asked = resolve(path), f"{seeds} {pixels} {finding} {tubes} {tube_alone}"
-    table = path.with_suffix(".csv")
-    if path.exists() and table.exists():
+    path, asked = resolve(path), f"{seeds} {pixels} {dict(states)}"
+    if path.exists():
         with np.load(path) as held:
             if str(held["asked"]) == asked:
-                return {k: held[k] for k in ("grey", "gap", "tube", "label")} | {"facts": pd.read_csv(table)}
-    ill = {seed: seed % 2 in FINDINGS[finding] for seed in seeds}
-    jobs = [(seed, pixels, ill[seed], (tube_alone or ill[seed]) and has_tube(seed, tubes)) for seed in seeds]
-    done = {job[0]: one for job, one in in_parallel(_one, jobs, processes)}
-    grey, gap, tube = (np.stack([done[seed][k] for seed in seeds]) for k in range(3))
-    facts = pd.DataFrame([done[seed][3] for seed in seeds])
-    held = {"grey": grey, "gap": gap, "tube": tube, "label": facts["pneumothorax"].to_numpy(int)}
-    with atomic_path(table) as temporary:
-        facts.to_csv(temporary, index=False)
+                return {state: {part: held[f"{state}/{part}"] for part in PARTS} for state in states}
+    jobs = [(seed, pixels, tuple(states.values())) for seed in seeds]
+    done = {job[0]: images for job, images in in_parallel(_one, jobs, processes)}
+    found = {}
+    for number, (state, (finding, _)) in enumerate(states.items()):
+        images = [done[seed][number] for seed in seeds]
+        arrays = [np.stack([image[k] for image in images]) for k in range(3)]
+        found[state] = dict(zip(PARTS, (*arrays, np.full(len(images), int(finding))), strict=True))
+    flat = {f"{state}/{part}": array for state, parts in found.items() for part, array in parts.items()}
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, asked=asked, **held)
-    return held | {"facts": facts}
+        np.savez_compressed(file, asked=asked, **flat)
+    return found
+
+
+def joined(*sets: dict) -> dict:
+    """Return sets of images as one."""
+    return {part: np.concatenate([held[part] for held in sets]) for part in PARTS}
 
 
 def public_chests(folder: str | Path, *, pixels: int = 128, limit: int = 0, seed: int = 0) -> dict:
@@ -90,7 +94,7 @@ def public_chests(folder: str | Path, *, pixels: int = 128, limit: int = 0, seed
     Returns
     -------
     dict
-        As :func:`chests`, without tubes.
+        As a state of :func:`chests`, without tubes.
 
     Raises
     ------
@@ -122,8 +126,7 @@ def public_chests(folder: str | Path, *, pixels: int = 128, limit: int = 0, seed
         gap.append(union_of_runs(runs[name], values.shape, step))
     gap = np.array(gap)
     label = np.array([bool(runs[name]) for name in names], int)
-    facts = pd.DataFrame({"seed": range(len(names)), "pneumothorax": label.astype(bool), "gap_share": gap.mean((1, 2))})
-    return {"grey": np.array(grey), "gap": gap, "tube": np.zeros_like(gap), "label": label, "facts": facts}
+    return {"grey": np.array(grey), "gap": gap, "tube": np.zeros_like(gap), "label": label}
 
 
 def network_input(grey: np.ndarray) -> np.ndarray:

@@ -123,7 +123,8 @@ class Hemithorax:
         rounding = 0.3 * (1 - up**1.6) ** (1 / 1.6) + 0.7 * (1 - up**2.1) ** (1 / 2.1)
         lateral = tip + (w - tip) * rounding - 4 * low**2
         lateral = lateral - self.retraction(z) * np.clip(rounding * 2.5, 0, 1) - self.inset
-        near = np.clip((z - 62) / (top - 62), 0, 1)
+        start = min(62, top - 45)  # from where the apex closes; lower in a lung that has fallen far
+        near = np.clip((z - start) / (top - start), 0, 1)
         medial = tip - (tip - 2) * np.sqrt(1 - near**2.2)
         depth = self.habitus.depth * (1 - up**1.9) ** (1 / 1.9) * (1 - 0.06 * low**2) - self.inset
         depth = depth * (1 - 0.05 * self.retraction(z) / w)
