@@ -92,8 +92,8 @@ display(drawn["dental_examples"])
 # ## Three networks
 #
 # Five blocks of convolution, clean and spoiled versions of the same plates in one batch, the artifacts drawn anew in
-# every epoch and fainter toward the end. The text used PyTorch and its own plates. A network that was trained before, by
-# the same code on the same plates, is read from `cache`.
+# every epoch and fainter toward the end. The text used PyTorch and its own plates. A network that was trained before,
+# by the same code on the same plates, is read from `cache`.
 
 # %%
 arms = {"competent": (epochs, False), "undertrained": (1, False), "shuffled labels": (epochs, True)}
