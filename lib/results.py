@@ -56,7 +56,7 @@ def update(readme: Path, tables: Path) -> None:
     if BEGIN not in text or END not in text:
         raise ValueError(f"{readme} lacks {BEGIN} or {END}: where are the results to go?")
     text = _between(text, BEGIN, END, results(tables))
-    if (tables / "four_studies.csv").exists() and TEXTS_BEGIN in text:
+    if TEXTS_BEGIN in text:
         text = _between(text, TEXTS_BEGIN, TEXTS_END, texts(tables))
     readme.write_text(text)
 
@@ -78,6 +78,8 @@ def texts(tables: Path = ROOT / "tables") -> str:
     tables : Path
         Folder of published tables: four_studies.csv, architectures_networks.csv and dental_networks.csv.
     """
+    if not (tables / "four_studies.csv").exists():
+        return "No results are published yet: `make texts` makes them, after `make figures`."
     claims = pd.read_csv(tables / "four_studies.csv", keep_default_na=False)
     lines = ["| | claim | known from | verdict |", "|---|---|---|---|"]
     for row in claims[claims["id"].str.match("[AQM]")].sort_values("id", key=lambda i: i.map(_place)).itertuples():
