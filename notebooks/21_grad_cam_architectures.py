@@ -47,18 +47,17 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-from lib.attribution import Attributor
-from lib.backbones import backbone, last_map, stage_maps
+from lib.backbones import backbone, last_map
 from lib.claims.texts import verdicts
 from lib.figures.architectures import draw_causes, draw_examples, draw_quality, draw_shortcut
 from lib.figures.style import save_figure
 from lib.files import atomic_path, resolve
-from lib.localisation import edges, effective_heat_ratio, localisation, null_maps, on_grid, read_runs, union_of_runs
+from lib.localisation import edges, localisation, null_maps, on_grid, read_runs, union_of_runs
 from lib.provenance import begin, write_sidecar
 from lib.xray.chest_claims import chest_claims
+from lib.xray.chest_measures import answers_of, follows_tubes, layer_maps, measure_maps
 from lib.xray.chest_networks import train_chests
 from lib.xray.chest_study import chests, joined, network_input, public_chests
-from lib.xray.plate_maps import at_plate
 
 # %% tags=["parameters"]
 networks: str = "resnet18, resnet34, vit_tiny"  # names, see lib.backbones
@@ -165,36 +164,23 @@ schedule = {"first_epochs": first_epochs, "epochs": epochs}
 recipe = {"siim": bool(siim), "training": training, "pixels": pixels, "width": width, "tubes": tubes} | schedule
 modules = ("lib/xray/chest_networks.py", "lib/xray/chest_study.py")
 kept = begin(resolve(cache) / "networks", parameters=recipe, code=modules)
-images, test_images = network_input(train["grey"]), network_input(test["grey"])
-without = None if twins is None else network_input(twins["neither"]["grey"])
-answers, map_rows, shown = [], [], {}
+images, masks = network_input(train["grey"]), test["gap"][positive]
+without = None if twins is None else twins["neither"]["grey"]
 widths = {name: None if name.startswith("vit") else width for name in (*names, shortcut)}
+answers, maps, shown = [], [], {}
 for seed in seeds:
     for name in names:
-        fresh = backbone(name, images.shape[1:], width=widths[name], seed=seed)
         model = train_chests(name, images, train["label"], seed=seed, width=widths[name], **schedule,
                              path=kept / f"{name}_{seed}.keras")  # fmt: skip
-        p = model.predict(test_images, verbose=0)[:, 1]
-        p_without = np.full(len(p), np.nan)
-        if without is not None:
-            p_without[-len(without) :] = model.predict(without, verbose=0)[:, 1]
-        for n, probability in enumerate(p):
-            answers.append({"network": name, "seed": seed, "patient": n, "label": test["label"][n], "p": probability,
-                            "p_without": p_without[n], "right": (probability > 0.5) == test["label"][n]})  # fmt: skip
-        untrained = Attributor(fresh, [last_map(name)])(test_images[positive], 1, ["grad_cam"])
-        found = Attributor(model, stage_maps(name))(test_images[positive], 1, ["grad_cam", "hires_cam", "layer_cam"])
-        found["untrained", last_map(name)] = untrained["grad_cam", last_map(name)]
-        for (method, layer), maps in found.items():
-            judged = layer == last_map(name) and method in ("grad_cam", "untrained")
-            for n, heat in zip(positive, at_plate(maps, (pixels, pixels)), strict=True):
-                mask = test["gap"][n]
-                measured = localisation(heat, mask) if judged else {"ehr": effective_heat_ratio(heat, mask)}
-                map_rows.append({"network": name, "seed": seed, "method": method, "layer": layer, "patient": int(n),
-                                 "last": layer == last_map(name), **measured})  # fmt: skip
-        shown[name] = at_plate(found["grad_cam", last_map(name)], (pixels, pixels))
-        auc = roc_auc_score(test["label"], p)
-        print(f"{name}, seed {seed}: accuracy {np.mean((p > 0.5) == test['label']):.3f}, AUC {auc:.3f}")
-answers, maps = pd.DataFrame(answers), pd.DataFrame(map_rows)
+        answers.append(answers_of(model, test, without).assign(network=name, seed=seed))
+        fresh = backbone(name, images.shape[1:], width=widths[name], seed=seed)
+        found = layer_maps(name, model, fresh, test["grey"][positive])
+        measured = measure_maps(found, masks, last_map(name))
+        maps.append(measured.assign(network=name, seed=seed, patient=positive[measured["map"]]))
+        shown[name] = found["grad_cam", last_map(name)]
+        auc = roc_auc_score(test["label"], answers[-1]["p"])
+        print(f"{name}, seed {seed}: accuracy {answers[-1]['right'].mean():.3f}, AUC {auc:.3f}")
+answers, maps = pd.concat(answers, ignore_index=True), pd.concat(maps, ignore_index=True)
 
 # %% [markdown]
 # ## Accuracy and map quality
@@ -276,22 +262,13 @@ if without is not None:
 
 # %%
 if shortcut and twins is not None:
-    arms, shortcuts, heats = {"no tubes": train, f"tubes in {tubes:.0%}": tubed}, [], []
-    both = twins["both"]
-    usable = both["gap"].any(axis=(1, 2)) & both["tube"].any(axis=(1, 2))
-    for arm, held in arms.items():
-        path = kept / (f"{shortcut}_1.keras" if held is train else f"{shortcut}_tubes.keras")
+    shortcuts, heats = [], []
+    for arm, held, ending in (("no tubes", train, "1"), (f"tubes in {tubes:.0%}", tubed, "tubes")):
         model = train_chests(shortcut, network_input(held["grey"]), held["label"], seed=1, width=widths[shortcut],
-                             **schedule, path=path)  # fmt: skip
-        p = {state: model.predict(network_input(of["grey"]), verbose=0)[:, 1] for state, of in twins.items()}
-        shortcuts += [{"training": arm, "state": state, "patient": n, "p": value}
-                      for state, values in p.items() for n, value in enumerate(values)]  # fmt: skip
-        found = Attributor(model, [last_map(shortcut)])(network_input(both["grey"][usable]), 1, ["grad_cam"])
-        for heat, gap, tube in zip(at_plate(found["grad_cam", last_map(shortcut)], (pixels, pixels)),
-                                   both["gap"][usable], both["tube"][usable], strict=True):  # fmt: skip
-            heats += [{"training": arm, "region": region, "density": localisation(heat, mask)["mass"]}
-                      for region, mask in {"pneumothorax": gap, "tube": tube}.items()]  # fmt: skip
-    shortcuts, heats = pd.DataFrame(shortcuts), pd.DataFrame(heats)
+                             **schedule, path=kept / f"{shortcut}_{ending}.keras")  # fmt: skip
+        for table, found in zip((shortcuts, heats), follows_tubes(shortcut, model, twins), strict=True):
+            table.append(found.assign(training=arm))
+    shortcuts, heats = pd.concat(shortcuts, ignore_index=True), pd.concat(heats, ignore_index=True)
     drawn["architectures_shortcut"] = draw_shortcut(shortcuts, heats)
     display(drawn["architectures_shortcut"])
     cells = shortcuts.pivot_table(index="training", columns="state", values="p", sort=False)
