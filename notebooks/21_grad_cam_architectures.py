@@ -149,8 +149,7 @@ display(shares.round(4))
 
 # %% [markdown]
 # The last table has the share of the image that a mask covers: mean, and three quantiles.
-
-# %% [markdown]
+#
 # ## Networks
 #
 # Each is trained from nothing. Grad-CAM is taken for *pneumothorax* at the last layer with a place, of every patient
@@ -323,3 +322,7 @@ print("Mean EHR:", last.groupby("network", sort=False)["ehr"].mean().round(4).to
       "against", of_nulls["ehr"].round(4).to_dict())  # fmt: skip
 for row in judged.itertuples():
     print(f"{row.id}. {row.claim} ({row.source}): {row.verdict}.")
+for training_with, row in of_shortcut.iterrows():
+    print(f"Trained with {training_with}: p of a tube without pneumothorax {row['tube alone']:.2f}, of a pneumothorax "
+          f"without tube {row['pneumothorax alone']:.2f}; density of heat on the tube {row['heat on the tube']:.1f}, on "
+          f"the pneumothorax {row['heat on the pneumothorax']:.1f}.")  # fmt: skip
