@@ -324,5 +324,5 @@ for row in judged.itertuples():
     print(f"{row.id}. {row.claim} ({row.source}): {row.verdict}.")
 for training_with, row in of_shortcut.iterrows():
     print(f"Trained with {training_with}: p of a tube without pneumothorax {row['tube alone']:.2f}, of a pneumothorax "
-          f"without tube {row['pneumothorax alone']:.2f}; density of heat on the tube {row['heat on the tube']:.1f}, on "
-          f"the pneumothorax {row['heat on the pneumothorax']:.1f}.")  # fmt: skip
+          f"without tube {row['pneumothorax alone']:.2f}; density of heat on the tube {row['heat on the tube']:.1f}, "
+          f"on the pneumothorax {row['heat on the pneumothorax']:.1f}.")  # fmt: skip
