@@ -76,7 +76,8 @@ def texts(tables: Path = ROOT / "tables") -> str:
     Parameters
     ----------
     tables : Path
-        Folder of published tables: four_studies.csv, architectures_networks.csv and dental_networks.csv.
+        Folder of published tables: four_studies.csv, and architectures_networks.csv and dental_networks.csv where they
+        are.
     """
     if not (tables / "four_studies.csv").exists():
         return "No results are published yet: `make texts` makes them, after `make figures`."
@@ -84,11 +85,12 @@ def texts(tables: Path = ROOT / "tables") -> str:
     lines = ["| | claim | known from | verdict |", "|---|---|---|---|"]
     for row in claims[claims["id"].str.match("[AQM]")].sort_values("id", key=lambda i: i.map(_place)).itertuples():
         lines.append(f"| {row.id} | {row.claim} | {row.source} | {row.verdict} |")
-    chest, dental = (pd.read_csv(tables / f"{name}_networks.csv") for name in ("architectures", "dental"))
-    aucs = chest.groupby("network", sort=False)["auc"].mean()
-    plates = dental.set_index("network")["auc"]
-    lines += ["", f"Area under the ROC curve, pneumothorax: {_listed(aucs)}; spoiled dental plates: {_listed(plates)}."]
-    return "\n".join(lines)
+    aucs = []
+    for name, finding in (("architectures", "pneumothorax"), ("dental", "spoiled dental plates")):
+        if (tables / f"{name}_networks.csv").exists():
+            networks = pd.read_csv(tables / f"{name}_networks.csv")
+            aucs.append(f"{finding}: {_listed(networks.groupby('network', sort=False)['auc'].mean())}")
+    return "\n".join([*lines, "", f"Area under the ROC curve, {'; '.join(aucs)}."] if aucs else lines)
 
 
 def _place(name: str) -> int:
