@@ -1,16 +1,14 @@
 """Copy a run's figures, tables and networks into the repository, with manifests, and its results into the README.
 
-Several runs can stand side by side there: what one run has published is replaced by that run alone, or by another that
-has a file of the same name. A manifest says which file is of which run and commit.
-
-python -m lib.publish runs/quick
+python -m lib.publish runs/study
+python -m lib.publish runs/study512 --only fig1 fig3 fig4
 """
 
 import argparse
 import json
 import shutil
 import sys
-from collections.abc import Container
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -22,6 +20,7 @@ from lib.results import update
 
 KINDS = {"figures": ("*.png",), "tables": ("*.csv", "*.md")}
 README, WEIGHTS = "README.md", "weights"
+FINISHED = ("claims.csv", "tables/four_studies.csv")  # the last that is made, of the study and of the texts
 REAL = "_beside_real"  # figures of real slices beside phantoms
 FILE_LIMIT, TOTAL_LIMIT = 1_000_000, 25_000_000  # bytes
 
@@ -36,7 +35,7 @@ def publish(
     Parameters
     ----------
     run : path
-        Folder of a run, such as runs/quick, with its claims.csv, or with the tables/four_studies.csv of `make texts`.
+        Folder of a run, such as runs/quick, with its claims.csv, or of `make texts`, with its tables/four_studies.csv.
     destination : Path
         Folder that holds figures/, tables/, weights/ and README.md.
     only : sequence of str
@@ -61,14 +60,12 @@ def publish(
         again from it, or a file has more than 1 MB, or all of them more than 25 MB. Nothing is copied then.
     """
     run = resolve(run)
-    if not (run / "claims.csv").exists() and not (run / "tables/four_studies.csv").exists():
+    if not only and not any((run / name).exists() for name in FINISHED):
         raise FileNotFoundError(f"{run}/claims.csv is missing: finish the run first, with `make figures`.")
     if (run / "private" / "key").exists():
         raise PermissionError(f"{run} was made from somebody's CT: its figures show patients and stay unpublished.")
-    chosen = {kind: sorted(f for p in patterns for f in (run / kind).glob(p)) for kind, patterns in KINDS.items()}
-    chosen["figures"] = [file for file in chosen["figures"] if not file.stem.endswith(REAL)]
-    chosen["tables"] += [run / "claims.csv"] if (run / "claims.csv").exists() else []
-    networks = _of_seeds(run)
+    chosen = _chosen(run, only)
+    networks = _of_seeds(run) if weights else []
     models = [network / "model.keras" for network in networks]
     sizes = {file: file.stat().st_size for files in (*chosen.values(), models) for file in files}
     large = [f"{file.name}: {size / 1e6:.1f} MB" for file, size in sizes.items() if size > FILE_LIMIT]
@@ -79,15 +76,7 @@ def publish(
         raise ValueError("Tracked files differ from the last commit: commit them first, then run and publish again.")
     written = []
     for kind, files in chosen.items():
-        hashes = {file.name: file_hash(file) for file in files}
-        manifest = _others(destination / kind, run.name, hashes) | {run.name: {**state, "files": hashes}}
-        with atomic_path(destination / kind) as folder:
-            folder.mkdir()
-            kept = [destination / kind / name for other in manifest.values() for name in other["files"]]
-            for file in [*(file for file in kept if file.name not in hashes), *files]:
-                shutil.copyfile(file, folder / file.name)
-            written += [destination / kind / file.name for file in files]
-            (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+        written += _replace(destination / kind, files, {"run": run.name, **state}, everything=not only)
     stages = stage_times(run)
     if len(stages) and not only:
         written.append(destination / "tables/times.csv")
@@ -98,16 +87,47 @@ def publish(
     return written
 
 
-def _others(published: Path, run: str, names: Container[str]) -> dict[str, dict]:
-    """Return what a manifest says of the other runs, without the files that are published anew or are not there."""
-    file = published / "manifest.json"
-    runs = json.loads(file.read_text()) if file.exists() else {}
-    others = {}
-    for name, held in runs.items():
-        files = {n: h for n, h in held["files"].items() if n not in names and (published / n).exists()}
-        if name != run and files:
-            others[name] = {**held, "files": files}
-    return others
+def _chosen(run: Path, only: Sequence[str]) -> dict[str, list[Path]]:
+    """Return the files to publish by the folder that they go to."""
+    chosen = {kind: sorted(f for p in patterns for f in (run / kind).glob(p)) for kind, patterns in KINDS.items()}
+    chosen["figures"] = [file for file in chosen["figures"] if not file.stem.endswith(REAL)]
+    if not only:
+        chosen["tables"] += [file for file in (run / "claims.csv",) if file.exists()]
+        return chosen
+    chosen = {kind: [file for file in files if file.stem in only] for kind, files in chosen.items()}
+    if missing := set(only) - {file.stem for files in chosen.values() for file in files}:
+        raise FileNotFoundError(f"{run} has neither a figure nor a table called {', '.join(sorted(missing))}.")
+    return chosen
+
+
+def _replace(folder: Path, files: list[Path], origin: dict, *, everything: bool) -> list[Path]:
+    """Copy files into a published folder and enter them into its manifest; return what was written.
+
+    With `everything`, whatever else the same run has published before is removed.
+    """
+    manifest = folder / "manifest.json"
+    listed = json.loads(manifest.read_text()) if manifest.exists() else {}
+    if everything:
+        for name in [name for name, facts in listed.items() if facts["run"] == origin["run"]]:
+            (folder / name).unlink(missing_ok=True)
+            del listed[name]
+    written = []
+    for file in files:
+        with atomic_path(folder / file.name) as copy:
+            shutil.copyfile(file, copy)
+        listed[file.name] = {**origin, "hash": file_hash(file)}
+        written.append(folder / file.name)
+    with atomic_path(manifest) as new:
+        new.write_text(json.dumps(dict(sorted(listed.items())), indent=1) + "\n")
+    return written
+
+
+def _emptied(weights: Path) -> Path:
+    """Return the folder, made where it is missing, without the networks that lie in it; other folders in it stay."""
+    weights.mkdir(parents=True, exist_ok=True)
+    for model in weights.glob("*/model.keras"):
+        shutil.rmtree(model.parent)
+    return weights
 
 
 def _of_seeds(run: Path) -> list[Path]:

@@ -37,32 +37,36 @@ def test_figures_and_tables_are_replaced_and_listed(run, tmp_path):
     assert not (tmp_path / "figures" / "old.png").exists()
     assert shown(tmp_path / "README.md") == "from tables" and (tmp_path / "README.md").read_text().endswith("More\n")
     manifest = json.loads((tmp_path / "figures/manifest.json").read_text())
-    assert manifest == {
-        "run": {"commit": "abc", "dirty": False, "files": {"fig1.png": file_hash(run / "figures/fig1.png")}}
-    }
+    fig1 = {"run": "run", "commit": "abc", "dirty": False, "hash": file_hash(run / "figures/fig1.png")}
+    assert manifest == {"fig1.png": fig1}
 
 
-def test_runs_stand_side_by_side_and_each_replaces_its_own(run, tmp_path):
-    def write(folder, names):
-        for name in names:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_text(folder.name)
-
-    texts = tmp_path / "texts"
-    write(texts, ["figures/atlas.png", "figures/old.png", "figures/fig1.png", "tables/four_studies.csv"])
-    publish(texts, tmp_path)
-    publish(run, tmp_path)  # has a fig1.png too
-    assert {file.name for file in (tmp_path / "figures").glob("*.png")} == {"atlas.png", "old.png", "fig1.png"}
-    assert (tmp_path / "figures/fig1.png").read_text() == "drawn"
-    (texts / "figures/old.png").unlink()
-    (texts / "figures/fig1.png").unlink()
-    publish(texts, tmp_path)
-    assert {file.name for file in (tmp_path / "figures").glob("*.png")} == {"atlas.png", "fig1.png"}
+def test_another_run_publishes_what_is_named_and_leaves_the_rest(run, tmp_path):
+    publish(run, tmp_path)
+    for name in ("fig1", "fig2"):
+        (tmp_path / "run512/figures").mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"run512/figures/{name}.png").write_text("of 512 pixels")
+    assert publish(tmp_path / "run512", tmp_path, ["fig1"]) == [tmp_path / "figures/fig1.png"]
     manifest = json.loads((tmp_path / "figures/manifest.json").read_text())
-    assert {name: sorted(held["files"]) for name, held in manifest.items()} == {
-        "run": ["fig1.png"], "texts": ["atlas.png"],
+    assert set(manifest) == {"fig1.png"} and manifest["fig1.png"]["run"] == "run512"
+    assert (tmp_path / "figures/fig1.png").read_text() == "of 512 pixels"
+    assert (tmp_path / "tables/table2.csv").exists()
+    with pytest.raises(FileNotFoundError, match="neither a figure nor a table called fig9"):
+        publish(tmp_path / "run512", tmp_path, ["fig9"])
+
+
+def test_the_texts_alone_are_a_run_that_leaves_the_study_in_place(run, tmp_path):
+    publish(run, tmp_path)
+    for name in ("figures/atlas_maps.png", "tables/four_studies.csv"):
+        (tmp_path / "texts" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "texts" / name).write_text("of the texts")
+    publish(tmp_path / "texts", tmp_path)
+    assert {file.name for file in (tmp_path / "figures").glob("*.png")} == {"atlas_maps.png", "fig1.png"}
+    assert {file.name for file in (tmp_path / "tables").glob("*.csv")} == {
+        "claims.csv", "four_studies.csv", "table2.csv",
     }  # fmt: skip
-    assert (tmp_path / "tables/claims.csv").exists() and (tmp_path / "tables/four_studies.csv").exists()
+    publish(run, tmp_path)
+    assert (tmp_path / "figures/atlas_maps.png").exists()
 
 
 def test_an_unfinished_run_and_a_large_file_are_refused_and_nothing_is_lost(run, tmp_path):
