@@ -38,7 +38,6 @@
 # | **writes** | tables `atlas.csv`, `atlas_{claims,verdicts,effects,agreement,interventions}.csv`; figures `atlas_*` |
 # | **takes** | quick 5 minutes, study 60 to 90 on two free cores, most of it for occlusion, LIME, KernelSHAP, curves |
 
-
 # %%
 from functools import partial
 from IPython.display import display

@@ -35,7 +35,6 @@
 #
 # Transformers trained from nothing on some hundred images are starved of data; the text's may have been pretrained.
 
-
 # %%
 from IPython.display import display
 import numpy as np

@@ -29,7 +29,6 @@
 # | **writes** | `tables/four_studies.csv`, figure `four_studies` |
 # | **takes** | seconds |
 
-
 # %%
 from IPython.display import display
 import pandas as pd

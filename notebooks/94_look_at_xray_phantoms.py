@@ -20,7 +20,6 @@
 # | **writes** | `tables/xray_{sizes,physics}.csv`; figures `xray_*` |
 # | **takes** | about three minutes on one core |
 
-
 # %%
 import shutil
 import subprocess
