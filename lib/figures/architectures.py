@@ -82,7 +82,9 @@ def draw_examples(
         Of the rows.
     """
     with paper_style():
-        figure, axes = picture_grid(len(images), len(maps) + 1, 1.0, names_mm=14 if titles else 0, titles_mm=5)
+        width = min(TWO_COLUMNS_MM, 38.0 * (len(maps) + 1))  # with one network, five rows are still a page
+        names = 14 if titles else 0
+        figure, axes = picture_grid(len(images), len(maps) + 1, 1.0, names_mm=names, titles_mm=5, width_mm=width)
         for r, panels in enumerate(axes):
             for panel in panels:
                 panel.imshow(images[r], cmap="gray", vmin=0, vmax=1)
