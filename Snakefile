@@ -516,7 +516,7 @@ if not PRIVATE:
                 *("cohort", "dicom_folder", "network", "tables", "figures"),
                 more_networks=", ".join(f"{RUN}/networks/{network}" for network in OTHERS),
             ),
-        threads: 16
+        threads: HALF
         resources:
             gpu=1,
         log:
@@ -540,7 +540,7 @@ if not PRIVATE:
                 f"{RUN}/tables/{name}_verdicts.csv",
             params:
                 parameters=parameters(notebook, "tables", "figures", cache=f"{RUN}/{cache}"),
-            threads: 16
+            threads: HALF
             resources:
                 gpu=1,
             log:

@@ -20,6 +20,7 @@ from lib.results import update
 
 KINDS = {"figures": ("*.png",), "tables": ("*.csv", "*.md")}
 README, WEIGHTS = "README.md", "weights"
+FINISHED = ("claims.csv", "tables/four_studies.csv")  # the last that is made, of the study and of the texts
 REAL = "_beside_real"  # figures of real slices beside phantoms
 FILE_LIMIT, TOTAL_LIMIT = 1_000_000, 25_000_000  # bytes
 
@@ -34,7 +35,7 @@ def publish(
     Parameters
     ----------
     run : path
-        Folder of a run, such as runs/quick, with its claims.csv.
+        Folder of a run, such as runs/quick, with its claims.csv, or of `make texts`, with its tables/four_studies.csv.
     destination : Path
         Folder that holds figures/, tables/, weights/ and README.md.
     only : sequence of str
@@ -59,7 +60,7 @@ def publish(
         again from it, or a file has more than 1 MB, or all of them more than 25 MB. Nothing is copied then.
     """
     run = resolve(run)
-    if not only and not (run / "claims.csv").exists():
+    if not only and not any((run / name).exists() for name in FINISHED):
         raise FileNotFoundError(f"{run}/claims.csv is missing: finish the run first, with `make figures`.")
     if (run / "private" / "key").exists():
         raise PermissionError(f"{run} was made from somebody's CT: its figures show patients and stay unpublished.")
@@ -91,7 +92,7 @@ def _chosen(run: Path, only: Sequence[str]) -> dict[str, list[Path]]:
     chosen = {kind: sorted(f for p in patterns for f in (run / kind).glob(p)) for kind, patterns in KINDS.items()}
     chosen["figures"] = [file for file in chosen["figures"] if not file.stem.endswith(REAL)]
     if not only:
-        chosen["tables"].append(run / "claims.csv")
+        chosen["tables"] += [file for file in (run / "claims.csv",) if file.exists()]
         return chosen
     chosen = {kind: [file for file in files if file.stem in only] for kind, files in chosen.items()}
     if missing := set(only) - {file.stem for files in chosen.values() for file in files}:

@@ -15,6 +15,7 @@ from lib.titles import LAYER_TITLES, PHASE_TITLES
 
 TABLE_1 = {"single": "table1_slices", "voting": "table1_volumes"}
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+TEXTS_BEGIN, TEXTS_END = "<!-- texts: begin -->", "<!-- texts: end -->"
 MASKS = (  # what is masked, as the README names it: method, layer, region
     ("the highest of saliency", "saliency", "input", "top"),
     ("the highest of guided backprop", "guided_backprop", "input", "top"),
@@ -54,13 +55,51 @@ def update(readme: Path, tables: Path) -> None:
     text = readme.read_text()
     if BEGIN not in text or END not in text:
         raise ValueError(f"{readme} lacks {BEGIN} or {END}: where are the results to go?")
-    block = f"{BEGIN}\n{results(tables)}\n{END}"
-    readme.write_text(re.sub(f"{BEGIN}.*?{END}", lambda _: block, text, flags=re.DOTALL))
+    text = _between(text, BEGIN, END, results(tables))
+    if TEXTS_BEGIN in text:
+        text = _between(text, TEXTS_BEGIN, TEXTS_END, texts(tables))
+    readme.write_text(text)
 
 
-def shown(readme: Path) -> str:
-    """Return the results that a README shows."""
-    return readme.read_text().partition(BEGIN)[2].partition(END)[0].strip()
+def _between(text: str, begin: str, end: str, block: str) -> str:
+    return re.sub(f"{begin}.*?{end}", lambda _: f"{begin}\n{block}\n{end}", text, flags=re.DOTALL)
+
+
+def shown(readme: Path, begin: str = BEGIN, end: str = END) -> str:
+    """Return the results that a README shows between two marks."""
+    return readme.read_text().partition(begin)[2].partition(end)[0].strip()
+
+
+def texts(tables: Path = ROOT / "tables") -> str:
+    """Return the README's tables on the related texts: how good the networks are, and the verdict on each claim.
+
+    Parameters
+    ----------
+    tables : Path
+        Folder of published tables: four_studies.csv, and architectures_networks.csv and dental_networks.csv where they
+        are.
+    """
+    if not (tables / "four_studies.csv").exists():
+        return "No results are published yet: `make texts` makes them, after `make figures`."
+    claims = pd.read_csv(tables / "four_studies.csv", keep_default_na=False)
+    lines = ["| | claim | known from | verdict |", "|---|---|---|---|"]
+    for row in claims[claims["id"].str.match("[AQM]")].sort_values("id", key=lambda i: i.map(_place)).itertuples():
+        lines.append(f"| {row.id} | {row.claim} | {row.source} | {row.verdict} |")
+    aucs = []
+    for name, finding in (("architectures", "pneumothorax"), ("dental", "spoiled dental plates")):
+        if (tables / f"{name}_networks.csv").exists():
+            networks = pd.read_csv(tables / f"{name}_networks.csv")
+            aucs.append(f"{finding}: {_listed(networks.groupby('network', sort=False)['auc'].mean())}")
+    return "\n".join([*lines, "", f"Area under the ROC curve, {'; '.join(aucs)}."] if aucs else lines)
+
+
+def _place(name: str) -> int:
+    """Return where a claim of the texts stands: 20, 21, 22, and by number."""
+    return "AQM".index(name[0]) * 100 + int(name[1:])
+
+
+def _listed(values: pd.Series) -> str:
+    return ", ".join(f"{str(name).replace('_', ' ')} {value:.2f}" for name, value in values.items())
 
 
 def _prediction(tables: Path) -> str:

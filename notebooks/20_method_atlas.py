@@ -85,6 +85,7 @@ samples: int = 128  # changed images of LIME and of KernelSHAP per slice
 curve_steps: int = 5  # of the deletion curves
 embedded: int = 300  # most slices in the embeddings
 autoencoder_epochs: int = 8  # of the autoencoder, at 64 x 64 pixels
+autoencoder_slices: int = 1000  # most training slices that it sees
 ascent: int = 32  # steps of activation maximisation
 seed: int = 20  # of everything random
 
@@ -150,6 +151,7 @@ display(drawn["atlas_embeddings"])
 
 # %%
 training = slices.slices[slices.slices["split"] == "train"]
+training = training.sample(min(autoencoder_slices, len(training)), random_state=seed)
 seen = slices.read(training, standardisation, image_size=64)
 restore, encode, losses = views.train_autoencoder(seen, 32, epochs=autoencoder_epochs, seed=seed)
 unseen = slices.read(shown, standardisation, image_size=64)
@@ -446,8 +448,8 @@ for name, figure in drawn.items():
 write_sidecar(resolve(tables) / "atlas.csv", notebook="20_method_atlas", inputs=(network / "model.keras",), parameters={
     "per_phase": per_phase, "layer": layer, "baseline": baseline, "gradients": gradients, "squares": squares,
     "samples": samples, "curve_steps": curve_steps, "ascent": ascent,
-    "embedded": embedded, "autoencoder_epochs": autoencoder_epochs, "more_networks": more_networks,
-    "seed": seed})  # fmt: skip
+    "embedded": embedded, "autoencoder_epochs": autoencoder_epochs, "autoencoder_slices": autoencoder_slices,
+    "more_networks": more_networks, "seed": seed})  # fmt: skip
 
 # %% [markdown]
 # ## A checklist

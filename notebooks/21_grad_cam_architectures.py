@@ -30,7 +30,7 @@
 # | | |
 # |---|---|
 # | **reads** | nothing (94_look_at_xray_phantoms shows the images); or your own copy of SIIM-ACR |
-# | **writes** | `tables/architectures_{claims,verdicts,networks,maps,nulls}.csv`; figures `architectures_*` |
+# | **writes** | `tables/architectures_*.csv` (claims, verdicts, networks, nulls and more); figures `architectures_*` |
 # | **takes** | smoke 1 minute, quick 5, study 90 on two free cores |
 #
 # Transformers trained from nothing on some hundred images are starved of data; the text's may have been pretrained.
@@ -41,53 +41,62 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-from lib.attribution import Attributor
-from lib.backbones import backbone, last_map, stage_maps
+from lib.backbones import backbone, last_map
 from lib.claims.texts import verdicts
-from lib.figures.architectures import draw_causes, draw_examples, draw_quality
+from lib.figures.architectures import draw_causes, draw_examples, draw_quality, draw_shortcut
 from lib.figures.style import save_figure
 from lib.files import atomic_path, resolve
 from lib.localisation import edges, localisation, null_maps, on_grid, read_runs, union_of_runs
-from lib.provenance import write_sidecar
+from lib.provenance import begin, write_sidecar
 from lib.xray.chest_claims import chest_claims
-from lib.xray.chest_study import chests, network_input, public_chests, train_chests
-from lib.xray.plate_maps import at_plate
+from lib.xray.chest_measures import answers_of, follows_tubes, layer_maps, measure_maps
+from lib.xray.chest_networks import train_chests
+from lib.xray.chest_study import chests, joined, network_input, public_chests
 
 # %% tags=["parameters"]
 networks: str = "resnet18, resnet34, vit_tiny"  # names, see lib.backbones
 repeats: int = 1  # seeds of weights and order per network; claims about differences need two or more
 training: int = 400  # images of the training, half of them with pneumothorax
 testing: int = 100  # images of other patients
-epochs: int = 10  # of each training
+first_epochs: int = 10  # of a training on images of half the side
+epochs: int = 5  # of a training on whole images
 pixels: int = 128  # side of an image
 width: int = 16  # channels of a convolutional network's first stage (64 in the published ones)
-tubes: float = 0.0  # chance of a chest tube where there is a pneumothorax, in the training; .8 is the shortcut
+shortcut: str = "resnet18"  # network of the shortcut arm; empty: no such arm
+tubes: float = 0.8  # chance of a chest tube where there is a pneumothorax, in the training of the shortcut arm
 processes: int = 2  # that simulate chests
 siim: str = ""  # folder of your own copy of SIIM-ACR, instead of simulated chests; empty: simulated
 siim_masks: str = ""  # its table of run lengths alone (train-rle.csv, also .gz), for the null maps; empty: none
-cache: str = "runs/quick/chests"  # where images are kept
+cache: str = "runs/quick/chests"  # where images and networks are kept
 tables: str = "runs/quick/tables"  # where the tables go
 figures: str = "runs/quick/figures"  # where the figures go
 
 # %% [markdown]
 # ## Images
 #
-# Half of the patients have a pneumothorax. The third set holds these test patients once more, without it: *the same
-# patient* has the same anatomy, position and noise, and differs in nothing but the air in the pleural cavity.
+# Half of the patients have a pneumothorax. These patients of the test are also shown without it, and with a chest tube:
+# *the same patient* has the same anatomy, position and noise, and differs in nothing but the air in the pleural cavity.
 
 # %%
-cached, names, seeds = resolve(cache), networks.replace(" ", "").split(","), range(1, repeats + 1)
+names, seeds = networks.replace(" ", "").split(","), range(1, repeats + 1)
+cached = begin(resolve(cache) / "images", parameters={"siim": bool(siim)}, code=("lib/xray/chest_study.py",))
+make = {"pixels": pixels, "processes": processes}
 if siim:
     everything = public_chests(siim, pixels=pixels, limit=training + testing)
-    train, test = ({k: v[part] for k, v in everything.items() if k != "facts"}
-                   for part in (slice(0, training), slice(training, None)))  # fmt: skip
-    without = None
+    train, test = ({k: v[part] for k, v in everything.items()} for part in (slice(0, training), slice(training, None)))
+    twins = None
 else:
-    train = chests(range(200_000, 200_000 + training), cached / "train.npz", pixels=pixels, tubes=tubes,
-                   processes=processes)  # fmt: skip
-    people = range(300_000, 300_000 + testing)
-    test = chests(people, cached / "test.npz", pixels=pixels, tubes=tubes and 0.5, processes=processes)
-    without = chests(people[1::2], cached / "without.npz", pixels=pixels, finding="none", processes=processes)
+    patients, people = range(200_000, 200_000 + training), range(300_000, 300_000 + testing)
+    well = chests(patients[::2], cached / "train_well.npz", {"neither": (False, 0.0)}, **make)
+    ill = chests(patients[1::2], cached / "train_ill.npz",
+                 {"pneumothorax alone": (True, 0.0), "perhaps a tube": (True, tubes)}, **make)  # fmt: skip
+    others = chests(people[::2], cached / "test_well.npz", {"neither": (False, 0.0)}, **make)
+    twins = chests(people[1::2], cached / "test_ill.npz",
+                   {"neither": (False, 0.0), "tube alone": (False, 1.0), "pneumothorax alone": (True, 0.0),
+                    "both": (True, 1.0)}, **make)  # fmt: skip
+    train = joined(well["neither"], ill["pneumothorax alone"])
+    tubed = joined(well["neither"], ill["perhaps a tube"])
+    test = joined(others["neither"], twins["pneumothorax alone"])
 positive = np.flatnonzero((test["label"] == 1) & test["gap"].any(axis=(1, 2)))
 print(f"{len(train['label'])} images to train on, {len(test['label'])} to test, {len(positive)} with a mask that "
       f"covers {test['gap'][positive].mean():.2%} of an image")  # fmt: skip
@@ -111,56 +120,60 @@ of_nulls = nulls.groupby("map", sort=False).mean(numeric_only=True).drop(columns
 display(of_nulls.round(4))
 
 # %% [markdown]
-# The same for the public masks, where their table is given (`-p siim_masks FILE`; 400 patients, 800 others' mean).
-# Only these means are kept. Second-hand, the text's networks reached EHRs of .0319 (ResNet101), .0243 (VGG16) and .0145
-# to .0171 (transformers).
+# The same for the masks of SIIM-ACR, where their table is given (`-p siim_masks FILE`; the package torchxrayvision
+# 1.5.7 contains it; 400 patients, 800 others' mean). Only these means are kept. Second-hand, the text's networks
+# reached EHRs of .0319 (ResNet101), .0243 (VGG16) and .0145 to .0171 (transformers).
 
 # %%
+shares = {"images of this run": test["gap"][positive].mean(axis=(1, 2))}
+of_public = pd.DataFrame()
 if siim_masks:
     runs = [held for _, held in sorted(read_runs(resolve(siim_masks)).items()) if held]
     order = np.random.default_rng(1).permutation(len(runs))[:1200]
     masks = np.stack([union_of_runs(runs[n], (1024, 1024), 8) for n in order])
-    real = null_maps((128, 128), masks[:800])
-    real_rows = [
-        {"map": name, **localisation(heat, mask)} for mask in masks[800:] if mask.any() for name, heat in real.items()
-    ]
-    display(pd.DataFrame(real_rows).groupby("map", sort=False).mean().round(4))
-else:
-    print("no table of public masks was given")
+    masks, shares["SIIM-ACR"] = masks[masks.any(axis=(1, 2))], masks.mean(axis=(1, 2))
+    real, judged = null_maps((128, 128), masks[:-400]), masks[-400:]
+    real = [{"map": name, **localisation(heat, mask)} for mask in judged for name, heat in real.items()]
+    ceiling = [{"map": "ceiling, 8 x 8 cells", **localisation(on_grid(mask, 8), mask)} for mask in judged]
+    of_public = pd.DataFrame(real + ceiling).groupby("map", sort=False).mean()
+    display(of_public.round(4))
+shares = pd.DataFrame({name: {"masks": len(held), "mean": held.mean(), **{
+    f"{q:.0%}": np.quantile(held, q) for q in (0.05, 0.5, 0.95)}} for name, held in shares.items()}).T  # fmt: skip
+display(shares.round(4))
 
 # %% [markdown]
+# The last table has the share of the image that a mask covers: mean, and three quantiles.
+#
 # ## Networks
 #
 # Each is trained from nothing. Grad-CAM is taken for *pneumothorax* at the last layer with a place, of every patient
 # with a mask, whether the answer is right or not; HiResCAM and LayerCAM at every stage stand beside it; the untrained
 # network's Grad-CAM is the control. A map of zeros marks nothing and is counted as dead.
+#
+# A network that was trained before, by the same code on the same images, is read from `cache`.
 
 # %%
-images, test_images = network_input(train["grey"]), network_input(test["grey"])
-without_images = None if without is None else network_input(without["grey"])
-answers, map_rows, shown, widths = [], [], {}, {name: None if name.startswith("vit") else width for name in names}
-for name in names:
-    for seed in seeds:
+schedule = {"first_epochs": first_epochs, "epochs": epochs}
+recipe = {"siim": bool(siim), "training": training, "pixels": pixels, "width": width, "tubes": tubes} | schedule
+modules = ("lib/xray/chest_networks.py", "lib/xray/chest_study.py")
+kept = begin(resolve(cache) / "networks", parameters=recipe, code=modules)
+images, masks = network_input(train["grey"]), test["gap"][positive]
+without = None if twins is None else twins["neither"]["grey"]
+widths = {name: None if name.startswith("vit") else width for name in (*names, shortcut)}
+answers, maps, shown = [], [], {}
+for seed in seeds:
+    for name in names:
+        model = train_chests(name, images, train["label"], seed=seed, width=widths[name], **schedule,
+                             path=kept / f"{name}_{seed}.keras")  # fmt: skip
+        answers.append(answers_of(model, test, without).assign(network=name, seed=seed))
         fresh = backbone(name, images.shape[1:], width=widths[name], seed=seed)
-        model = train_chests(name, images, train["label"], epochs=epochs, seed=seed, width=widths[name])
-        p = model.predict(test_images, verbose=0)[:, 1]
-        p_without = np.full(len(p), np.nan)
-        if without is not None:
-            p_without[1::2] = model.predict(without_images, verbose=0)[:, 1]
-        for n, probability in enumerate(p):
-            answers.append({"network": name, "seed": seed, "patient": n, "label": test["label"][n], "p": probability,
-                            "p_without": p_without[n], "right": (probability > 0.5) == test["label"][n]})  # fmt: skip
-        untrained = Attributor(fresh, [last_map(name)])(test_images[positive], 1, ["grad_cam"])
-        found = Attributor(model, stage_maps(name))(test_images[positive], 1, ["grad_cam", "hires_cam", "layer_cam"])
-        found["untrained", last_map(name)] = untrained["grad_cam", last_map(name)]
-        for (method, layer), maps in found.items():
-            for n, heat in zip(positive, at_plate(maps, (pixels, pixels)), strict=True):
-                map_rows.append({"network": name, "seed": seed, "method": method, "layer": layer, "patient": int(n),
-                                 "last": layer == last_map(name), **localisation(heat, test["gap"][n])})  # fmt: skip
-        shown[name] = at_plate(found["grad_cam", last_map(name)], (pixels, pixels))
-        auc = roc_auc_score(test["label"], p)
-        print(f"{name}, seed {seed}: accuracy {np.mean((p > 0.5) == test['label']):.3f}, AUC {auc:.3f}")
-answers, maps = pd.DataFrame(answers), pd.DataFrame(map_rows)
+        found = layer_maps(name, model, fresh, test["grey"][positive])
+        measured = measure_maps(found, masks, last_map(name))
+        maps.append(measured.assign(network=name, seed=seed, patient=positive[measured["map"]]))
+        shown[name] = found["grad_cam", last_map(name)]
+        auc = roc_auc_score(test["label"], answers[-1]["p"])
+        print(f"{name}, seed {seed}: accuracy {answers[-1]['right'].mean():.3f}, AUC {auc:.3f}")
+answers, maps = pd.concat(answers, ignore_index=True), pd.concat(maps, ignore_index=True)
 
 # %% [markdown]
 # ## Accuracy and map quality
@@ -233,21 +246,36 @@ if without is not None:
     display(causes.assign(used=used).groupby(["network", "used"])[["ehr", "mass", "pointing"]].mean().round(3))
 
 # %% [markdown]
-# With tubes (`-p tubes 0.8`): is it the tube or the finding that the network and its heat follow? Without: nothing to
-# compare.
+# ## A shortcut
+#
+# Patients with a pneumothorax are often treated with a *chest tube*, and a network may learn the tube instead of the
+# finding. Here a further network is trained on the same patients, of whom four in five with a pneumothorax have a tube
+# and nobody else has one. Then both networks see the same test patients in all four states: with and without the
+# pneumothorax, with and without a tube.
 
 # %%
-has_tube = test["tube"].any(axis=(1, 2))
-if has_tube[positive].any() and not has_tube[positive].all():
-    answers["stratum"] = np.where(
-        answers["label"] == 0, "no finding", np.where(has_tube[answers["patient"]], "tube", "no tube")
-    )
-    display(answers.groupby(["network", "stratum"])["p"].agg(["mean", "size"]).round(3))
-    of_tube = [localisation(shown[name][k], test["tube"][n])["mass"] for name in names
-               for k, n in enumerate(positive) if has_tube[n]]  # fmt: skip
-    print(f"heat on the tube over its share of the image: {np.nanmean(of_tube):.2f}")
+if shortcut and twins is not None:
+    shortcuts, heats = [], []
+    for arm, held, ending in (("no tubes", train, "1"), (f"tubes in {tubes:.0%}", tubed, "tubes")):
+        model = train_chests(shortcut, network_input(held["grey"]), held["label"], seed=1, width=widths[shortcut],
+                             **schedule, path=kept / f"{shortcut}_{ending}.keras")  # fmt: skip
+        for table, found in zip((shortcuts, heats), follows_tubes(shortcut, model, twins), strict=True):
+            table.append(found.assign(training=arm))
+    shortcuts, heats = pd.concat(shortcuts, ignore_index=True), pd.concat(heats, ignore_index=True)
+    drawn["architectures_shortcut"] = draw_shortcut(shortcuts, heats)
+    display(drawn["architectures_shortcut"])
+    cells = shortcuts.pivot_table(index="training", columns="state", values="p", sort=False)
+    density = heats.pivot_table(index="training", columns="region", values="density", sort=False)
+    of_shortcut = cells.join(density.add_prefix("heat on the "))
+    display(of_shortcut.round(3))
 else:
-    print("no chest tubes in this run")
+    of_shortcut = pd.DataFrame()
+    print("no shortcut arm in this run")
+
+# %% [markdown]
+# **What a network answers to the same patients in four states (A), and where its Grad-CAM lies when both are there
+# (B).** Columns are means over patients, lines their 95 % intervals (t). B: heat on the region over the region's share
+# of the image; dotted: chance.
 
 # %% [markdown]
 # ## Verdicts
@@ -264,14 +292,18 @@ with pd.option_context("display.max_colwidth", None):
 
 # %%
 for name, frame in {"claims": claims, "verdicts": judged, "networks": quality.reset_index(),
-                    "maps": stages.reset_index(), "nulls": of_nulls.reset_index()}.items():  # fmt: skip
+                    "maps": stages.reset_index(), "nulls": of_nulls.reset_index(),
+                    "shortcut": of_shortcut.reset_index(), "shares": shares.reset_index(names="masks_of"),
+                    "nulls_public": of_public.reset_index()}.items():  # fmt: skip
+    if frame.empty:
+        continue
     with atomic_path(resolve(tables) / f"architectures_{name}.csv") as temporary:
         frame.to_csv(temporary, index=False, float_format="%.6g")
 for name, figure in drawn.items():
     save_figure(figure, resolve(figures) / f"{name}.png")
 write_sidecar(resolve(tables) / "architectures_claims.csv", notebook="21_grad_cam_architectures", parameters={
-    "networks": names, "repeats": repeats, "training": training, "testing": testing, "epochs": epochs, "pixels": pixels,
-    "width": width, "tubes": tubes})  # fmt: skip
+    "networks": names, "repeats": repeats, "training": training, "testing": testing, "first_epochs": first_epochs,
+    "epochs": epochs, "pixels": pixels, "width": width, "shortcut": shortcut, "tubes": tubes})  # fmt: skip
 
 # %% [markdown]
 # ## What we saw
@@ -284,3 +316,7 @@ print("Mean EHR:", last.groupby("network", sort=False)["ehr"].mean().round(4).to
       "against", of_nulls["ehr"].round(4).to_dict())  # fmt: skip
 for row in judged.itertuples():
     print(f"{row.id}. {row.claim} ({row.source}): {row.verdict}.")
+for training_with, row in of_shortcut.iterrows():
+    print(f"Trained with {training_with}: p of a tube without pneumothorax {row['tube alone']:.2f}, of a pneumothorax "
+          f"without tube {row['pneumothorax alone']:.2f}; density of heat on the tube {row['heat on the tube']:.1f}, "
+          f"on the pneumothorax {row['heat on the pneumothorax']:.1f}.")  # fmt: skip

@@ -46,12 +46,13 @@ from lib.figures.plates import draw_causes, draw_kinds_by_layer, draw_layers, dr
 from lib.figures.style import save_figure
 from lib.figures.xray import draw_radiographs
 from lib.files import atomic_path, resolve
-from lib.provenance import write_sidecar
+from lib.provenance import begin, write_sidecar
 from lib.xray.dental import show
 from lib.xray.plate_artifacts import KINDS, WHOLE_PLATE
 from lib.xray.plate_maps import place_slopes, plate_claims
 from lib.xray.plate_measures import layer_maps, measure_maps
-from lib.xray.plate_study import LAYERS, network_input, plates, spoiled_set, train_plates
+from lib.xray.plate_networks import LAYERS, train_plates
+from lib.xray.plate_study import network_input, plates, spoiled_set
 
 # %% tags=["parameters"]
 training_plates: int = 100  # clean plates of the training; each is also shown spoiled, anew in every epoch
@@ -62,7 +63,7 @@ epochs: int = 12  # of the competent network
 seed: int = 1  # of weights, order and artifacts
 processes: int = 2  # that simulate plates
 method: str = "grad_cam"  # the map that is judged; hires_cam, layer_cam and sam are computed beside it
-cache: str = "runs/quick/dental"  # where plates are kept
+cache: str = "runs/quick/dental"  # where plates and networks are kept
 tables: str = "runs/quick/tables"  # where the tables go
 figures: str = "runs/quick/figures"  # where the figures go
 
@@ -72,7 +73,7 @@ figures: str = "runs/quick/figures"  # where the figures go
 # Patients of the training and of the test differ. Each test plate is exposed twice: the same teeth, other noise.
 
 # %%
-cached = resolve(cache)
+cached = begin(resolve(cache) / "plates", parameters={}, code=("lib/xray/plate_study.py",))
 train = plates(range(10_000, 10_000 + training_plates), cached / "train.npz", processes=processes)
 test = plates(range(50_000, 50_000 + test_plates), cached / "test.npz", processes=processes)
 repeat = plates(range(50_000, 50_000 + test_plates), cached / "repeat.npz", noise=1, processes=processes)
@@ -91,13 +92,17 @@ display(drawn["dental_examples"])
 # ## Three networks
 #
 # Five blocks of convolution, clean and spoiled versions of the same plates in one batch, the artifacts drawn anew in
-# every epoch and fainter toward the end. The text used PyTorch and its own plates.
+# every epoch and fainter toward the end. The text used PyTorch and its own plates. A network that was trained before,
+# by the same code on the same plates, is read from `cache`.
 
 # %%
 arms = {"competent": (epochs, False), "undertrained": (1, False), "shuffled labels": (epochs, True)}
+recipe = {"training_plates": training_plates, "epochs": epochs, "seed": seed}
+kept = begin(resolve(cache) / "networks", parameters=recipe, code=("lib/xray/plate_networks.py",))
 networks, histories = {}, {}
 for arm, (count, shuffled) in arms.items():
-    networks[arm], histories[arm] = train_plates(train, epochs=count, seed=seed, shuffled=shuffled)
+    path = kept / f"{arm.replace(' ', '_')}.keras"
+    networks[arm], histories[arm] = train_plates(train, epochs=count, seed=seed, shuffled=shuffled, path=path)
     print(f"{arm}: last training loss {histories[arm]['loss'][-1]:.3f}, accuracy {histories[arm]['accuracy'][-1]:.3f}")
 
 # %% [markdown]

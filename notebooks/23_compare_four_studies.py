@@ -41,13 +41,14 @@ from lib.provenance import write_sidecar
 
 # %% tags=["parameters"]
 folder: str = "runs/quick"  # folder of a run; make figures and make texts fill it
+further: str = ""  # another run, read where the first has no table; "." is what is published, empty: none
 
 # %% [markdown]
 # ## What the run has left
 
 # %%
-tables, found = read_tables(folder)
-display(found)
+tables, found = read_tables(*([folder, further] if further else [folder]))
+display(found.drop(columns="path"))
 for name in found.index[~found["found"]]:
     print(f"{found.loc[name, 'path']} is missing: {found.loc[name, 'made_by']} makes it.")
 
@@ -118,7 +119,7 @@ with atomic_path(resolve(folder) / "tables/four_studies.csv") as temporary:
     claims.to_csv(temporary, index=False)
 if panels:
     save_figure(figure, resolve(folder) / "figures/four_studies.png")
-read = [resolve(folder) / found.loc[name, "path"] for name in tables]
+read = [found.loc[name, "path"] for name in tables]
 sidecar = resolve(folder) / "tables/four_studies.csv"
 write_sidecar(sidecar, notebook="23_compare_four_studies", inputs=read, parameters={})
 

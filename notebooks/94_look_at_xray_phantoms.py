@@ -230,24 +230,27 @@ print(", ".join(drawn))
 # ## What we saw
 #
 # The chests have the anatomy on which a pneumothorax is read: ribs that slope and cross, round apices, a pleural line
-# with no vessels beyond it, costophrenic angles, a heart that hides lung. The volume of the pneumothorax rises with the
-# gaps as Collins' line does, four points below it; the masks cover what those of a public set cover; scatter and
-# attenuation are those published.
+# with no vessels beyond it, costophrenic angles, hila from which the vessels fan out, a heart that hides lung and that
+# hides most of the spine. The volume of the pneumothorax rises with the gaps as Collins' line does, four points below
+# it; the masks cover what those of a public set cover; scatter and attenuation are those published.
 #
 # **What still looks wrong.**
 #
-# - The spine is a bright band with straight borders: too little lung reaches behind the mediastinum beside it, and the
-#   azygo-oesophageal recess, the paratracheal stripe and the aortopulmonary window are missing. The aortic knob and the
-#   pulmonary trunk look like balls.
+# - The mediastinum has its outlines, but not its lines: the azygo-oesophageal recess, the paratracheal stripe and the
+#   aortopulmonary window are missing. The aortic knob and the pulmonary trunk are two smooth balls on each other, and
+#   the atria end upward in a point where real ones fade.
 # - The trachea is hardly seen below the neck. There are no lobes, fissures, bronchial walls or calcified cartilages.
+# - Vessels behind the heart fan out too brightly, and the smallest ones are missing in the outer third of the lung.
+# - Ribs end in front as if they were sawn off, where real ones pass into cartilage. Clavicles are straight tubes, and
+#   of the shoulder only the outlines are there.
 # - Perspective is exact for bones, vessels, heart and tubes; lungs, diaphragm and body are projected as seen from their
 #   middle plane. The patient always faces the detector squarely and stands straight.
 # - Only one finding exists. Real negatives have effusions, infiltrates, scars and operations, which make the task of
 #   21 harder than here.
 # - The volume of a pneumothorax lies about four points below Collins' line: the smallest one has no volume of its own.
-# - Beside the one real chest, the phantoms have more contrast at all sizes, most at the finest: their lungs are darker
-#   and their edges sharper.
+# - Beside the one real chest, the phantoms have sharper edges: bones are drawn with thin bright borders.
 # - A pneumothorax leaves the lung's shape smooth: there are no adhesions, no loculated and no anterior pneumothorax.
+# - Enamel stands out too little from dentine: a real bitewing shows it as a bright cap.
 # - Teeth are generic premolars and molars with smooth crowns; buccal and lingual cusps overlap, but there is no
 #   crowding, no third root that curves, no sinus, no canal of the mandibular nerve, no holder for the bite.
 # - Spongy bone is filtered noise: its struts do not follow load.

@@ -55,6 +55,20 @@ def test_another_run_publishes_what_is_named_and_leaves_the_rest(run, tmp_path):
         publish(tmp_path / "run512", tmp_path, ["fig9"])
 
 
+def test_the_texts_alone_are_a_run_that_leaves_the_study_in_place(run, tmp_path):
+    publish(run, tmp_path)
+    for name in ("figures/atlas_maps.png", "tables/four_studies.csv"):
+        (tmp_path / "texts" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "texts" / name).write_text("of the texts")
+    publish(tmp_path / "texts", tmp_path)
+    assert {file.name for file in (tmp_path / "figures").glob("*.png")} == {"atlas_maps.png", "fig1.png"}
+    assert {file.name for file in (tmp_path / "tables").glob("*.csv")} == {
+        "claims.csv", "four_studies.csv", "table2.csv",
+    }  # fmt: skip
+    publish(run, tmp_path)
+    assert (tmp_path / "figures/atlas_maps.png").exists()
+
+
 def test_an_unfinished_run_and_a_large_file_are_refused_and_nothing_is_lost(run, tmp_path):
     publish(run, tmp_path)
     (run / "figures/fig2.png").write_bytes(bytes(1_100_000))

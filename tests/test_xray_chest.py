@@ -5,6 +5,7 @@ import pytest
 
 from lib.xray.beam import beam
 from lib.xray.chest import Chest, with_size
+from lib.xray.chest_study import chests, joined
 from lib.xray.detector import scattered
 from lib.xray.geometry import View
 from lib.xray.pneumothorax import move_points
@@ -20,6 +21,22 @@ def test_a_seed_gives_the_same_bytes(pair):
     again = Chest(4).radiograph(128, pneumothorax=True)
     assert again.grey.tobytes() == pair[0].grey.tobytes() and again.facts == pair[0].facts
     assert Chest(5).radiograph(128).grey.tobytes() != pair[1].grey.tobytes()
+
+
+def test_states_of_a_patient_differ_by_what_they_name(tmp_path):
+    states = {"neither": (False, 0.0), "tube": (False, 1.0), "both": (True, 1.0)}
+    found = chests(range(3, 5), tmp_path / "held.npz", states, pixels=96)
+    assert [found[name]["label"].tolist() for name in states] == [[0, 0], [0, 0], [1, 1]]
+    assert found["tube"]["tube"].any(axis=(1, 2)).all() and not found["neither"]["tube"].any()
+    assert found["both"]["gap"].any(axis=(1, 2)).all() and not found["tube"]["gap"].any()
+    change = np.abs(found["tube"]["grey"].astype(float) - found["neither"]["grey"])
+    assert change[found["tube"]["tube"]].mean() > 10 * change[~found["tube"]["tube"]].mean()
+    again = Chest(4).radiograph(96, pneumothorax=True, chest_tube=True)  # not after other states of the same patient
+    assert np.array_equal(found["both"]["grey"][1], again.grey.astype(np.float16))
+    first = (tmp_path / "held.npz").stat().st_mtime_ns
+    chests(range(3, 5), tmp_path / "held.npz", states, pixels=96)
+    assert (tmp_path / "held.npz").stat().st_mtime_ns == first
+    assert joined(found["neither"], found["both"])["label"].tolist() == [0, 0, 1, 1]
 
 
 def test_masks_lie_in_each_other(pair):

@@ -26,25 +26,28 @@ TABLES = {  # what is read of a run, and the command that makes it
 TEXTS = ("atlas", "architectures", "dental")
 
 
-def read_tables(run: str | Path) -> tuple[dict[str, pd.DataFrame], pd.DataFrame]:
-    """Return the tables of a run that are there, by name, and what each is, whether it was found, and who makes it.
+def read_tables(*runs: str | Path) -> tuple[dict[str, pd.DataFrame], pd.DataFrame]:
+    """Return the tables of runs that are there, by name, and what each is, whether it was found, and who makes it.
 
     Parameters
     ----------
-    run : path
-        Such as runs/quick.
+    *runs : path
+        Such as runs/quick, or "." for what is published; a table is that of the first run that has it.
 
     Returns
     -------
     tables : dict of str to DataFrame
         By the names of `TABLES`.
     found : DataFrame
-        Index: the names; `path`, `found`, `made_by`.
+        Index: the names; `path` (of the file where there is one), `found`, `made_by`.
     """
-    folder = resolve(run)
-    rows = {name: (path, (folder / path).exists(), made_by) for name, (path, made_by) in TABLES.items()}
+    rows = {}
+    for name, (path, made_by) in TABLES.items():
+        places = [place for run in runs for place in (resolve(run) / path, resolve(run) / "tables" / Path(path).name)]
+        there = [place for place in places if place.exists()]
+        rows[name] = (there[0] if there else path, bool(there), made_by)
     found = pd.DataFrame.from_dict(rows, orient="index", columns=["path", "found", "made_by"])
-    return {name: pd.read_csv(folder / found.loc[name, "path"]) for name in found.index[found["found"]]}, found
+    return {name: pd.read_csv(found.loc[name, "path"]) for name in found.index[found["found"]]}, found
 
 
 def four_studies(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:

@@ -1,10 +1,12 @@
 """Figures of 21_grad_cam_architectures, drawn from its tables and images; nothing is computed there."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from scipy import stats
 
 from lib.figures.picture_grid import name_row, picture_grid, title_columns
 from lib.figures.style import TWO_COLUMNS_MM, axes_mm, paper_style
@@ -15,6 +17,12 @@ KIND_COLOURS = {"resnet": "#4477aa", "vgg": "#228833", "vit": "#ee6677"}
 def kind_of(network: str) -> str:
     """Return "resnet", "vgg" or "vit"."""
     return next(kind for kind in KIND_COLOURS if network.startswith(kind))
+
+
+def title_of(network: str) -> str:
+    """Return a network's name as it is printed, such as "ResNet18" or "ViT tiny"."""
+    kind = kind_of(network)
+    return {"resnet": "ResNet", "vgg": "VGG", "vit": "ViT"}[kind] + network.removeprefix(kind).replace("_", " ")
 
 
 def draw_quality(table: pd.DataFrame, references: Mapping[str, float]) -> Figure:
@@ -42,7 +50,7 @@ def draw_quality(table: pd.DataFrame, references: Mapping[str, float]) -> Figure
                 if column == "ehr":
                     blank = table.loc[table["network"] == name, "untrained"]
                     panel.plot(np.full(len(blank), at), blank, "x", markersize=3, color="0.4")
-            panel.set_xticks(range(len(names)), [name.replace("_", " ") for name in names], rotation=60, ha="right")
+            panel.set_xticks(range(len(names)), [title_of(name) for name in names], rotation=60, ha="right")
             panel.set(ylabel=label)
             panel.set_title(title, loc="left", fontweight="bold")
         for k, (name, value) in enumerate(references.items()):
@@ -53,7 +61,7 @@ def draw_quality(table: pd.DataFrame, references: Mapping[str, float]) -> Figure
         means = table.groupby("network", sort=False)[["accuracy", "ehr"]].mean()
         for name, row in means.iterrows():
             third.plot(row["accuracy"], row["ehr"], "o", markersize=4, color=KIND_COLOURS[kind_of(name)])
-            third.annotate(name.replace("_", " "), (row["accuracy"], row["ehr"]), fontsize=5.5,
+            third.annotate(title_of(name), (row["accuracy"], row["ehr"]), fontsize=5.5,
                            textcoords="offset points", xytext=(3, 2))  # fmt: skip
         third.set(xlabel="Accuracy", ylabel="EHR of Grad-CAM")
         third.set_title("C", loc="left", fontweight="bold")
@@ -74,7 +82,9 @@ def draw_examples(
         Of the rows.
     """
     with paper_style():
-        figure, axes = picture_grid(len(images), len(maps) + 1, 1.0, names_mm=14 if titles else 0, titles_mm=5)
+        width = min(TWO_COLUMNS_MM, 38.0 * (len(maps) + 1))  # with one network, five rows are still a page
+        names = 14 if titles else 0
+        figure, axes = picture_grid(len(images), len(maps) + 1, 1.0, names_mm=names, titles_mm=5, width_mm=width)
         for r, panels in enumerate(axes):
             for panel in panels:
                 panel.imshow(images[r], cmap="gray", vmin=0, vmax=1)
@@ -85,7 +95,7 @@ def draw_examples(
                 span = np.ptp(held[r])
                 panel.imshow((held[r] - held[r].min()) / (span or 1), cmap="inferno", alpha=0.6, vmin=0, vmax=1)
                 panel.contour(masks[r], [0.5], colors="#66ccee", linewidths=0.6)
-        title_columns(axes[0], ["radiograph", *(name.replace("_", " ") for name in maps)])
+        title_columns(axes[0], ["Radiograph", *(title_of(name) for name in maps)])
     return figure
 
 
@@ -99,9 +109,43 @@ def draw_causes(table: pd.DataFrame) -> Figure:
     """
     with paper_style():
         figure, panel = axes_mm(86, 66)
-        for network, part in table.groupby("network", sort=False):
-            panel.plot(part["p_lost"], part["ehr"], "o", markersize=2, alpha=0.6, color=KIND_COLOURS[kind_of(network)],
-                       label=network.replace("_", " "))  # fmt: skip
+        for mark, (network, part) in zip(itertools.cycle("os^Dv<"), table.groupby("network", sort=False), strict=False):
+            panel.plot(part["p_lost"], part["ehr"], mark, markersize=2.5, alpha=0.6, markeredgewidth=0,
+                       color=KIND_COLOURS[kind_of(network)], label=title_of(network))  # fmt: skip
         panel.set(xlabel="p that is lost without the pneumothorax", ylabel="EHR of Grad-CAM")
         panel.legend(fontsize=5.5)
+    return figure
+
+
+def draw_shortcut(answers: pd.DataFrame, heats: pd.DataFrame) -> Figure:
+    """Draw what networks answer to the same patients in four states (A), and the density of their heat by region (B).
+
+    Parameters
+    ----------
+    answers : DataFrame
+        training, state, patient, p.
+    heats : DataFrame
+        training, region, density: a row for each map; NaN where it is zero throughout.
+    """
+    colours = ("#4477aa", "#ee6677")
+    with paper_style():
+        figure, panels = axes_mm(TWO_COLUMNS_MM, 62, 1, 2)
+        for panel, table, group, value, label in (
+            (panels[0], answers, "state", "p", "p of a pneumothorax"),
+            (panels[1], heats, "region", "density", "Density of heat"),
+        ):
+            groups, arms = list(dict.fromkeys(table[group])), list(dict.fromkeys(table["training"]))
+            for k, arm in enumerate(arms):
+                parts = [table.loc[(table["training"] == arm) & (table[group] == name), value].dropna()
+                         for name in groups]  # fmt: skip
+                half = [stats.t.ppf(0.975, max(len(part) - 1, 1)) * part.sem() for part in parts]
+                panel.bar(np.arange(len(groups)) + 0.4 * k - 0.2, [part.mean() for part in parts], 0.38, yerr=half,
+                          color=colours[k % 2], label=f"trained: {arm}", error_kw={"elinewidth": 0.7})  # fmt: skip
+            panel.set_xticks(range(len(groups)), [name.replace(" alone", "\nalone") for name in groups])
+            panel.set(ylabel=label)
+        panels[0].set(ylim=(0, 1.25), yticks=np.linspace(0, 1, 6))
+        panels[1].axhline(1.0, color="black", linewidth=0.6, linestyle=":")
+        for panel, letter in zip(panels, "AB", strict=True):
+            panel.set_title(letter, loc="left", fontweight="bold")
+        panels[0].legend(fontsize=6, ncols=2, loc="upper left")
     return figure

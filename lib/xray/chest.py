@@ -72,9 +72,10 @@ class Chest:
         rng = self._rng("look")
         self.detector = Detector(quanta_per_mm2=float(7.0e5 * np.exp(rng.normal(0, 0.35))))
         self.look = Look(
-            compress=rng.uniform(0.45, 0.62), boost=rng.uniform(0.5, 1.1), contrast=float(np.exp(rng.normal(0, 0.08)))
+            compress=rng.uniform(0.54, 0.70), boost=rng.uniform(0.5, 1.1), contrast=float(np.exp(rng.normal(0, 0.08)))
         )
         self.lung_density = float(np.clip(rng.normal(0.20, 0.025), 0.14, 0.27))
+        self._held: dict[tuple[View, bool], tuple[dict, dict]] = {}  # for the next image of the same body
 
     def _rng(self, *names: object) -> np.random.Generator:
         return np.random.default_rng([self.seed, *(zlib.crc32(str(name).encode()) for name in names)])
@@ -97,7 +98,10 @@ class Chest:
             Rays across a pixel.
         """
         view = View(pixels * oversample)
-        thickness, soft = self.line_integrals(view, pneumothorax)
+        if (view, pneumothorax) not in self._held:
+            self._held = {(view, pneumothorax): self.line_integrals(view, pneumothorax)}
+        thickness, soft = self._held[view, pneumothorax]
+        thickness = {material: line.copy() for material, line in thickness.items()}
         tube_chord = np.zeros((view.pixels, view.pixels), np.float32)
         self.devices.draw(view, thickness)
         if chest_tube:

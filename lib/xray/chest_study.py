@@ -1,72 +1,81 @@
-"""Pneumothorax as a classification: simulated or public radiographs with masks, and the training of a backbone."""
+"""Pneumothorax as a classification: simulated or public radiographs with masks."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
-import keras
 import numpy as np
-import pandas as pd
 from pydicom import dcmread
 
-from lib.backbones import backbone
 from lib.files import atomic_path, resolve
 from lib.localisation import read_runs, union_of_runs
 from lib.parallel import in_parallel
 from lib.xray.chest import Chest
 
+PARTS = ("grey", "gap", "tube", "label")
 MEAN, SD = 0.45, 0.28  # of grey values: the networks' input is standardised
 
 
-def tube_lot(seed: int, with_finding: bool, chance: float) -> bool:
-    """Return whether a patient has a chest tube: with a chance if there is a pneumothorax, never without."""
-    return bool(with_finding and np.random.default_rng([seed, 71]).random() < chance)
+def has_tube(seed: int, chance: float) -> bool:
+    """Return whether a patient has a chest tube."""
+    return bool(np.random.default_rng([seed, 71]).random() < chance)
 
 
-def _one(job: tuple[int, int, bool, float]) -> tuple:
-    seed, pixels, with_finding, chance = job
-    image = Chest(seed).radiograph(pixels, pneumothorax=with_finding, chest_tube=tube_lot(seed, with_finding, chance))
-    return image.grey.astype(np.float16), image.gap, image.tube, image.facts
+def _one(job: tuple[int, int, tuple[tuple[bool, float], ...]]) -> list[tuple]:
+    seed, pixels, states = job
+    patient, images = Chest(seed), []
+    for finding, tubes in states:
+        image = patient.radiograph(pixels, pneumothorax=finding, chest_tube=has_tube(seed, tubes))
+        images.append((image.grey.astype(np.float16), image.gap, image.tube))
+    return images
 
 
 def chests(
-    seeds: range, path: str | Path, *, pixels: int = 128, tubes: float = 0.0, finding: str = "half", processes: int = 1
-) -> dict:
-    """Return radiographs of some seeds, made once and kept in a file.
+    seeds: range,
+    path: str | Path,
+    states: Mapping[str, tuple[bool, float]],
+    *,
+    pixels: int = 128,
+    processes: int = 1,
+) -> dict[str, dict]:
+    """Return radiographs of patients in one or several states, made once and kept in a file.
 
     Parameters
     ----------
     seeds : range
+        The patients.
     path : path
         Of the .npz file; if it holds what is asked for it is read.
-    pixels : int
-    tubes : float
-        Chance of a chest tube if there is a pneumothorax; 0.8 makes the tube a shortcut.
-    finding : {"half", "none"}
-        Whether odd seeds have a pneumothorax, or nobody: the counterfactuals of the same patients.
-    processes : int
+    states : mapping of str to (bool, float)
+        By name, whether they have a pneumothorax, and the chance of a chest tube. Between the states of a patient
+        nothing else changes: they are counterfactuals.
+    pixels, processes : int
 
     Returns
     -------
-    dict
-        grey (n, pixels, pixels) float16, gap and tube bool, label (n,) int, facts DataFrame.
+    dict of str to dict
+        By state: grey (n, pixels, pixels) float16, gap and tube bool, label (n,) int.
     """
-    if finding not in ("half", "none"):
-        raise ValueError(f'finding must be "half" or "none", got {finding!r}.')
-    path, asked = resolve(path), f"{seeds} {pixels} {tubes} {finding}"
-    table = path.with_suffix(".csv")
-    if path.exists() and table.exists():
+    path, asked = resolve(path), f"{seeds} {pixels} {dict(states)}"
+    if path.exists():
         with np.load(path) as held:
             if str(held["asked"]) == asked:
-                return {k: held[k] for k in ("grey", "gap", "tube", "label")} | {"facts": pd.read_csv(table)}
-    jobs = [(int(seed), pixels, finding == "half" and seed % 2 == 1, tubes) for seed in seeds]
-    done = {job[0]: one for job, one in in_parallel(_one, jobs, processes)}
-    grey, gap, tube = (np.stack([done[seed][k] for seed in seeds]) for k in range(3))
-    facts = pd.DataFrame([done[seed][3] for seed in seeds])
-    held = {"grey": grey, "gap": gap, "tube": tube, "label": facts["pneumothorax"].to_numpy(int)}
-    with atomic_path(table) as temporary:
-        facts.to_csv(temporary, index=False)
+                return {state: {part: held[f"{state}/{part}"] for part in PARTS} for state in states}
+    jobs = [(seed, pixels, tuple(states.values())) for seed in seeds]
+    done = {job[0]: images for job, images in in_parallel(_one, jobs, processes)}
+    found = {}
+    for number, (state, (finding, _)) in enumerate(states.items()):
+        images = [done[seed][number] for seed in seeds]
+        arrays = [np.stack([image[k] for image in images]) for k in range(3)]
+        found[state] = dict(zip(PARTS, (*arrays, np.full(len(images), int(finding))), strict=True))
+    flat = {f"{state}/{part}": array for state, parts in found.items() for part, array in parts.items()}
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, asked=asked, **held)
-    return held | {"facts": facts}
+        np.savez_compressed(file, asked=asked, **flat)
+    return found
+
+
+def joined(*sets: dict) -> dict:
+    """Return sets of images as one."""
+    return {part: np.concatenate([held[part] for held in sets]) for part in PARTS}
 
 
 def public_chests(folder: str | Path, *, pixels: int = 128, limit: int = 0, seed: int = 0) -> dict:
@@ -85,7 +94,7 @@ def public_chests(folder: str | Path, *, pixels: int = 128, limit: int = 0, seed
     Returns
     -------
     dict
-        As :func:`chests`, without tubes.
+        As a state of :func:`chests`, without tubes.
 
     Raises
     ------
@@ -117,64 +126,9 @@ def public_chests(folder: str | Path, *, pixels: int = 128, limit: int = 0, seed
         gap.append(union_of_runs(runs[name], values.shape, step))
     gap = np.array(gap)
     label = np.array([bool(runs[name]) for name in names], int)
-    facts = pd.DataFrame({"seed": range(len(names)), "pneumothorax": label.astype(bool), "gap_share": gap.mean((1, 2))})
-    return {"grey": np.array(grey), "gap": gap, "tube": np.zeros_like(gap), "label": label, "facts": facts}
+    return {"grey": np.array(grey), "gap": gap, "tube": np.zeros_like(gap), "label": label}
 
 
 def network_input(grey: np.ndarray) -> np.ndarray:
     """Return images (n, h, w) as the networks' input (n, h, w, 1), standardised."""
     return ((np.asarray(grey, np.float32) - MEAN) / SD)[..., None]
-
-
-class Mirrored(keras.utils.PyDataset):
-    """Batches in an order of their own, mirrored and shifted at random."""
-
-    def __init__(self, images: np.ndarray, labels: np.ndarray, *, batch: int, seed: int):
-        super().__init__(workers=1, max_queue_size=4)
-        self.images, self.labels, self.batch, self.seed, self.epoch = images, labels, batch, seed, 0
-
-    def __len__(self):
-        return max(len(self.images) // self.batch, 1)
-
-    def on_epoch_end(self):
-        """Go to the next epoch's order; called by Keras."""
-        self.epoch += 1
-
-    def __getitem__(self, number):
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.images))
-        chosen = order[number * self.batch : (number + 1) * self.batch]
-        rng = np.random.default_rng([self.seed, self.epoch, number])
-        images = self.images[chosen].copy()
-        flip = rng.random(len(images)) < 0.5
-        images[flip] = images[flip][:, :, ::-1]
-        reach = images.shape[1] // 20
-        for k, (down, right) in enumerate(rng.integers(-reach, reach + 1, (len(images), 2))):
-            images[k] = np.roll(images[k], (down, right), (0, 1))
-        return images, self.labels[chosen]
-
-
-def train_chests(
-    name: str,
-    images: np.ndarray,
-    labels: np.ndarray,
-    *,
-    epochs: int,
-    seed: int = 0,
-    width: int | None = None,
-    batch: int = 16,
-) -> keras.Model:
-    """Return a backbone trained on images (n, h, w, 1): AdamW, cosine decay after a tenth of warm-up.
-
-    Rates: 2e-3, for transformers 1e-3.
-    """
-    model = backbone(name, images.shape[1:], width=width, seed=seed)
-    rate = 1e-3 if name.startswith("vit") else 2e-3
-    data = Mirrored(images, labels, batch=batch, seed=seed)
-    steps = max(len(data) * epochs, 2)
-    warm = max(steps // 10, 1)
-    schedule = keras.optimizers.schedules.CosineDecay(rate / 10, steps - warm, warmup_target=rate, warmup_steps=warm)
-    model.compile(
-        keras.optimizers.AdamW(schedule, weight_decay=0.01), "sparse_categorical_crossentropy", metrics=["accuracy"]
-    )
-    model.fit(data, epochs=epochs, shuffle=False, verbose=0)
-    return model

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
+from scipy.special import expit
 
 from lib.xray.beam import Beam
 
@@ -134,9 +135,12 @@ def display(signal: np.ndarray, body: np.ndarray, pixel_mm: float, look: Look) -
     mixed = log - (1 - look.compress) * (slow - level)
     for size, amount in ((look.fine_mm, look.boost), (look.middle_mm, 0.5 * look.boost)):
         mixed += amount * np.clip(inside - gaussian_filter(inside, size / pixel_mm, mode="nearest"), -0.3, 0.3)
-    low, high = np.quantile(mixed[body], [0.04, 0.993])
+    low, high = np.quantile(mixed[body], [0.03, 0.97])
     share = (mixed - low) / (high - low)
-    steep = 2.6 * look.contrast
-    grey = 1 / (1 + np.exp(-steep * (share - 0.47)))
-    ends = 1 / (1 + np.exp(steep * 0.64)), 1 / (1 + np.exp(-steep * 0.58))
+    black, middle, white = (
+        -0.35,
+        0.30,
+        1.16,
+    )  # lungs in the steep part, the mediastinum in the shoulder
+    grey, ends = (expit(3.1 * look.contrast * (x - middle)) for x in (share, np.array([black, white])))
     return np.clip((grey - ends[0]) / (ends[1] - ends[0]), 0, 1).astype(np.float32)

@@ -7,7 +7,8 @@ import pandas as pd
 from lib.attribution import Attributor
 from lib.xray.dental import show
 from lib.xray.plate_maps import at_plate, on_artifact, on_clean
-from lib.xray.plate_study import LAYERS, PIXEL, network_input
+from lib.xray.plate_networks import LAYERS
+from lib.xray.plate_study import PIXEL, network_input
 
 
 def measure_maps(

@@ -1,21 +1,17 @@
-"""Clean and spoiled plates as a classification: cached plates, pairs in one batch, a small network, its training."""
+"""Clean and spoiled dental plates at the size of the network, made once and kept."""
 
 from pathlib import Path
 
-import keras
 import numpy as np
-from keras import layers as kl
 
 from lib.files import atomic_path, resolve
 from lib.parallel import in_parallel
 from lib.xray.dental import PIXEL_MM, Mouth, show
-from lib.xray.plate_artifacts import KINDS, spoil
+from lib.xray.plate_artifacts import spoil
 
 ROWS, COLUMNS = 192, 256
 PIXEL = PIXEL_MM * 2.5
 MEAN, SD = 0.42, 0.25  # of grey values: the network's input is standardised
-BLOCKS = (16, 24, 32, 48, 64)
-LAYERS = tuple(f"block{k + 1}" for k in range(len(BLOCKS)))
 
 
 def reduced(image: np.ndarray) -> np.ndarray:
@@ -68,95 +64,6 @@ def network_input(signal: np.ndarray, plate: np.ndarray) -> np.ndarray:
     """Return plates (n, rows, columns) as the network's input (n, rows, columns, 1), standardised."""
     grey = np.stack([show(*pair) for pair in zip(signal, plate, strict=True)])
     return ((grey - MEAN) / SD)[..., None].astype(np.float32)
-
-
-class Pairs(keras.utils.PyDataset):
-    """Batches of plates, each clean and spoiled: what differs between the classes is the artifact alone.
-
-    Parameters
-    ----------
-    held : dict
-        Of :func:`plates`.
-    pairs : int
-        Pairs in a batch.
-    epochs : int
-        Over which the least strength of artifacts falls from 1 to `.5`.
-    seed : int
-    shuffled : bool
-        Whether labels are drawn at random: the control that learns nothing about artifacts.
-    """
-
-    def __init__(self, held: dict, *, pairs: int = 8, epochs: int = 10, seed: int = 0, shuffled: bool = False):
-        super().__init__(workers=1, max_queue_size=4)
-        self.held, self.pairs, self.epochs, self.seed, self.shuffled, self.epoch = (
-            held,
-            pairs,
-            epochs,
-            seed,
-            shuffled,
-            0,
-        )
-        # a label per plate and class, fixed: a network could only learn it by heart
-        self.lots = np.random.default_rng([seed, 17]).integers(0, 2, (len(held["seed"]), 2))
-
-    def __len__(self):
-        return len(self.held["seed"]) // self.pairs
-
-    def on_epoch_end(self):
-        """Go to the next epoch's artifacts; called by Keras."""
-        self.epoch += 1
-
-    def __getitem__(self, batch):
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.held["seed"]))
-        chosen = order[batch * self.pairs : (batch + 1) * self.pairs]
-        rng = np.random.default_rng([self.seed, self.epoch, batch])
-        least = 1 - 0.5 * self.epoch / max(self.epochs - 1, 1)
-        clean, masks = self.held["signal"][chosen], self.held["plate"][chosen]
-        spoiled = []
-        for signal in clean:
-            other = self.held["signal"][rng.integers(len(self.held["signal"]))]
-            strength = rng.uniform(least, 1.0)
-            kind, size = KINDS[rng.integers(len(KINDS))], rng.uniform(0.7, 1.4)
-            spoiled.append(spoil(signal, kind, rng, pixel_mm=PIXEL, size=size, strength=strength, other=other)[0])
-        images = network_input(np.concatenate([clean, spoiled]), np.concatenate([masks, masks]))
-        for turn in (1, 2):  # pairs are mirrored together
-            flip = np.tile(rng.random(len(chosen)) < 0.5, 2)
-            images[flip] = np.flip(images[flip], turn)
-        labels = np.repeat([0, 1], len(chosen))
-        if self.shuffled:
-            labels = np.concatenate([self.lots[chosen, 0], self.lots[chosen, 1]])
-        return images, labels
-
-
-def plate_network(seed: int = 0) -> keras.Model:
-    """Return the network: a stem of 5 x 5, stride 2, then five blocks, the mean and the maximum of the last map."""
-    keras.utils.set_random_seed(seed)
-    image = keras.Input((ROWS, COLUMNS, 1), name="image")
-    x = image
-    for k, filters in enumerate(BLOCKS):
-        size, stride = (5, 2) if k == 0 else (3, 1)
-        x = kl.Conv2D(
-            filters, size, stride, "same", use_bias=False, kernel_initializer="he_normal", name=f"conv{k + 1}"
-        )(x)
-        x = kl.ReLU(name=LAYERS[k])(kl.BatchNormalization(momentum=0.9, name=f"norm{k + 1}")(x))
-        if k < len(BLOCKS) - 1:
-            x = kl.MaxPooling2D(2, name=f"pool{k + 1}")(x)
-    pooled = kl.Concatenate(name="pooled")([kl.GlobalAveragePooling2D()(x), kl.GlobalMaxPooling2D()(x)])
-    return keras.Model(image, kl.Softmax(name="probabilities")(kl.Dense(2, name="logits")(pooled)), name="plates")
-
-
-def train_plates(held: dict, *, epochs: int, rate: float = 2e-3, seed: int = 0, shuffled: bool = False, pairs: int = 8):
-    """Return a trained network and its history (a dict of lists): AdamW, cosine decay after a tenth of warm-up."""
-    network = plate_network(seed)
-    data = Pairs(held, pairs=pairs, epochs=epochs, seed=seed, shuffled=shuffled)
-    steps = max(len(data) * epochs, 2)
-    warm = max(steps // 10, 1)
-    schedule = keras.optimizers.schedules.CosineDecay(rate / 10, steps - warm, warmup_target=rate, warmup_steps=warm)
-    network.compile(
-        keras.optimizers.AdamW(schedule, weight_decay=0.01), "sparse_categorical_crossentropy", metrics=["accuracy"]
-    )
-    history = network.fit(data, epochs=epochs, shuffle=False, verbose=0).history
-    return network, history
 
 
 def spoiled_set(held: dict, kinds, places: int, sizes, seed: int) -> dict[str, np.ndarray]:

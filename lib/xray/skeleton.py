@@ -122,14 +122,14 @@ def draw_spine(view: View, habitus: Habitus, bone: Bone) -> None:
         tipped = height - z + 0.10 * (number - 8) * (1 - (x / half) ** 2)
         outer = deep * superellipse(x / waist, 3.5) * superellipse(tipped / high, 6)
         inner = (deep - 1.2) * superellipse(x / (waist - 0.7), 3.5) * superellipse(tipped / (high - 0.7), 6)
-        bone.add(window, outer.astype(np.float32), np.minimum(inner, outer).astype(np.float32), solid=0.55)
+        bone.add(window, outer.astype(np.float32), np.minimum(inner, outer).astype(np.float32), solid=0.45)
         for side in SIDES:
             centre = np.array(
                 [(side * 0.70 * half, y - 22, z + 0.18 * high), (side * 0.70 * half, y - 6, z + 0.1 * high)]
             )
             ring = tube(view, smooth_curve(centre, 5), np.full((5, 2), (2.9, 5.0)) * habitus.scale,
                         np.tile([1.0, 0.0, 0.0], (5, 1)))  # fmt: skip
-            bone.add(*draw_band(view, ring, wall=0.9, ends=True), solid=0.4)
+            bone.add(*draw_band(view, ring, wall=0.9, ends=True), solid=0.25)
             if 1 <= number <= 12:
                 reach = np.interp(number, [1, 12], [35, 22]) * habitus.scale
                 process = np.array(

@@ -123,9 +123,10 @@ class Hemithorax:
         rounding = 0.3 * (1 - up**1.6) ** (1 / 1.6) + 0.7 * (1 - up**2.1) ** (1 / 2.1)
         lateral = tip + (w - tip) * rounding - 4 * low**2
         lateral = lateral - self.retraction(z) * np.clip(rounding * 2.5, 0, 1) - self.inset
-        near = np.clip((z - 62) / (top - 62), 0, 1)
+        start = min(62, top - 45)  # from where the apex closes; lower in a lung that has fallen far
+        near = np.clip((z - start) / (top - start), 0, 1)
         medial = tip - (tip - 2) * np.sqrt(1 - near**2.2)
-        depth = self.habitus.depth * (1 - up**2.3) ** (1 / 2.3) * (1 - 0.06 * low**2) - self.inset
+        depth = self.habitus.depth * (1 - up**1.9) ** (1 / 1.9) * (1 - 0.06 * low**2) - self.inset
         depth = depth * (1 - 0.05 * self.retraction(z) / w)
         return lateral, medial, np.maximum(depth, 0), -4 - 20 * up**1.6
 
@@ -135,7 +136,7 @@ class Hemithorax:
         across = np.asarray(x) * self.side
         centre = medial + 0.42 * (lateral - medial)
         outer = superellipse(np.clip((across - centre) / np.maximum(lateral - centre, 1e-3), -9, 9), 2.25)
-        inner = superellipse(np.clip((centre - across) / np.maximum(centre - medial, 1e-3), -9, 9), 3.2)
+        inner = superellipse(np.clip((centre - across) / np.maximum(centre - medial, 1e-3), -9, 9), 2.1)
         half = depth * np.where(across > centre, outer, inner)
         return np.where(z < self.top, half, 0), middle
 
@@ -265,7 +266,15 @@ def mediastinum(habitus: Habitus, push: float = 0.0) -> list[Ellipsoid | Column]
                    (0, -5, -10, -14, -20, -22, -22), (18 * s, 17 * s, 18 * s, 20 * s, 24 * s, 29 * s, 38 * s),
                    (34, 34, 33, 32, 30, 32, 34))  # fmt: skip
     spine = Column((-200.0, -80.0, 40.0, 200.0), (0,) * 4, (-63, -62, -58, -50), (23, 20, 16.5, 17), (27, 26, 24, 26))
-    return [left, right, basis, floor, trunk, appendage, knob, ascending, cava, descending, upper, spine]
+    beside = Column(
+        (-200.0, -80.0, 40.0, 110.0), (2, 3, 3, 0), (-66, -65, -61, -54), (38, 33, 28, 24), (17, 16, 14, 12)
+    )
+    front = Ellipsoid((12 * s + p, 62, -58 + base), (44 * s, 34, 62))
+    thymus = Ellipsoid((1 * s + 0.5 * p, 42, 32), (19 * s, 34, 58))
+    hila = [Ellipsoid((-29 * s + p, -10, -6), (12 * s, 8, 27), tilt=0.22),
+            Ellipsoid((33 * s + p, -12, 6), (12 * s, 8, 20), tilt=-0.2)]  # fmt: skip
+    vessels = [trunk, appendage, knob, ascending, cava, descending]
+    return [left, right, basis, floor, *vessels, *hila, upper, spine, beside, front, thymus]
 
 
 def body_outline(habitus: Habitus, z: np.ndarray, fat: bool) -> tuple[np.ndarray, np.ndarray]:
