@@ -52,9 +52,21 @@ OTHER_ACTIVATIONS = (
     "Sparsemax SparseSigmoid"
 )
 TURNS = "Permute Transpose"
-MIXES_AXES = (
-    "Reshape Flatten Matmul Einsum EinsumDense Dot Tensordot Swapaxes Moveaxis Flip Roll Take GetItem Stack "
-    "MultiHeadAttention GroupedQueryAttention Attention AdditiveAttention"
+MIXES_AXES = (  # their output does not lie as their input does
+    "Reshape Flatten Matmul Einsum EinsumDense Dot Tensordot Swapaxes Moveaxis Flip Roll Rot90 Take TakeAlongAxis GetItem "
+    "Slice Stack Tile Sort Argsort FFT FFT2 IFFT2 RFFT IRFFT STFT ISTFT AffineTransform PerspectiveTransform "
+    "ElasticTransform MapCoordinates ScaleAndTranslate ExtractPatches Fold Unfold Scatter "
+    "MultiHeadAttention GroupedQueryAttention Attention AdditiveAttention Cumsum Flipud Fliplr Solve Inv"
+)
+NO_GRADIENT = (  # operations whose output tells nothing of the slope of their input
+    "StopGradient Round Floor Ceil Trunc Sign Heaviside Argmax Argmin Argsort OneHot Embedding Discretization Digitize "
+    "SearchSorted CategoryEncoding Hashing IntegerLookup Greater GreaterEqual Less LessEqual Equal NotEqual "
+    "FloorDivide Bincount CountNonzero MultiHot"
+)
+WEIGHTED = "Dense EinsumDense Conv1D Conv2D Conv3D BatchNormalization Matmul Einsum"
+LINEAR_JOINS = (
+    "Add Subtract Average Negative Concatenate GetItem Flip Permute Transpose Rescaling Take Split Stack Mean Sum "
+    "Reshape Flatten Squeeze Cast Identity Dropout Activation"
 )
 KEEPS_TOKENS = (
     "LayerNormalization RMSNormalization BatchNormalization Dense Dropout GaussianNoise Identity Activation ReLU Add "
@@ -90,11 +102,15 @@ class Head(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where in a step's output the map lies: on which axis the kernels are, or which tokens make which grid."""
+    """Where in a step's output the map lies: on which axis the kernels are, or which tokens make which grid.
+
+    `tokens`: how many lead the patches, rows, columns. `upright`: whether its cells lie as the image does.
+    """
 
     step: Step
     channel_axis: int
-    tokens: tuple[int, int, int] | None  # how many lead the patches, rows, columns
+    tokens: tuple[int, int, int] | None = None
+    upright: bool = True
 
 
 # -------------------------------------------------------------------------------------------------- reading a network
@@ -143,6 +159,16 @@ def _kind(step: Step) -> str | None:
     return next((kind for kind, expected in known.items() if passes.agree(found, expected, 1e-5)), None)
 
 
+def _linear(step: Step) -> bool:
+    """Return whether a step's output is a linear one of weights: values in [0, 1] are no probabilities then."""
+    scaled = _named(step.operation, "Multiply Divide TrueDivide") and sum(
+        isinstance(value, keras.KerasTensor) for value in keras.tree.flatten(step.arguments.args)
+    )
+    if scaled == 1 or _inert(step) or _named(step.operation, LINEAR_JOINS):
+        return _kind(step) == "linear" and all(map(_linear, step.parents))
+    return step.operation is None or (_named(step.operation, WEIGHTED) and _kind(step) == "linear")
+
+
 def _head(output: Step) -> Head:
     """Find the last activation of an output, and the head of a class activation map where there is one."""
     last = _back(output, _reshapes)
@@ -158,8 +184,8 @@ def _head(output: Step) -> Head:
     if not _named(dense.operation, "Dense") or (dense not in ends and _kind(dense) != "linear"):
         return Head(kind, ends, None, None)
     pooling = _back(dense.parents[0], lambda step: _named(step.operation, "Flatten"))
-    pooled = _back(pooling.parents[0]) if _named(pooling.operation, GLOBAL_POOLINGS) else None
-    return Head(kind, ends, dense, pooled)
+    plain = _named(pooling.operation, GLOBAL_POOLINGS) and pooling.arguments.kwargs.get("mask") is None
+    return Head(kind, ends, dense, _back(pooling.parents[0]) if plain else None)
 
 
 def _reached(outputs: Iterable[Step]) -> set[Step]:
@@ -169,7 +195,7 @@ def _reached(outputs: Iterable[Step]) -> set[Step]:
         step = open_ends.pop()
         if step not in found:
             found.add(step)
-            open_ends += [] if _named(step.operation, "StopGradient") else step.parents
+            open_ends += [] if _named(step.operation, NO_GRADIENT) or step.operation is None else step.parents
     return found
 
 
@@ -178,10 +204,9 @@ def _channels(data_format: str, rank: int) -> int:
 
 
 def _places(steps: list[Step]) -> dict[Step, Place]:
-    """Return, for every step whose output still lies on the image's grid or on one of tokens, where the map is.
+    """Return, for every step whose output has the image's axes or those of its tokens, where the map is.
 
-    The grid is followed from the image on: it is lost where axes are mixed (reshaped, multiplied as matrices), and so
-    it is where height and width are swapped.
+    The grid is followed from the image on: what comes after axes that were mixed or turned is no longer upright.
     """
     rank, places = len(steps[0].shape), {}
     for step in steps:
@@ -189,30 +214,48 @@ def _places(steps: list[Step]) -> dict[Step, Place]:
         known = [places[parent] for parent in step.parents if parent in places]
         same = [place for place in known if len(place.step.shape) == size]
         data_format = None if _named(operation, "Flatten") else getattr(operation, "data_format", None)
-        axis, tokens = None, None
+        place = None
         if operation is None:
-            axis = _channel_axis_of_input(steps)
+            place = Place(step, _channel_axis_of_input(steps))
         elif _named(operation, TURNS):
             axis = _permuted(operation, same[0]) if same else None
+            place = axis and Place(step, axis, None, same[0].upright)
         elif size == rank and data_format:
-            axis = _channels(data_format, rank)
-        elif size == rank and same and not _named(operation, MIXES_AXES):
-            axis = same[0].channel_axis
-        elif size == 3 != rank and known and _named(operation, "Reshape"):
-            parent = known[0].step.shape
-            fits = known[0].channel_axis == len(parent) - 1 == 3 and None not in parent[1:]
-            if fits and step.shape[1:] == (parent[1] * parent[2], parent[3]):
-                axis, tokens = 2, (0, *parent[1:3])
-        elif size == rank == 4 and known and known[0].tokens and _named(operation, "Reshape"):
-            lead, *patches = known[0].tokens  # all tokens go back to where their patches lie
-            if not lead and step.shape[1:] == (*patches, known[0].step.shape[-1]):
-                axis = 3
+            upright = any(p.upright for p in same) and not _named(operation, MIXES_AXES)
+            place = Place(step, _channels(data_format, rank), None, upright)
+        elif size == rank and same and _keeps_order(step, same[0]):
+            place = same[0]._replace(step=step, upright=any(p.upright for p in same))
+        elif _named(operation, "Reshape") and known:
+            place = _reshaped(step, known[0], rank)
         elif size == 3 != rank and same and _named(operation, KEEPS_TOKENS):
-            axis, tokens = 2, _tokens_of(step, same, places)
-            axis = axis if tokens else None
-        if axis is not None and size > 2:
-            places[step] = Place(step, axis, tokens)
+            tokens = _tokens_of(step, same, places)
+            place = tokens and Place(step, 2, tokens)
+        if place and size > 2:
+            places[step] = place
     return places
+
+
+def _keeps_order(step: Step, before: Place) -> bool:
+    """Return whether the cells of a step's output lie in the order of its input's."""
+    operation = step.operation
+    if _named(operation, "Concatenate"):
+        return operation.axis % len(step.shape) == before.channel_axis
+    if _named(operation, "GetItem"):
+        key = step.arguments.args[1] if len(step.arguments.args) > 1 else step.arguments.kwargs["key"]
+        cuts = key if isinstance(key, tuple) else (key,)
+        return all(isinstance(cut, slice) and (cut.step or 1) > 0 for cut in cuts)
+    return not _named(operation, MIXES_AXES) and not getattr(operation, "go_backwards", False)
+
+
+def _reshaped(step: Step, before: Place, rank: int) -> Place | None:
+    """Return where a map lies once a grid was reshaped to tokens, or tokens back to their grid."""
+    shape, size = before.step.shape, len(step.shape)
+    grid = size == 3 != rank and before.channel_axis == len(shape) - 1 == 3 and None not in shape[1:]
+    if grid and step.shape[1:] == (shape[1] * shape[2], shape[3]):
+        return Place(step, 2, (0, *shape[1:3])) if before.upright else None
+    if size == rank == 4 and before.tokens and step.shape[1:] == (*before.tokens[1:], shape[-1]):
+        return None if before.tokens[0] else Place(step, 3)
+    return None
 
 
 def _channel_axis_of_input(steps: list[Step]) -> int:
@@ -277,6 +320,7 @@ def _default_layers(steps: list[Step], places: dict[Step, Place], reached: set[S
         return step
 
     many = [s for s in steps[1:] if s in places and s in reached and any(n != 1 for n in _grid(places[s]))]
+    many = [s for s in many if places[s].upright]
     found = [s.parents[0] for s in many if _named(s.operation, POOLINGS)]
     found += [s for s in reversed(many) if not _named(s.operation, POOLINGS)][:1]
     found = [activation_before(step) for step in found if step in many]
@@ -478,14 +522,15 @@ class Attributor:
     def _read(self) -> None:
         """Take the network apart and find its head, its layers and what it allows."""
         self._compiled, self._verified, self._differentiated = {}, set(), False
-        self._seen, self._survey = passes.snapshot(self.model), passes.survey(self.model)
-        self._steps, name = self._survey.steps, self.model.name
-        quantised = [s.name for s in self._steps if getattr(s.operation, "quantization_mode", None)]
+        name = self.model.name
+        quantised = [x.name for x in self.model._flatten_layers() if getattr(x, "quantization_mode", None)]
         if quantised:
             raise ValueError(
                 f"Layer {quantised[0]!r} of model {name!r} is quantised: its rounding has no gradient. Explain "
                 "the model as it was before quantize()."
             )
+        self._seen, self._survey = passes.snapshot(self.model), passes.survey(self.model)
+        self._steps = self._survey.steps
         self._which = self._choose_output()
         self._head = None if self.target else _head(self._outputs()[self._which])
         self._heads = [_head_or_none(step) for step in self._outputs()]
@@ -500,7 +545,10 @@ class Attributor:
         self._taps = {layer: self._find(layer, reached) for layer in asked}
         self.layers = tuple(self._taps)
         if self._steps[INPUT] not in reached:
-            raise ValueError(f"The output of model {name!r} does not depend on its input: no gradient reaches it.")
+            cut = next(
+                (f" past {s.name!r}" for s in self._steps if s in reached and _named(s.operation, NO_GRADIENT)), ""
+            )
+            raise ValueError(f"The output of model {name!r} does not depend on its input: no gradient reaches it{cut}.")
         self._missing = self._why_not()
         self.methods = tuple(method for method in METHODS if method not in self._missing)
 
@@ -545,18 +593,18 @@ class Attributor:
             images = np.random.default_rng(0).standard_normal((2, *shape)).astype("float32")
             try:
                 self._judge(passes.predict(self.model, self._survey, images)[0])
-            except Exception:  # no prediction can be had of an image of this size: a call will tell
-                return "linear"
+            except Exception:  # no logit, or no prediction of an image of this size: a call will tell
+                return self._kind or "linear"
         return self._kind
 
     def _judge(self, predicted: list[np.ndarray]) -> None:
         """Tell logits from probabilities by the values of the output."""
         if self._kind is None:
-            values, last = predicted[self._which], _back(self._outputs()[self._which], _reshapes)
+            values = predicted[self._which]
             within = bool(((values >= -1e-6) & (values <= 1 + 1e-6)).all())
             unity = values.shape[1] > 1 and np.allclose(values.sum(axis=1), 1, atol=1e-3)
-            opaque = last.gate not in ("none", "relu")
-            self._kind = "probabilities" if within and (unity or opaque) else "linear"
+            by_hand = within and not _linear(self._outputs()[self._which])
+            self._kind = "probabilities" if within and (unity or by_hand) else "linear"
         if self._kind == "probabilities" and self.score == "logit":
             raise ValueError(
                 f"The output of model {self.model.name!r} are probabilities, and no softmax or sigmoid was found that "
@@ -584,7 +632,13 @@ class Attributor:
         elif len(step.shape) == 3 != rank and step.shape[1] not in (None, 1):
             fault = f"has output {step.shape}: of tokens say where the patches are, tokens=(before, rows, columns)"
         elif len(step.shape) == rank > 2:
-            return place or Place(step, rank - 1, None)
+            place = place or Place(step, _channel_axis_of_input(self._steps), None, False)
+            if not place.upright:
+                message = (
+                    f"Layer {name!r} comes after axes were turned or mixed: its maps lie as it does, not as the image."
+                )
+                warnings.warn(message, stacklevel=4)
+            return place
         else:
             fault = f"has output {step.shape}, no map"
         if ending and step is None:
@@ -622,7 +676,7 @@ class Attributor:
         """Return where CAM lies, None where there is no such head."""
         pooled = self._head.pooled if self._head else None
         place = self._places.get(pooled)
-        if place is None:
+        if place is None or not place.upright:
             return None
         lead, *patches = place.tokens or (0,)
         return None if lead or (patches and math.prod(patches) != pooled.shape[1]) else place
@@ -749,12 +803,16 @@ class Attributor:
             raise TypeError(
                 f"images and classes must be arrays, outside of tf.function, jit and grad: {words}"
             ) from None
-        entry, shape = self._survey.steps[INPUT], tuple(self._survey.steps[INPUT].shape)
-        fits = images.ndim == len(shape) and all(n in (None, m) for n, m in zip(shape, images.shape, strict=True))
+        shape = self._steps[INPUT].shape[1:]
+        cells = images.shape[1:]
+        fits = len(cells) == len(shape) and all(n in (None, m) for n, m in zip(shape, cells, strict=True))
         if not fits or not images.size:
-            expected = ", ".join(map(str, entry.shape[1:]))
+            expected = ", ".join(map(str, shape))
             raise ValueError(f"images has shape {images.shape}, expected (n > 0, {expected}).")
+        if images.dtype.kind in "cOSUmM":
+            raise ValueError(f"images holds {images.dtype} values, expected real numbers.")
         images = np.ascontiguousarray(images, "float64" if self._dtype == "float64" else "float32")
+        images = self._as_seen(images)
         if not np.isfinite(images.sum(dtype="float64")):
             first = np.isfinite(images).all(axis=tuple(range(1, images.ndim))).argmin()
             raise ValueError(f"images holds NaN or infinity, first in image {first}: replace them first.")
@@ -772,6 +830,12 @@ class Attributor:
             raise ValueError("negative=True is for labels under a sigmoid: under a softmax explain another class.")
         signs = np.where(negative, np.float32(-1), np.float32(1))
         return images, np.broadcast_to(classes, n).astype("int32"), np.broadcast_to(signs, n).astype("float32")
+
+    def _as_seen(self, images: np.ndarray) -> np.ndarray:
+        """Return images as the model sees them: rounded where its input is of half precision."""
+        if self._dtype not in passes.HALVES:
+            return images
+        return ops.convert_to_numpy(ops.cast(ops.cast(images, self._dtype), "float32"))
 
     @property
     def _dtype(self) -> str:
@@ -814,7 +878,8 @@ class Attributor:
 
     def _expect(self, images: np.ndarray) -> list[np.ndarray]:
         """Return what the model itself gives for the first image, and see that it gives that every time."""
-        outputs, written = passes.predict(self.model, self._survey, _pair(images))
+        pair = _pair(images)
+        outputs, written = passes.predict(self.model, self._survey, pair)
         expected = [value[:1] for value in outputs]
         if written:
             self._refuse_statistics(images, expected)
@@ -822,6 +887,14 @@ class Attributor:
                 f"Model {self.model.name!r} writes to {written} of its variables in inference mode: it draws random "
                 "numbers or keeps statistics, so that no two answers are the same."
             )
+        own = [name for name in ("predict", "predict_step") if not passes.is_keras_own(self.model, name)]
+        for name in own:
+            predicted = keras.tree.flatten(self.model.predict(pair, verbose=0))
+            if not all(passes.agree(a, b, 1e-2) for a, b in zip(predicted, outputs, strict=True)):
+                raise RuntimeError(
+                    f"Model {self.model.name!r} has a {name} of its own, which gives something else than a call of the "
+                    "model, which is what maps explain: make a model whose call does the same."
+                )
         self._judge(outputs)
         return expected
 
@@ -841,18 +914,21 @@ class Attributor:
 
     def _verify(self, images: np.ndarray, firsts: list[np.ndarray], expected: list[np.ndarray], cam: bool) -> None:
         """Compare what the compiled replay gave for the first image with what the model gives."""
-        name, pair = self.model.name, _pair(images)
         if not all(map(_alike, firsts, expected)):
             self._refuse_statistics(images, expected)
-            where = passes.first_difference(self.model, self._survey, pair)
-            raise RuntimeError(
-                f"The replay of model {name!r} does not give what the model gives ({where}): its maps would be wrong."
-            )
+            self._refuse_replay(_pair(images))
         if cam:
             self._verify_cam(images[:1])
         if not self._differentiated:
             self._verify_gradient(images[:1])
             self._differentiated = True
+
+    def _refuse_replay(self, images: np.ndarray) -> None:
+        where = passes.first_difference(self.model, self._survey, images)
+        raise RuntimeError(
+            f"The replay of model {self.model.name!r} does not give what the model gives ({where}): its maps would be "
+            "wrong."
+        )
 
     def _verify_cam(self, image: np.ndarray) -> None:
         """Try CAM / cells = HiResCAM at the pooled layer, for a random mixture of the class logits."""
@@ -880,43 +956,61 @@ class Attributor:
             )
 
     def _verify_gradient(self, image: np.ndarray) -> None:
-        """Compare the gradient with finite differences of the score along it: some layers give one of their own.
+        """Compare outputs, and the gradient with the slope of the score, at an image that is moved a little.
 
-        The image is moved a little first, so that no ReLU stands exactly at its kink, and the steps are shorter than
-        that; the differences count only where two steps agree on them and rounding is far below.
+        So it is done for an image of zeros too, and no ReLU stands exactly at its kink.
         """
         rng, bare = np.random.default_rng(0), self._bare()
         noise = rng.standard_normal(image.shape).astype(image.dtype)
         moved = 0.02 * (float(image.std()) or 1.0)
-        image = image + moved * noise
-        classes, signs = np.full(1, PREDICTED, "int32"), np.ones(1, "float32")
+        image = self._as_seen(image + moved * noise)
 
-        def score(x, c, s, relu=ops.relu, tap=None):
-            outputs = passes.replay(self._survey, x, relu, lambda _, t: t, bare)
-            return self._score(outputs, c, s)
+        def outputs_of(x, relu=ops.relu, bare=bare, stops=True):
+            return passes.replay(self._survey, x, relu, lambda _, t: t, bare, stops)
 
-        def both(x, c, s):
-            y, _, plain, _ = passes.gradients(lambda x, relu, tap: score(x, c, s, relu)[0], x, (INPUT,), False)
-            return [y, plain[INPUT], score(x, c, s)[1]]
+        found, expected = (
+            passes.eager(lambda x: outputs_of(x, bare=()), image)[0],
+            passes.predict(self.model, self._survey, image)[0],
+        )
+        if not all(map(_alike, found, expected)):
+            self._refuse_replay(image)
 
-        (y, gradient, chosen), _ = passes.eager(both, image, classes, signs)
-        gradient = gradient.astype("float64")
-        slope = np.linalg.norm(gradient)
-        direction = gradient / slope if slope else noise / np.linalg.norm(noise)
-        size, found = max(abs(float(y[0])), 0.1), []
-        longest = 0.2 * moved / np.abs(direction).max()  # no voxel goes back to where it was
-        for share in (1e-2, 2.5e-3):
-            step = min(share * size / slope if slope else longest, longest * 100 * share)
-            ends = [(image + sign * step * direction).astype(image.dtype) for sign in (1, -1)]
-            above, below = (float(passes.eager(score, end, chosen, signs)[0][0][0]) for end in ends)
-            found.append((above - below) / (2 * step))
-        rounding = 1e-6 * size / step
-        largest = max(slope, *map(abs, found))
-        reliable = abs(found[0] - found[1]) < 0.05 * largest and rounding < 0.05 * largest
-        if reliable and abs(found[1] - slope) > 0.3 * largest:
+        def score(x, c, s, **choices):
+            return self._score(outputs_of(x, **choices), c, s)
+
+        def gradient_of(stops: bool) -> tuple:
+            def both(x, c, s):
+                forward = lambda x, relu, tap: score(x, c, s, relu=relu, stops=stops)[0]  # noqa: E731
+                y, _, plain, _ = passes.gradients(forward, x, (INPUT,), False)
+                return [y, plain[INPUT], score(x, c, s)[1]]
+
+            return passes.eager(both, image, np.full(1, PREDICTED, "int32"), np.ones(1, "float32"))[0]
+
+        y, gradient, chosen = gradient_of(stops=True)
+        if any(step.stops for step in self._steps):
+            self._refuse_stops(gradient, gradient_of(stops=False)[1])
+        value = lambda x: float(passes.eager(score, x, chosen, np.ones(1, "float32"))[0][0][0])  # noqa: E731
+        size, longest = max(abs(float(y[0])), 0.1), 0.2 * moved  # no voxel goes back to where it was
+        opaque = [step.name for step in self._steps if step.opaque]
+        directions = [gradient if gradient.any() else noise]
+        directions += [noise, noise[::-1, ::-1] * gradient] if opaque else []
+        for direction in directions:
+            slope, found, reliable = _slopes(value, image, gradient, direction, size, longest)
+            if reliable and abs(found - slope) > (0.05 if opaque else 0.3) * max(abs(slope), abs(found)):
+                raise RuntimeError(
+                    f"The gradient of model {self.model.name!r} is not the slope of its output ({slope:.3g} along a "
+                    f"line, and {found:.3g} by finite differences): "
+                    + (f"{opaque[0]!r} has" if opaque else "a layer has")
+                    + " a gradient of its own, or hides one."
+                )
+
+    def _refuse_stops(self, stopped: np.ndarray, whole: np.ndarray) -> None:
+        """Refuse a `stop_gradient` that hides some of the slope; one that hides nothing may be left out as well."""
+        if not passes.agree(stopped, whole, 1e-3):
+            name = next(step.name for step in self._steps if step.stops)
             raise RuntimeError(
-                f"The gradient of model {self.model.name!r} is not the slope of its output ({slope:.3g} along it, and "
-                f"{found[1]:.3g} by finite differences): a layer has a gradient of its own, or hides one."
+                f"The gradient of model {self.model.name!r} is not the slope of its output: {name!r} hides some of it. "
+                "Explain a model without it."
             )
 
     def _bare(self) -> tuple[Step, ...]:
@@ -1032,6 +1126,23 @@ def _kept_for_later(step: Step) -> bool:
 def _pair(images: np.ndarray) -> np.ndarray:
     """Return the first image and another one of the same values: what else is in a batch must not matter."""
     return np.concatenate([images[:1], np.ascontiguousarray(images[:1, ::-1])])
+
+
+def _slopes(value: Callable, image, gradient, direction, size: float, longest: float) -> tuple[float, float, bool]:
+    """Return the slope of a score along a direction by its gradient and by finite differences, and whether these count.
+
+    They do where two steps agree on them, and rounding is far below.
+    """
+    direction = direction.astype("float64")
+    direction = direction / np.linalg.norm(direction)
+    slope, found = float((gradient.astype("float64") * direction).sum()), []
+    limit = longest / np.abs(direction).max()
+    for share in (1e-2, 2.5e-3):
+        step = min(share * size / abs(slope) if slope else limit, limit * 100 * share)
+        above, below = (value((image + sign * step * direction).astype(image.dtype)) for sign in (1, -1))
+        found.append((above - below) / (2 * step))
+    rounding, largest = 1e-6 * size / step, max(abs(slope), *map(abs, found))
+    return slope, found[1], abs(found[0] - found[1]) < 0.02 * largest and rounding < 0.02 * largest
 
 
 def _alike(found: np.ndarray, expected: np.ndarray) -> bool:

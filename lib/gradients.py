@@ -28,6 +28,7 @@ ENDS_IN_ACTIVATION = (  # Keras's own layers that apply their `activation` last,
     "Activation Dense EinsumDense Conv1D Conv2D Conv3D Conv1DTranspose Conv2DTranspose Conv3DTranspose DepthwiseConv1D "
     "DepthwiseConv2D SeparableConv1D SeparableConv2D"
 )
+HALVES = ("float16", "bfloat16")
 WRAPS_FOREIGN_CODE = ("TFSMLayer", "JaxLayer", "FlaxLayer", "TorchModuleWrapper", "Lambda")
 UNGATED = (  # operations that pass no gradient through a gate, by the name of their class
     "Add Subtract Multiply Divide TrueDivide Negative Square Sqrt Rsqrt Reciprocal Exp Log Log1p Expm1 Power Mean Sum "
@@ -291,6 +292,17 @@ class Step:
     inference: bool = True
 
     @property
+    def stops(self) -> bool:
+        """Whether this is a `stop_gradient`."""
+        return type(self.operation).__name__ == "StopGradient"
+
+    @property
+    def opaque(self) -> bool:
+        """Whether it runs code that is not Keras's, whose gradient may be anything."""
+        kind = type(self.operation)
+        return self.operation is not None and (kind.__name__ in WRAPS_FOREIGN_CODE or kind.__module__[:6] != "keras.")
+
+    @property
     def parents(self) -> list["Step"]:
         """The steps that feed this one."""
         return [step for step, _ in self.sources.values()]
@@ -302,7 +314,7 @@ class Survey:
 
     `steps` in the order of their execution, the image first; `outputs`: which step gives each output of the model, and
     as which of its own; `structure`: how the model nests its outputs; `places`: the step that ends each model or layer
-    that was opened, by its path; `halves`: the layers that compute in less than their variables' precision.
+    that was opened, by its path; `halves`: the layers that compute in half precision.
     """
 
     steps: list[Step]
@@ -341,8 +353,12 @@ def _is_plain_graph(layer) -> bool:
     graph = getattr(layer, "_functional", layer)
     if not isinstance(layer, keras.Model) or not hasattr(graph, "_nodes_by_depth"):
         return False
-    owners = [next(kind for kind in type(layer).__mro__ if name in vars(kind)) for name in ("call", "__call__")]
-    return all(kind.__module__.startswith("keras.") for kind in owners)
+    return is_keras_own(layer, "call") and is_keras_own(layer, "__call__")
+
+
+def is_keras_own(layer, name: str) -> bool:
+    """Return whether nobody has overridden this method of a layer or model."""
+    return next(kind for kind in type(layer).__mro__ if name in vars(kind)).__module__.startswith("keras.")
 
 
 def _opens(layer) -> bool:
@@ -362,8 +378,8 @@ def _record(layer: keras.layers.Layer, args: tuple, kwargs: dict):
     def fresh(tensor):
         if not isinstance(tensor, keras.KerasTensor):
             return tensor
-        half = str(tensor.dtype) in ("float16", "bfloat16")
-        pairs.append((tensor, keras.KerasTensor(tensor.shape, dtype="float32" if half else tensor.dtype)))
+        dtype = "float32" if str(tensor.dtype) in HALVES else tensor.dtype
+        pairs.append((tensor, keras.KerasTensor(tensor.shape, dtype=dtype)))
         return pairs[-1][1]
 
     args, kwargs = tree.map_structure(fresh, args), tree.map_structure(fresh, kwargs)
@@ -396,7 +412,7 @@ def survey(model: keras.Model) -> Survey:
     """
     (entry,), calls = _inputs(model), Counter()
     found = Survey([Step("input", INPUT, None, None, {}, tuple(entry.shape), "none")])
-    found.halves = [x for x in model._flatten_layers() if x.compute_dtype != x.variable_dtype]
+    found.halves = [layer for layer in model._flatten_layers() if layer.compute_dtype in HALVES]
 
     def follow(graph, known: dict, path: str, inference: bool) -> dict:
         """Add the steps of a graph; `known`: which step gives each tensor, by its identity."""
@@ -565,20 +581,20 @@ def full_precision(halves: list[keras.layers.Layer]) -> Iterator[None]:
     """Let these layers, which compute in half precision, compute in float32 for a while."""
     policies = [(layer, layer.__dict__["_dtype_policy"]) for layer in halves]
     try:
-        for layer, policy in policies:
-            layer.__dict__["_dtype_policy"] = keras.DTypePolicy(policy.variable_dtype)
+        for layer, _ in policies:
+            layer.__dict__["_dtype_policy"] = keras.DTypePolicy("float32")
         yield
     finally:
         for layer, policy in policies:
             layer.__dict__["_dtype_policy"] = policy
 
 
-def replay(found: Survey, images, relu: Callable, tap: Callable, bare: tuple[Step, ...] = ()) -> list:
+def replay(found: Survey, images, relu: Callable, tap: Callable, bare: tuple[Step, ...] = (), stops=True) -> list:
     """Run a model step by step in inference mode and float32 and return its outputs, flat.
 
     Every plain ReLU goes through `relu`, every step's first output through `tap(step, output)`. The activation of the
-    steps in `bare` (softmax, sigmoid) is left out. The model is unchanged: where an activation must be split from its
-    layer, a twin that shares the variables is called.
+    steps in `bare` (softmax, sigmoid) is left out, and so is every `stop_gradient` where `stops` is false. The model is
+    unchanged: where an activation must be split from its layer, a twin that shares the variables is called.
     """
     values = {(found.steps[0], 0): images}
     last_use = {source: step for step in found.steps[1:] for source in step.sources.values()}
@@ -589,7 +605,7 @@ def replay(found: Survey, images, relu: Callable, tap: Callable, bare: tuple[Ste
             operation, split = step.operation, step.gate == "relu" or step in bare
             if isinstance(operation, keras.layers.Layer) and "training" in signature(operation.call).parameters:
                 kwargs = kwargs | ({"training": False} if step.inference or kwargs.get("training") is None else {})
-            if split and type(operation).__name__ in PURE_ACTIVATIONS:
+            if (split and type(operation).__name__ in PURE_ACTIVATIONS) or (step.stops and not stops):
                 output = args[0]
             elif split:
                 output = twin(operation, activation=LINEAR)(*args, **kwargs)
@@ -666,18 +682,36 @@ def agree(found: np.ndarray, expected: np.ndarray, tolerance: float = 1e-4) -> b
 
 def snapshot(model: keras.Model) -> list[tuple]:
     """Return what a model is made of: its layers, and what they hold, all but the values of their variables."""
-    return [(layer, dict(layer.__dict__), tuple(getattr(layer, "_layers", ()))) for layer in model._flatten_layers()]
+
+    def content(value):
+        if isinstance(value, np.ndarray):
+            return value.copy()
+        return tuple(value.items() if isinstance(value, dict) else value) if isinstance(value, (dict, list)) else None
+
+    def held(layer) -> dict:
+        return {name: (value, content(value)) for name, value in layer.__dict__.items() if name not in VOLATILE}
+
+    return [(layer, held(layer)) for layer in model._flatten_layers()]
 
 
 def unchanged(before: list[tuple], model: keras.Model) -> bool:
-    """Return whether a model is still made of what `snapshot` saw, object by object."""
+    """Return whether a model is still made of what `snapshot` saw, object by object, lists and arrays by content."""
+
+    def same(value, old, content) -> bool:
+        if value is not old or content is None:
+            return value is old
+        if isinstance(value, np.ndarray):
+            return value.tobytes() == content.tobytes()
+        entries = tree.flatten(list(value.items() if isinstance(value, dict) else value))
+        return len(entries) == len(content) and all(a is b for a, b in zip(entries, content, strict=True))
+
     now = model._flatten_layers()
-    if len(now) != len(before):
-        return False
-    for layer, (old, held, inside) in zip(now, before, strict=True):
-        if layer is not old or len(inside) != len(getattr(layer, "_layers", ())):
-            return False
-        for name, value in layer.__dict__.items():
-            if held.get(name, _Unread) is not value and name not in VOLATILE:
-                return False
-    return True
+    return len(now) == len(before) and all(
+        layer is old
+        and all(
+            same(value, *held.get(name, (_Unread, None)))
+            for name, value in layer.__dict__.items()
+            if name not in VOLATILE
+        )
+        for layer, (old, held) in zip(now, before, strict=True)
+    )

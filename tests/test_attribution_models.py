@@ -800,8 +800,8 @@ def test_a_replay_that_does_something_else_names_the_layer(monkeypatch):
     stir(model)
     right = gradients.replay
 
-    def wrong(found, images, relu, tap, bare=()):
-        return right(found, images, relu, lambda s, t: tap(s, 1.1 * t if s.name == "norm" else t), bare)
+    def wrong(found, images, relu, tap, *rest):
+        return right(found, images, relu, lambda s, t: tap(s, 1.1 * t if s.name == "norm" else t), *rest)
 
     monkeypatch.setattr(gradients, "replay", wrong)
     with pytest.raises(RuntimeError, match=r"does not give what the model gives .they part at layer 'norm'"):

@@ -393,7 +393,7 @@ BLOCKS = {
     "conv": lambda x, a: zoo.conv(x, 3, a),
     "residual": lambda x, a: x + zoo.conv(x, x.shape[-1], a),
     "norm": lambda x, a: kl.BatchNormalization()(x),
-    "pool": lambda x, a: kl.AveragePooling2D(padding="same")(x),
+    "pool": lambda x, a: kl.AveragePooling2D(2, padding="same")(x),
     "nested": nested,
     "joined": joined,
     "gate": lambda x, a: x * zoo.conv(x, x.shape[-1], "sigmoid"),
