@@ -625,7 +625,7 @@ REFUSED = {
     "int8": (quantised, "is quantised: its rounding has no gradient. Explain the model as it was before"),
     "a gradient of its own": (
         lambda: classifier(lambda x: conv(Reversed()(conv(x)))),
-        "is not the slope of its output .* a layer has a gradient of its own",
+        "is not the slope of its output.* (a gradient of its own|hides some of it)",
     ),
     "noise": (lambda: classifier(lambda x: Noisy()(conv(x))), "writes to 1 of its variables .* draws random numbers"),
     "dropout that stays on": (

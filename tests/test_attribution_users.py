@@ -1,4 +1,4 @@
-"""What users expect of the engine: predicted classes, scores, targets, tokens, signals, volumes, two files to lift."""
+"""What users expect of the engine: predicted classes, scores, targets, tokens, signals, volumes, files to lift."""
 
 import copy
 import pickle
@@ -350,10 +350,10 @@ print(sorted(Attributor(model)(np.ones((1, 8, 8, 1)))))
 
 
 @pytest.mark.parametrize("module", ["attribution", "somewhere.attribution"])
-def test_two_files_to_lift(tmp_path, module):
+def test_files_to_lift(tmp_path, module):
     folder = tmp_path / module.rpartition(".")[0]
     folder.mkdir(exist_ok=True)
-    for name in ("attribution.py", "gradients.py"):
+    for name in ("attribution.py", "gradients.py", "network_steps.py"):
         shutil.copy(LIB / name, folder / name)
     program = [sys.executable, "-c", PROGRAM.format(module=module)]
     environment = {"PATH": "", "KERAS_BACKEND": BACKEND, "TF_CPP_MIN_LOG_LEVEL": "3", "HOME": str(tmp_path)}
