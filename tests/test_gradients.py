@@ -43,7 +43,15 @@ def test_the_engine_can_be_lifted_out(module, allowed):
     assert others <= allowed
 
 
-ENGINE = ("attribution", "attribution_models", "attribution_users", "gradients", "streaming", "masking")
+ENGINE = (
+    "attribution",
+    "attribution_models",
+    "attribution_users",
+    "attribution_traps",
+    "gradients",
+    "streaming",
+    "masking",
+)
 
 
 @pytest.mark.backends
