@@ -137,11 +137,11 @@ def _gradients_jax(forward: Callable, images, wrt: tuple[int, ...], guided: bool
     def relu(x):
         return jax.nn.relu(x)
 
-    def relu_backward(output, gradient):
+    def relu_backward(x, gradient):
         gradient = jax.nn.relu(gradient) if gate.guided else gradient
-        return (jax.numpy.where(output > 0, gradient, 0),)
+        return (jax.numpy.where(x > 0, gradient, 0),)
 
-    relu.defvjp(lambda x: (jax.nn.relu(x),) * 2, relu_backward)
+    relu.defvjp(lambda x: (jax.nn.relu(x), x), relu_backward)  # with the output in place of x XLA takes a tenth longer
 
     @jax.custom_vjp
     def probe(tensor, zeros):  # the gradient with respect to `zeros` is the gradient with respect to `tensor`
@@ -227,8 +227,16 @@ def compiled(function: Callable, variables: list, specs: list[tuple[tuple, str]]
     return lambda *arguments: [np.array(keras.ops.convert_to_numpy(output)) for output in run(*arguments)]
 
 
-def eager(function: Callable, *arguments) -> tuple[list[np.ndarray], int]:
-    """Call a function of tensors with arrays, outside of any graph.
+def eager(function: Callable, *arguments, pruned: bool = False) -> tuple[list[np.ndarray], int]:
+    """Call a function of tensors with arrays, once, uncompiled.
+
+    Parameters
+    ----------
+    function : callable
+    *arguments : arrays
+    pruned : bool
+        Whether TensorFlow computes what is returned alone. Its eager tape always computes the gradients of the kernels
+        too, which takes as long again and has been seen to crash (oneDNN, a 1 x 1 convolution of stride 2).
 
     Returns
     -------
@@ -236,6 +244,7 @@ def eager(function: Callable, *arguments) -> tuple[list[np.ndarray], int]:
         What it returns, flat, as arrays; how many variables it would have written to (none is).
     """
     tensors = [keras.ops.convert_to_tensor(argument) for argument in arguments]
+    function = tf.function(function, autograph=False) if pruned and BACKEND == "tensorflow" else function
     with keras.StatelessScope() as scope, torch.no_grad() if BACKEND == "torch" else nullcontext():
         values = [np.array(keras.ops.convert_to_numpy(value)) for value in tree.flatten(function(*tensors))]
     return values, len(scope.state_mapping)
