@@ -336,7 +336,7 @@ pd.DataFrame(messages, columns=["tried", "error", "message"]).style.hide().set_p
 # | CAM | global average pooling and one dense layer |
 # | many images | `lib.streaming`: iterators, `tf.data`, `PyDataset`; written to Zarr, resumed after an interruption |
 # | refused | several inputs; quantised layers; layers that are random or use the batch's statistics in inference mode |
-# | refused too | gradients that are not the slope of the output; probabilities without a softmax or sigmoid, by their logit |
+# | refused too | gradients that are not the slope of the output; the logit of probabilities that no softmax gives |
 # | not offered | maps of layers that no longer lie as the image does, and CAM there; named ones come with a warning |
 
 # %% [markdown]
