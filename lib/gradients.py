@@ -244,7 +244,8 @@ def eager(function: Callable, *arguments, pruned: bool = False) -> tuple[list[np
         What it returns, flat, as arrays; how many variables it would have written to (none is).
     """
     tensors = [keras.ops.convert_to_tensor(argument) for argument in arguments]
-    function = tf.function(function, autograph=False) if pruned and BACKEND == "tensorflow" else function
+    if pruned and BACKEND == "tensorflow":
+        function = tf.function(function, autograph=False).get_concrete_function(*tensors)
     with keras.StatelessScope() as scope, torch.no_grad() if BACKEND == "torch" else nullcontext():
         values = [np.array(keras.ops.convert_to_numpy(value)) for value in tree.flatten(function(*tensors))]
     return values, len(scope.state_mapping)

@@ -138,10 +138,11 @@ class TwoViews(keras.Model):
     """`predict` averages over two views, the model's call knows one."""
 
     def predict_step(self, *arguments):
-        data = arguments[-1]
+        *state, data = arguments
         images = data[0] if isinstance(data, tuple) else data
-        found = (self(images, training=False) + self(ops.flip(images, axis=2), training=False)) / 2
-        return (found, arguments[0]) if BACKEND == "jax" else found
+        views = (images, ops.flip(images, axis=2))
+        first, second = (super(TwoViews, self).predict_step(*state, view) for view in views)
+        return ((first[0] + second[0]) / 2, first[1]) if BACKEND == "jax" else (first + second) / 2
 
 
 class OneView(keras.Model):
