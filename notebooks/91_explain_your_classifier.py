@@ -293,6 +293,7 @@ def ensemble():
     return keras.Model(start, layers.Average()([small()(start), small()(start)]), name="ensemble")
 
 
+# %%
 noise = layers.Lambda(lambda x: x + keras.random.normal(ops.shape(x)), name="noise")
 rounded = layers.Lambda(lambda x: x + ops.stop_gradient(ops.round(x) - x), name="rounded")
 quantised = small()
@@ -313,6 +314,8 @@ attempts = {
     "two outputs": lambda: Attributor(keras.Model(vit.inputs, [vit.output, vit.layers[2].output])),
     "a segmentation without a target": lambda: Attributor(segmenter),
 }
+
+# %%
 messages = []
 for name, attempt in attempts.items():
     try:
