@@ -450,7 +450,7 @@ class Attributor:
         if self._pooled is None:
             missing["cam"] = (
                 "CAM needs a global average pooling and one dense layer after the last convolution, and nothing but a "
-                "softmax or sigmoid after that"
+                "softmax or sigmoid after that, on cells that are not masked and lie as the image does"
             )
         if not self._taps:
             missing |= dict.fromkeys(LAYER_METHODS, "no layer with a spatial output was found or named")
