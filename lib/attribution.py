@@ -1,8 +1,9 @@
 """Attribution maps of a Keras classifier: every map of every layer from one forward and two backward passes.
 
 Notation: x the image, A_k the activation of kernel k in a layer (its cells H' x W', or as many axes as the image has),
-y_c the score of class c, G_k = dy_c / dA_k, B a Gaussian blur of each kernel. With `gradients.py` this file can be
-lifted out: the two need Keras and NumPy only, and work in a package or side by side in a folder.
+y_c the score of class c, G_k = dy_c / dA_k, B a Gaussian blur of each kernel. With `gradients.py` and
+`network_steps.py` this file can be lifted out: the three need Keras and NumPy only, and work in a package or side by
+side in a folder.
 
 >>> import keras, numpy as np
 >>> inputs = keras.Input((8, 8, 1))
@@ -29,37 +30,18 @@ from keras import ops
 
 if __package__:
     from . import gradients as passes
-    from .gradients import INPUT, Step
-else:  # the two files lie side by side in a folder
+    from . import network_steps as network
+    from .network_steps import INPUT, Place, Step
+else:  # the three files lie side by side in a folder
     import gradients as passes
-    from gradients import INPUT, Step
+    import network_steps as network
+    from network_steps import INPUT, Place, Step
 
 INPUT_METHODS = ("saliency", "guided_backprop")
 LAYER_METHODS = ("grad_cam", "sam", "hires_cam", "layer_cam")
 METHODS = (*INPUT_METHODS, "cam", *LAYER_METHODS)
 KNOWN = {"score": ("logit", "probability", "log_odds"), "maximum": ("kernel", "layer"), "gradient": ("element", "mean")}
-# Keras's own layers and operations, by the names of their classes.
-POOLINGS = "MaxPooling1D MaxPooling2D MaxPooling3D AveragePooling1D AveragePooling2D AveragePooling3D"
-GLOBAL_POOLINGS = "GlobalAveragePooling1D GlobalAveragePooling2D GlobalAveragePooling3D"
-PADDINGS = "ZeroPadding1D ZeroPadding2D ZeroPadding3D"
-INERT = (
-    "Identity Dropout SpatialDropout1D SpatialDropout2D SpatialDropout3D AlphaDropout GaussianDropout GaussianNoise "
-    "ActivityRegularization"
-)
-OTHER_ACTIVATIONS = (
-    "ReLU Relu Relu6 LeakyReLU LeakyRelu PReLU ELU Elu Selu Celu Gelu Silu HardSigmoid HardSilu HardTanh Tanh "
-    "TanhShrink SoftShrink HardShrink SparsePlus Softplus Softsign Mish Glu Squareplus Threshold LogSoftmax LogSigmoid "
-    "Sparsemax SparseSigmoid"
-)
-TURNS = "Permute Transpose"
-MIXES_AXES = (
-    "Reshape Flatten Matmul Einsum EinsumDense Dot Tensordot Swapaxes Moveaxis Flip Roll Take GetItem Stack "
-    "MultiHeadAttention GroupedQueryAttention Attention AdditiveAttention"
-)
-KEEPS_TOKENS = (
-    "LayerNormalization RMSNormalization BatchNormalization Dense Dropout GaussianNoise Identity Activation ReLU Add "
-    "Multiply Subtract Divide TrueDivide MultiHeadAttention GroupedQueryAttention Concatenate Gelu Relu Silu Cast"
-)
+SETTINGS = ("model", "score", "blur_sigma", "maximum", "inversion", "gradient", "memory", "output", "target", "tokens")
 PREDICTED = -1  # stands for the class that the network predicts
 
 
@@ -74,280 +56,6 @@ class Scores(NamedTuple):
     classes: np.ndarray
     explained: np.ndarray
     outputs: np.ndarray | None
-
-
-class Head(NamedTuple):
-    """How an output of a model becomes class scores.
-
-    `kind`: "softmax", "sigmoid" or "linear"; `steps`: the step that ends in that activation, if it is one; `dense` and
-    `pooled`: the dense layer of a global-average-pooling head, and the step that is pooled, or None.
-    """
-
-    kind: str
-    steps: tuple[Step, ...]
-    dense: Step | None
-    pooled: Step | None
-
-
-class Place(NamedTuple):
-    """Where in a step's output the map lies: on which axis the kernels are, or which tokens make which grid."""
-
-    step: Step
-    channel_axis: int
-    tokens: tuple[int, int, int] | None  # how many lead the patches, rows, columns
-
-
-# -------------------------------------------------------------------------------------------------- reading a network
-
-
-def _named(operation, names: str) -> bool:
-    """Return whether an operation is one of Keras's own of these names: a subclass of one may do something else."""
-    return type(operation).__name__ in names.split() and type(operation).__module__.startswith("keras.")
-
-
-def _inert(step: Step) -> bool:
-    """Return whether a step hands on its input as it is, in inference mode."""
-    linear = _named(step.operation, "Activation") and step.operation.activation is passes.LINEAR
-    return linear or _named(step.operation, INERT)
-
-
-def _reshapes(step: Step) -> bool:
-    """Return whether a step changes the shape or the type of its input and nothing else."""
-    return _named(step.operation, "Flatten Reshape Cast Squeeze Ravel ExpandDims")
-
-
-def _back(step: Step, *conditions: Callable) -> Step:
-    """Follow the first parents of a step past those that meet a condition, and past inert ones."""
-    while step.parents and any(condition(step) for condition in (_inert, *conditions)):
-        step = step.parents[0]
-    return step
-
-
-def _kind(step: Step) -> str | None:
-    """Return "softmax" or "sigmoid" where a step ends in that, "linear" where in none, None where in another one."""
-    operation = step.operation
-    if _named(operation, "Softmax Sigmoid"):
-        return type(operation).__name__.lower()
-    if _named(operation, OTHER_ACTIVATIONS):
-        return None
-    if not _named(operation, passes.ENDS_IN_ACTIVATION):
-        return "linear"
-    values = np.random.default_rng(0).normal(size=(2, step.shape[-1] or 3)).astype("float32")
-    try:
-        found = ops.convert_to_numpy(operation.activation(ops.convert_to_tensor(values)))
-    except Exception:  # somebody's own function, which bears no such input
-        return None
-    with np.errstate(over="ignore"):
-        softmax = np.exp(values) / np.exp(values).sum(axis=-1, keepdims=True)
-        known = {"linear": values, "softmax": softmax, "sigmoid": 1 / (1 + np.exp(-values))}
-    return next((kind for kind, expected in known.items() if passes.agree(found, expected, 1e-5)), None)
-
-
-def _head(output: Step) -> Head:
-    """Find the last activation of an output, and the head of a class activation map where there is one."""
-    last = _back(output, _reshapes)
-    kind = _kind(last)
-    if kind is None:
-        activation = passes.name_of(getattr(last.operation, "activation", last.operation))
-        raise ValueError(
-            f"The last activation ({last.name!r}: {activation}) is neither softmax, sigmoid nor linear: there is no "
-            "class score before it. Give a target of your own."
-        )
-    ends = (last,) if kind != "linear" else ()
-    dense = _back(output) if kind == "linear" else last if _named(last.operation, "Dense") else _back(last.parents[0])
-    if not _named(dense.operation, "Dense") or (dense not in ends and _kind(dense) != "linear"):
-        return Head(kind, ends, None, None)
-    pooling = _back(dense.parents[0], lambda step: _named(step.operation, "Flatten"))
-    pooled = _back(pooling.parents[0]) if _named(pooling.operation, GLOBAL_POOLINGS) else None
-    return Head(kind, ends, dense, pooled)
-
-
-def _reached(outputs: Iterable[Step]) -> set[Step]:
-    """Return the steps from which a gradient of these outputs can be had."""
-    found, open_ends = set(), list(outputs)
-    while open_ends:
-        step = open_ends.pop()
-        if step not in found:
-            found.add(step)
-            open_ends += [] if _named(step.operation, "StopGradient") else step.parents
-    return found
-
-
-def _channels(data_format: str, rank: int) -> int:
-    return 1 if data_format == "channels_first" else rank - 1
-
-
-def _places(steps: list[Step]) -> dict[Step, Place]:
-    """Return, for every step whose output still lies on the image's grid or on one of tokens, where the map is.
-
-    The grid is followed from the image on: it is lost where axes are mixed (reshaped, multiplied as matrices), and so
-    it is where height and width are swapped.
-    """
-    rank, places = len(steps[0].shape), {}
-    for step in steps:
-        size, operation = len(step.shape), step.operation
-        known = [places[parent] for parent in step.parents if parent in places]
-        same = [place for place in known if len(place.step.shape) == size]
-        data_format = None if _named(operation, "Flatten") else getattr(operation, "data_format", None)
-        axis, tokens = None, None
-        if operation is None:
-            axis = _channel_axis_of_input(steps)
-        elif _named(operation, TURNS):
-            axis = _permuted(operation, same[0]) if same else None
-        elif size == rank and data_format:
-            axis = _channels(data_format, rank)
-        elif size == rank and same and not _named(operation, MIXES_AXES):
-            axis = same[0].channel_axis
-        elif size == 3 != rank and known and _named(operation, "Reshape"):
-            parent = known[0].step.shape
-            fits = known[0].channel_axis == len(parent) - 1 == 3 and None not in parent[1:]
-            if fits and step.shape[1:] == (parent[1] * parent[2], parent[3]):
-                axis, tokens = 2, (0, *parent[1:3])
-        elif size == rank == 4 and known and known[0].tokens and _named(operation, "Reshape"):
-            lead, *patches = known[0].tokens  # all tokens go back to where their patches lie
-            if not lead and step.shape[1:] == (*patches, known[0].step.shape[-1]):
-                axis = 3
-        elif size == 3 != rank and same and _named(operation, KEEPS_TOKENS):
-            axis, tokens = 2, _tokens_of(step, same, places)
-            axis = axis if tokens else None
-        if axis is not None and size > 2:
-            places[step] = Place(step, axis, tokens)
-    return places
-
-
-def _channel_axis_of_input(steps: list[Step]) -> int:
-    """Return the axis that the first layers which name one, straight after the image, take for the channels."""
-    rank, same = len(steps[0].shape), {steps[0]}
-    for step in steps[1:]:
-        if same & set(step.parents) and len(step.shape) == rank and not _named(step.operation, f"{MIXES_AXES} {TURNS}"):
-            data_format = getattr(step.operation, "data_format", None)
-            if data_format and not _named(step.operation, "Flatten"):
-                return _channels(data_format, rank)
-            same.add(step)
-    return rank - 1
-
-
-def _permuted(operation, place: Place) -> int | None:
-    """Return the axis that a permutation moves the channels to, None where it swaps the others."""
-    order = (0, *operation.dims) if _named(operation, "Permute") else getattr(operation, "axes", None)
-    if order is None or place.tokens or len(order) != len(place.step.shape) or order[0] != 0:
-        return None
-    others = [axis for axis in order[1:] if axis != place.channel_axis]
-    axis = list(order).index(place.channel_axis)
-    return axis if others == sorted(others) and axis in (1, len(order) - 1) else None
-
-
-def _tokens_of(step: Step, same: list[Place], places: dict) -> tuple[int, int, int] | None:
-    """Return the tokens' grid behind a step, which may put other tokens before the patches."""
-    lead, rows, columns = same[0].tokens or (0, 0, 0)
-    if _named(step.operation, "Concatenate") and step.operation.axis in (1, -2):
-        if len(same) != 1:
-            return None
-        before = step.parents[: step.parents.index(same[0].step)]
-        lead += sum(parent.shape[1] for parent in before)
-        return lead, rows, columns
-    return same[0].tokens if step.shape[1] == same[0].step.shape[1] else None
-
-
-def _grid(place: Place) -> tuple:
-    """Return the cells of a map along each axis, None where an axis is open."""
-    if place.tokens:
-        return place.tokens[1:]
-    return tuple(n for axis, n in enumerate(place.step.shape) if axis not in (0, place.channel_axis))
-
-
-def _activated(step: Step) -> bool:
-    """Return whether a step ends in an activation, or joins steps that do."""
-    if _named(step.operation, "Concatenate Add Average Maximum"):
-        return all(_activated(_back(parent)) for parent in step.parents)
-    activation = getattr(step.operation, "activation", passes.LINEAR)
-    return step.gate == "relu" or _named(step.operation, OTHER_ACTIVATIONS) or activation is not passes.LINEAR
-
-
-def _default_layers(steps: list[Step], places: dict[Step, Place], reached: set[Step]) -> list[Step]:
-    """Return the last activation before each pooling, and the last one on the grid: those of more than one cell."""
-
-    def activation_before(step: Step) -> Step:
-        start = step = _back(step, lambda inner: _named(inner.operation, PADDINGS))
-        while not _activated(step):
-            following = [p for p in step.parents if p in places and _grid(places[p]) == _grid(places[start])]
-            if not following or len(step.parents) > 1 or following[0].operation is None:
-                return start
-            step = _back(following[0])
-        return step
-
-    many = [s for s in steps[1:] if s in places and s in reached and any(n != 1 for n in _grid(places[s]))]
-    found = [s.parents[0] for s in many if _named(s.operation, POOLINGS)]
-    found += [s for s in reversed(many) if not _named(s.operation, POOLINGS)][:1]
-    found = [activation_before(step) for step in found if step in many]
-    return sorted({s for s in found if s in many}, key=lambda s: s.number)
-
-
-# ----------------------------------------------------------------------------------------------------- maps of layers
-
-
-def blur(tensor, sigma: float):
-    """Blur each kernel of a tensor (n, H', ..., K), sigma in cells, cut at 4 sigma, edges reflected (b a | a b c).
-
-    Notes
-    -----
-    B(G)(u) = sum_v w(v) G(u - v) with w(v) proportional to exp(-v^2 / 2 sigma^2) and sum w = 1, one axis after the
-    other: `scipy.ndimage.gaussian_filter` with mode="reflect".
-
-    Examples
-    --------
-    A constant stays what it is, up to the edges:
-
-    >>> tensor = ops.ones((1, 3, 3, 1))
-    >>> bool(np.allclose(ops.convert_to_numpy(blur(tensor, 0.75)), 1))
-    True
-    """
-    radius, kernels, shape = int(4 * sigma + 0.5), tensor.shape[-1], ops.shape(tensor)
-    weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
-    filters = np.tile((weights / weights.sum()).reshape(-1, 1, 1, 1), (1, 1, kernels, 1))
-    filters = ops.convert_to_tensor(filters, "float32")
-    for axis in range(1, len(shape) - 1):
-        cells = shape[axis]
-        flat = (math.prod(shape[:axis]), cells, math.prod(shape[axis + 1 : -1]), kernels)
-        near = ops.mod(ops.arange(-radius, cells + radius, dtype="int32"), 2 * cells)
-        reflected = ops.take(ops.reshape(tensor, flat), ops.minimum(near, 2 * cells - 1 - near), axis=1)
-        tensor = ops.depthwise_conv(reflected, filters, padding="valid", data_format="channels_last")
-        tensor = ops.reshape(tensor, shape)
-    return tensor
-
-
-def _inner_axes(tensor) -> tuple[int, ...]:
-    return tuple(range(1, len(tensor.shape) - 1))
-
-
-def _weighted_sum(activation, weights):
-    """Return sum_k w_nk A_nk, activation (n, H', ..., K), weights (n, K)."""
-    cells = "hwd"[: len(activation.shape) - 2]
-    return ops.einsum(f"n{cells}k,nk->n{cells}", activation, weights)
-
-
-def _grad_cam(activation, gradient):
-    return ops.relu(_weighted_sum(activation, ops.mean(gradient, axis=_inner_axes(gradient))))
-
-
-def _hires_cam(activation, gradient):
-    return ops.sum(gradient * activation, axis=-1)
-
-
-def _layer_cam(activation, gradient):
-    return ops.relu(ops.sum(ops.relu(gradient) * activation, axis=-1))
-
-
-def _sam(activation, gradient, sigma, maximum, inversion, reading):
-    if reading == "mean":
-        gradient = ops.mean(gradient, axis=_inner_axes(gradient), keepdims=True)
-    elif sigma is not None:
-        gradient = blur(gradient, sigma)
-    if inversion:
-        axes = _inner_axes(activation) + ((len(activation.shape) - 1,) if maximum == "layer" else ())
-        highest = ops.max(activation, axis=axes, keepdims=True)
-        activation = ops.where(gradient < 0, highest - activation, activation)
-    return ops.sum(ops.abs(gradient) * activation, axis=-1)
 
 
 class Attributor:
@@ -475,178 +183,6 @@ class Attributor:
         settings = {name: getattr(self, name) for name in SETTINGS if name != "model"}
         return partial(Attributor, **settings), (self.model, self._asked)
 
-    def _read(self) -> None:
-        """Take the network apart and find its head, its layers and what it allows."""
-        self._compiled, self._verified, self._differentiated = {}, set(), False
-        self._seen, self._survey = passes.snapshot(self.model), passes.survey(self.model)
-        self._steps, name = self._survey.steps, self.model.name
-        quantised = [s.name for s in self._steps if getattr(s.operation, "quantization_mode", None)]
-        if quantised:
-            raise ValueError(
-                f"Layer {quantised[0]!r} of model {name!r} is quantised: its rounding has no gradient. Explain "
-                "the model as it was before quantize()."
-            )
-        self._which = self._choose_output()
-        self._head = None if self.target else _head(self._outputs()[self._which])
-        self._heads = [_head_or_none(step) for step in self._outputs()]
-        self._kind = "target" if self.target else None if self._head.kind == "linear" else self._head.kind
-        reached = _reached(self._outputs() if self.target else [self._outputs()[self._which]])
-        self._places = _places(self._steps)
-        last_names = Counter(step.name.rsplit("/")[-1] for step in self._steps)
-        self._short = {s: min(s.name, s.name.rsplit("/")[-1], key=lambda n: last_names[n] != 1) for s in self._steps}
-        asked = self._asked
-        if asked is None:
-            asked = [self._short[step] for step in _default_layers(self._steps, self._places, reached)]
-        self._taps = {layer: self._find(layer, reached) for layer in asked}
-        self.layers = tuple(self._taps)
-        if self._steps[INPUT] not in reached:
-            raise ValueError(f"The output of model {name!r} does not depend on its input: no gradient reaches it.")
-        self._missing = self._why_not()
-        self.methods = tuple(method for method in METHODS if method not in self._missing)
-
-    def _outputs(self) -> list[Step]:
-        return [step for step, _ in self._survey.outputs]
-
-    def _choose_output(self) -> int | None:
-        """Return the number of the output that holds the classes, None for a target of one's own."""
-        structure, found = self._survey.structure, self._survey.outputs
-        if self.target:
-            return None
-        names = list(structure) if isinstance(structure, dict) else list(getattr(self.model, "output_names", ()))
-        names = sorted(names) if isinstance(structure, dict) else names
-        if self.output is None and len(found) == 1:
-            number = 0
-        elif self.output in names:
-            number = names.index(self.output)
-        elif isinstance(self.output, int) and 0 <= self.output < len(found):
-            number = self.output
-        else:
-            known = f"output=0 ... {len(found) - 1}" + (f" ({', '.join(names)})" if len(names) == len(found) else "")
-            raise ValueError(
-                f"Model {self.model.name!r} gives {len(found)} outputs, and output={self.output!r} names none: choose "
-                f"{known}, or give a target of your own."
-            )
-        shape = self._shapes_of_outputs()[number]
-        if len(shape) != 2:
-            raise ValueError(
-                f"Model {self.model.name!r} gives {shape}, expected one output of shape (n, classes): give a target of "
-                "your own, such as the mean of a class over a region."
-            )
-        return number
-
-    def _shapes_of_outputs(self) -> list[tuple]:
-        return [tuple(tensor.shape) for tensor in keras.tree.flatten(self._survey.structure)]
-
-    @property
-    def head(self) -> str:
-        """The last activation; where none was found, the values of a prediction decide about probabilities."""
-        if self._kind is None:
-            shape = [n or 32 for n in self._steps[INPUT].shape[1:]]
-            images = np.random.default_rng(0).standard_normal((2, *shape)).astype("float32")
-            try:
-                self._judge(passes.predict(self.model, self._survey, images)[0])
-            except Exception:  # no prediction can be had of an image of this size: a call will tell
-                return "linear"
-        return self._kind
-
-    def _judge(self, predicted: list[np.ndarray]) -> None:
-        """Tell logits from probabilities by the values of the output."""
-        if self._kind is None:
-            values, last = predicted[self._which], _back(self._outputs()[self._which], _reshapes)
-            within = bool(((values >= -1e-6) & (values <= 1 + 1e-6)).all())
-            unity = values.shape[1] > 1 and np.allclose(values.sum(axis=1), 1, atol=1e-3)
-            opaque = last.gate not in ("none", "relu")
-            self._kind = "probabilities" if within and (unity or opaque) else "linear"
-        if self._kind == "probabilities" and self.score == "logit":
-            raise ValueError(
-                f"The output of model {self.model.name!r} are probabilities, and no softmax or sigmoid was found that "
-                "they come from: there is no logit. Take score='probability' or 'log_odds', or a target of your own."
-            )
-
-    def _find(self, name: str, reached: set[Step]) -> Place:
-        """Return the place of a layer that is named."""
-        everything = {step.name: step for step in self._steps[1:]} | self._survey.places
-        ending = {path: step for path, step in everything.items() if f"/{path}".endswith(f"/{name}")}
-        found = {everything[name]} if name in everything else set(ending.values())
-        (step,) = found if len(found) == 1 else (None,)
-        rank, place = len(self._steps[INPUT].shape), self._places.get(step)
-        if step is None:
-            fault = f"may be {' or '.join(sorted(ending))}: give the path" if ending else "is not there"
-        elif step not in reached:
-            raise ValueError(
-                f"The class score does not depend on {name!r}: no gradient reaches it. Choose another layer."
-            )
-        elif len(step.shape) == 3 != rank and (self.tokens or (place and place.tokens)):
-            tokens = self.tokens or place.tokens
-            if step.shape[1] is not None and tokens[0] + tokens[1] * tokens[2] <= step.shape[1]:
-                return Place(step, 2, tuple(tokens))
-            fault = f"has output {step.shape}, in which tokens={tokens} do not fit"
-        elif len(step.shape) == 3 != rank and step.shape[1] not in (None, 1):
-            fault = f"has output {step.shape}: of tokens say where the patches are, tokens=(before, rows, columns)"
-        elif len(step.shape) == rank > 2:
-            return place or Place(step, rank - 1, None)
-        else:
-            fault = f"has output {step.shape}, no map"
-        if ending and step is None:
-            raise ValueError(f"Layer {name!r} of model {self.model.name!r} {fault}.")
-        known = [self._short[s] for s in self._steps[1:] if s in self._places and s in reached]
-        close = difflib.get_close_matches(name, known, 3, 0.5)
-        if close or len(known) <= 12:
-            hint = f"Did you mean {', '.join(close)}?" if close else f"Layers with a map: {', '.join(known)}."
-        else:
-            hint = f"{len(known)} layers have a map, {known[0]} ... {known[-1]}; see model.summary()."
-        raise ValueError(f"Layer {name!r} of model {self.model.name!r} {fault}. {hint}")
-
-    def _why_not(self) -> dict[str, str]:
-        """Return the methods that this network does not allow, each with the reason."""
-        missing = {}
-        faults = [f"{step.name!r} is {step.gate}" for step in self._steps if step.gate not in ("relu", "none")]
-        if faults:
-            more = f" (and {len(faults) - 3} more)" if len(faults) > 3 else ""
-            missing["guided_backprop"] = (
-                f"guided backprop is defined for plain ReLUs only, and {'; '.join(faults[:3])}{more}"
-            )
-        elif all(step.gate == "none" for step in self._steps):
-            missing["guided_backprop"] = "no ReLU was found, so guided backprop would be plain saliency"
-        self._pooled = self._pooled_place()
-        if self._pooled is None:
-            missing["cam"] = (
-                "CAM needs a global average pooling and one dense layer after the last convolution, and nothing but a "
-                "softmax or sigmoid after that"
-            )
-        if not self._taps:
-            missing |= dict.fromkeys(LAYER_METHODS, "no layer with a spatial output was found or named")
-        return missing
-
-    def _pooled_place(self) -> Place | None:
-        """Return where CAM lies, None where there is no such head."""
-        pooled = self._head.pooled if self._head else None
-        place = self._places.get(pooled)
-        if place is None:
-            return None
-        lead, *patches = place.tokens or (0,)
-        return None if lead or (patches and math.prod(patches) != pooled.shape[1]) else place
-
-    def keys(self, methods: Iterable[str] | None = None) -> list[tuple[str, str]]:
-        """Return the keys (method, layer) of the maps that a call gives; a method that cannot be had raises.
-
-        Examples
-        --------
-        >>> model = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
-        >>> Attributor(model).keys()
-        [('saliency', 'input')]
-        """
-        methods = self.methods if methods is None else [methods] if isinstance(methods, str) else list(methods)
-        for method in methods:
-            if method not in self.methods:
-                close = difflib.get_close_matches(str(method), self.methods, 1)
-                hint = f" (did you mean {close[0]!r}?)" if close else ""
-                reason = self._missing.get(method, f"it is not known, choose among {', '.join(self.methods)}{hint}")
-                raise ValueError(f"Method {method!r} cannot be had of {self.model.name!r}: {reason}.")
-        places = dict.fromkeys(INPUT_METHODS, ("input",))
-        places["cam"] = (self._short[self._pooled.step],) if self._pooled else ()
-        return [(method, layer) for method in dict.fromkeys(methods) for layer in places.get(method, self.layers)]
-
     def __call__(
         self,
         images: np.ndarray,
@@ -689,7 +225,7 @@ class Attributor:
         RuntimeError
             If the replay of the network does not give what the model gives.
         """
-        if not passes.unchanged(self._seen, self.model):
+        if not network.unchanged(self._seen, self.model):
             self._read()
         keys = self.keys(methods)
         wanted = tuple(sorted(set(keys), key=lambda key: (METHODS.index(key[0]), key[1])))
@@ -723,21 +259,213 @@ class Attributor:
         found = {key: found[key] for key in keys}
         return (found, Scores(explained, score, None if self.target else outputs)) if return_scores else found
 
-    def _check_finite(self, values: np.ndarray, what: str) -> None:
-        if not np.isfinite(values.sum(dtype="float64")):
-            bad = ~np.isfinite(values.reshape(len(values), -1).sum(axis=1, dtype="float64"))
-            first = bad.argmax()
-            value = values[first] if values.ndim == 1 else "not finite"
-            raise FloatingPointError(f"The {what} of image {first} is {value}: look at the weights.")
+    def keys(self, methods: Iterable[str] | None = None) -> list[tuple[str, str]]:
+        """Return the keys (method, layer) of the maps that a call gives; a method that cannot be had raises.
+
+        Examples
+        --------
+        >>> model = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
+        >>> Attributor(model).keys()
+        [('saliency', 'input')]
+        """
+        methods = self.methods if methods is None else [methods] if isinstance(methods, str) else list(methods)
+        for method in methods:
+            if method not in self.methods:
+                close = difflib.get_close_matches(str(method), self.methods, 1)
+                hint = f" (did you mean {close[0]!r}?)" if close else ""
+                reason = self._missing.get(method, f"it is not known, choose among {', '.join(self.methods)}{hint}")
+                raise ValueError(f"Method {method!r} cannot be had of {self.model.name!r}: {reason}.")
+        places = dict.fromkeys(INPUT_METHODS, ("input",))
+        places["cam"] = (self._short[self._pooled.step],) if self._pooled else ()
+        return [(method, layer) for method in dict.fromkeys(methods) for layer in places.get(method, self.layers)]
 
     @property
-    def _binary(self) -> bool:
-        return not self.target and self._shapes_of_outputs()[self._which][-1] == 1
+    def head(self) -> str:
+        """The last activation; where none was found, the values of a prediction decide about probabilities."""
+        if self._kind is None:
+            shape = [n or 32 for n in self._steps[INPUT].shape[1:]]
+            images = np.random.default_rng(0).standard_normal((2, *shape)).astype("float32")
+            try:
+                self._judge(passes.predict(self.model, self._survey, images)[0])
+            except Exception:  # no logit, or no prediction of an image of this size: a call will tell
+                return self._kind or "linear"
+        return self._kind
 
-    @property
-    def _factored(self) -> bool:
-        """Whether dp/dx is had from the log odds: everywhere but where p itself is what the network gives."""
-        return self._kind not in ("probabilities", "target")
+    def bytes_of_an_image(self, shape: tuple[int, ...] | None = None) -> int:
+        """Return an estimate of the bytes that one image more in a batch takes while its maps are made.
+
+        Parameters
+        ----------
+        shape : tuple of int, optional
+            (H, W, C) of the image, where the network leaves it open.
+
+        Notes
+        -----
+        5 (sum of what the backward passes need again + 2.5 times the outputs of layers with maps + the largest output)
+        bytes, the factors fitted to the peaks that TensorFlow took for five networks, from which they are 20 % off:
+        of a convolution's output nothing is kept, of an activation's, a maximum pooling's or a product's all is.
+
+        Examples
+        --------
+        >>> model = keras.Sequential([keras.Input((10, 10, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
+        >>> Attributor(model).bytes_of_an_image()
+        500
+        """
+        entry = self._steps[INPUT].shape[1:]
+        open_cells = math.prod(m for n, m in zip(entry, shape or entry, strict=True) if n is None and m)
+
+        def values(step: Step) -> int:
+            return math.prod(n or 1 for n in step.shape[1:]) * (open_cells if None in step.shape[1:] else 1)
+
+        kept = {step for step in self._steps if _kept_for_later(step)}
+        kept |= {parent for step in self._steps if network.named(step.operation, "Multiply") for parent in step.parents}
+        tapped = sum(values(place.step) for place in self._taps.values())
+        return int(5 * (sum(map(values, kept)) + 2.5 * tapped + max(map(values, self._steps))))
+
+    # -------------------------------------------------------------------------------------------- reading the network
+
+    def _read(self) -> None:
+        """Take the network apart and find its head, its layers and what it allows."""
+        self._compiled, self._verified, self._differentiated = {}, set(), False
+        name = self.model.name
+        quantised = [x.name for x in self.model._flatten_layers() if getattr(x, "quantization_mode", None)]
+        if quantised:
+            raise ValueError(
+                f"Layer {quantised[0]!r} of model {name!r} is quantised: its rounding has no gradient. Explain "
+                "the model as it was before quantize()."
+            )
+        self._seen, self._survey = network.snapshot(self.model), network.survey(self.model)
+        self._steps = self._survey.steps
+        self._which = self._choose_output()
+        self._head = None if self.target else network.head_of(self._outputs()[self._which])
+        self._heads = [network.head_or_none(step) for step in self._outputs()]
+        self._kind = "target" if self.target else None if self._head.kind == "linear" else self._head.kind
+        reached = network.reached_from(self._outputs() if self.target else [self._outputs()[self._which]])
+        self._places = network.places_of(self._steps)
+        last_names = Counter(step.name.rsplit("/")[-1] for step in self._steps)
+        self._short = {s: min(s.name, s.name.rsplit("/")[-1], key=lambda n: last_names[n] != 1) for s in self._steps}
+        asked = self._asked
+        if asked is None:
+            asked = [self._short[step] for step in network.default_layers(self._steps, self._places, reached)]
+        self._taps = {layer: self._find(layer, reached) for layer in asked}
+        self.layers = tuple(self._taps)
+        if self._steps[INPUT] not in reached:
+            cut = next(
+                (
+                    f" past {s.name!r}"
+                    for s in self._steps
+                    if s in reached and network.named(s.operation, network.NO_GRADIENT)
+                ),
+                "",
+            )
+            raise ValueError(f"The output of model {name!r} does not depend on its input: no gradient reaches it{cut}.")
+        self._missing = self._why_not()
+        self.methods = tuple(method for method in METHODS if method not in self._missing)
+
+    def _outputs(self) -> list[Step]:
+        return [step for step, _ in self._survey.outputs]
+
+    def _choose_output(self) -> int | None:
+        """Return the number of the output that holds the classes, None for a target of one's own."""
+        structure, found = self._survey.structure, self._survey.outputs
+        if self.target:
+            return None
+        names = list(structure) if isinstance(structure, dict) else list(getattr(self.model, "output_names", ()))
+        names = sorted(names) if isinstance(structure, dict) else names
+        if self.output is None and len(found) == 1:
+            number = 0
+        elif self.output in names:
+            number = names.index(self.output)
+        elif isinstance(self.output, int) and 0 <= self.output < len(found):
+            number = self.output
+        else:
+            known = f"output=0 ... {len(found) - 1}" + (f" ({', '.join(names)})" if len(names) == len(found) else "")
+            raise ValueError(
+                f"Model {self.model.name!r} gives {len(found)} outputs, and output={self.output!r} names none: choose "
+                f"{known}, or give a target of your own."
+            )
+        shape = self._shapes_of_outputs()[number]
+        if len(shape) != 2:
+            raise ValueError(
+                f"Model {self.model.name!r} gives {shape}, expected one output of shape (n, classes): give a target of "
+                "your own, such as the mean of a class over a region."
+            )
+        return number
+
+    def _shapes_of_outputs(self) -> list[tuple]:
+        return [tuple(tensor.shape) for tensor in keras.tree.flatten(self._survey.structure)]
+
+    def _find(self, name: str, reached: set[Step]) -> Place:
+        """Return the place of a layer that is named."""
+        everything = {step.name: step for step in self._steps[1:]} | self._survey.places
+        ending = {path: step for path, step in everything.items() if f"/{path}".endswith(f"/{name}")}
+        found = {everything[name]} if name in everything else set(ending.values())
+        (step,) = found if len(found) == 1 else (None,)
+        rank, place = len(self._steps[INPUT].shape), self._places.get(step)
+        if step is None:
+            fault = f"may be {' or '.join(sorted(ending))}: give the path" if ending else "is not there"
+        elif step not in reached:
+            raise ValueError(
+                f"The class score does not depend on {name!r}: no gradient reaches it. Choose another layer."
+            )
+        elif len(step.shape) == 3 != rank and (self.tokens or (place and place.tokens)):
+            tokens = self.tokens or place.tokens
+            if step.shape[1] is not None and tokens[0] + tokens[1] * tokens[2] <= step.shape[1]:
+                return Place(step, 2, tuple(tokens))
+            fault = f"has output {step.shape}, in which tokens={tokens} do not fit"
+        elif len(step.shape) == 3 != rank and step.shape[1] not in (None, 1):
+            fault = f"has output {step.shape}: of tokens say where the patches are, tokens=(before, rows, columns)"
+        elif len(step.shape) == rank > 2:
+            place = place or Place(step, network.channel_axis_of_input(self._steps), None, False)
+            if not place.upright:
+                message = (
+                    f"Layer {name!r} comes after axes were turned or mixed: its maps lie as it does, not as the image."
+                )
+                warnings.warn(message, stacklevel=4)
+            return place
+        else:
+            fault = f"has output {step.shape}, no map"
+        if ending and step is None:
+            raise ValueError(f"Layer {name!r} of model {self.model.name!r} {fault}.")
+        known = [self._short[s] for s in self._steps[1:] if s in self._places and s in reached]
+        close = difflib.get_close_matches(name, known, 3, 0.5)
+        if close or len(known) <= 12:
+            hint = f"Did you mean {', '.join(close)}?" if close else f"Layers with a map: {', '.join(known)}."
+        else:
+            hint = f"{len(known)} layers have a map, {known[0]} ... {known[-1]}; see model.summary()."
+        raise ValueError(f"Layer {name!r} of model {self.model.name!r} {fault}. {hint}")
+
+    def _why_not(self) -> dict[str, str]:
+        """Return the methods that this network does not allow, each with the reason."""
+        missing = {}
+        faults = [f"{step.name!r} is {step.gate}" for step in self._steps if step.gate not in ("relu", "none")]
+        if faults:
+            more = f" (and {len(faults) - 3} more)" if len(faults) > 3 else ""
+            missing["guided_backprop"] = (
+                f"guided backprop is defined for plain ReLUs only, and {'; '.join(faults[:3])}{more}"
+            )
+        elif all(step.gate == "none" for step in self._steps):
+            missing["guided_backprop"] = "no ReLU was found, so guided backprop would be plain saliency"
+        self._pooled = self._pooled_place()
+        if self._pooled is None:
+            missing["cam"] = (
+                "CAM needs a global average pooling and one dense layer after the last convolution, and nothing but a "
+                "softmax or sigmoid after that, on cells that are not masked and lie as the image does"
+            )
+        if not self._taps:
+            missing |= dict.fromkeys(LAYER_METHODS, "no layer with a spatial output was found or named")
+        return missing
+
+    def _pooled_place(self) -> Place | None:
+        """Return where CAM lies, None where there is no such head."""
+        pooled = self._head.pooled if self._head else None
+        place = self._places.get(pooled)
+        if place is None or not place.upright:
+            return None
+        lead, *patches = place.tokens or (0,)
+        return None if lead or (patches and math.prod(patches) != pooled.shape[1]) else place
+
+    # ------------------------------------------------------------------------------------------------------- one call
 
     def _checked(self, images, classes, negative) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return images, classes (PREDICTED where none are given) and signs, as the compiled passes take them."""
@@ -749,12 +477,16 @@ class Attributor:
             raise TypeError(
                 f"images and classes must be arrays, outside of tf.function, jit and grad: {words}"
             ) from None
-        entry, shape = self._survey.steps[INPUT], tuple(self._survey.steps[INPUT].shape)
-        fits = images.ndim == len(shape) and all(n in (None, m) for n, m in zip(shape, images.shape, strict=True))
+        shape = self._steps[INPUT].shape[1:]
+        cells = images.shape[1:]
+        fits = len(cells) == len(shape) and all(n in (None, m) for n, m in zip(shape, cells, strict=True))
         if not fits or not images.size:
-            expected = ", ".join(map(str, entry.shape[1:]))
+            expected = ", ".join(map(str, shape))
             raise ValueError(f"images has shape {images.shape}, expected (n > 0, {expected}).")
+        if images.dtype.kind in "cOSUmM":
+            raise ValueError(f"images holds {images.dtype} values, expected real numbers.")
         images = np.ascontiguousarray(images, "float64" if self._dtype == "float64" else "float32")
+        images = self._as_seen(images)
         if not np.isfinite(images.sum(dtype="float64")):
             first = np.isfinite(images).all(axis=tuple(range(1, images.ndim))).argmin()
             raise ValueError(f"images holds NaN or infinity, first in image {first}: replace them first.")
@@ -773,6 +505,12 @@ class Attributor:
         signs = np.where(negative, np.float32(-1), np.float32(1))
         return images, np.broadcast_to(classes, n).astype("int32"), np.broadcast_to(signs, n).astype("float32")
 
+    def _as_seen(self, images: np.ndarray) -> np.ndarray:
+        """Return images as the model sees them: rounded where its input is of half precision."""
+        if self._dtype not in network.HALVES:
+            return images
+        return ops.convert_to_numpy(ops.cast(ops.cast(images, self._dtype), "float32"))
+
     @property
     def _dtype(self) -> str:
         inputs = getattr(self.model, "inputs", None)
@@ -782,148 +520,12 @@ class Attributor:
         """Return how many images fit in `memory`: see `bytes_of_an_image`."""
         return max(1, int(min(len(images), self.memory / self.bytes_of_an_image(images.shape[1:]))))
 
-    def bytes_of_an_image(self, shape: tuple[int, ...] | None = None) -> int:
-        """Return an estimate of the bytes that one image more in a batch takes while its maps are made.
-
-        Parameters
-        ----------
-        shape : tuple of int, optional
-            (H, W, C) of the image, where the network leaves it open.
-
-        Notes
-        -----
-        4 (sum of what the backward passes need again + G of the layers with maps + 3 times the largest output) bytes:
-        of a convolution's output nothing is kept, of an activation's, a maximum pooling's or a product's all is.
-
-        Examples
-        --------
-        >>> model = keras.Sequential([keras.Input((10, 10, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
-        >>> Attributor(model).bytes_of_an_image()
-        1200
-        """
-        entry = self._steps[INPUT].shape[1:]
-        open_cells = math.prod(m for n, m in zip(entry, shape or entry, strict=True) if n is None and m)
-
-        def values(step: Step) -> int:
-            return math.prod(n or 1 for n in step.shape[1:]) * (open_cells if None in step.shape[1:] else 1)
-
-        kept = {step for step in self._steps if _kept_for_later(step)}
-        kept |= {parent for step in self._steps if _named(step.operation, "Multiply") for parent in step.parents}
-        tapped = sum(values(place.step) for place in self._taps.values())
-        return 4 * (sum(map(values, kept)) + tapped + 3 * max(map(values, self._steps)))
-
-    def _expect(self, images: np.ndarray) -> list[np.ndarray]:
-        """Return what the model itself gives for the first image, and see that it gives that every time."""
-        outputs, written = passes.predict(self.model, self._survey, _pair(images))
-        expected = [value[:1] for value in outputs]
-        if written:
-            self._refuse_statistics(images, expected)
-            raise RuntimeError(
-                f"Model {self.model.name!r} writes to {written} of its variables in inference mode: it draws random "
-                "numbers or keeps statistics, so that no two answers are the same."
-            )
-        self._judge(outputs)
-        return expected
-
-    def _refuse_statistics(self, images: np.ndarray, expected: list[np.ndarray]) -> None:
-        alone, _ = passes.predict(self.model, self._survey, images[:1])
-        again, _ = passes.predict(self.model, self._survey, images[:1])
-        if not all(map(_alike, again, alone)):
-            raise RuntimeError(
-                f"Model {self.model.name!r} gives two answers to the same image in inference mode: it draws "
-                "random numbers."
-            )
-        if not all(map(_alike, alone, expected)):
-            raise RuntimeError(
-                f"Model {self.model.name!r} gives an image another answer when others are in its batch: is "
-                "training=True or a statistic of the batch fixed in it?"
-            )
-
-    def _verify(self, images: np.ndarray, firsts: list[np.ndarray], expected: list[np.ndarray], cam: bool) -> None:
-        """Compare what the compiled replay gave for the first image with what the model gives."""
-        name, pair = self.model.name, _pair(images)
-        if not all(map(_alike, firsts, expected)):
-            self._refuse_statistics(images, expected)
-            where = passes.first_difference(self.model, self._survey, pair)
-            raise RuntimeError(
-                f"The replay of model {name!r} does not give what the model gives ({where}): its maps would be wrong."
-            )
-        if cam:
-            self._verify_cam(images[:1])
-        if not self._differentiated:
-            self._verify_gradient(images[:1])
-            self._differentiated = True
-
-    def _verify_cam(self, image: np.ndarray) -> None:
-        """Try CAM / cells = HiResCAM at the pooled layer, for a random mixture of the class logits."""
-        kernel = ops.convert_to_numpy(self._head.dense.operation.kernel).astype("float32")
-        mixture = np.random.default_rng(0).normal(size=(kernel.shape[1], 1)).astype("float32")
-        place, number = self._pooled, self._pooled.step.number
-
-        def both(x):
-            def forward(x, relu, tap):
-                outputs = passes.replay(
-                    self._survey, x, relu, lambda s, t: tap(number, t) if s is place.step else t, self._head.steps
-                )
-                return ops.matmul(ops.cast(outputs[self._which], "float32"), ops.convert_to_tensor(mixture))[:, 0]
-
-            _, taps, plain, _ = passes.gradients(forward, x, (number,), False)
-            activation = _spread(taps[number], place)
-            weights = ops.convert_to_tensor((kernel @ mixture)[:, 0][None])
-            return [_weighted_sum(activation, weights), _hires_cam(activation, _spread(plain[number], place))]
-
-        (cam, hires), _ = passes.eager(both, image)
-        if not passes.agree(hires * cam[0].size, cam, 1e-3):
-            raise RuntimeError(
-                f"CAM of model {self.model.name!r} is not its HiResCAM times the cells, as it must be before a global "
-                f"average pooling and {self._head.dense.name!r}: leave 'cam' out of methods."
-            )
-
-    def _verify_gradient(self, image: np.ndarray) -> None:
-        """Compare the gradient with finite differences of the score along it: some layers give one of their own.
-
-        The image is moved a little first, so that no ReLU stands exactly at its kink, and the steps are shorter than
-        that; the differences count only where two steps agree on them and rounding is far below.
-        """
-        rng, bare = np.random.default_rng(0), self._bare()
-        noise = rng.standard_normal(image.shape).astype(image.dtype)
-        moved = 0.02 * (float(image.std()) or 1.0)
-        image = image + moved * noise
-        classes, signs = np.full(1, PREDICTED, "int32"), np.ones(1, "float32")
-
-        def score(x, c, s, relu=ops.relu, tap=None):
-            outputs = passes.replay(self._survey, x, relu, lambda _, t: t, bare)
-            return self._score(outputs, c, s)
-
-        def both(x, c, s):
-            y, _, plain, _ = passes.gradients(lambda x, relu, tap: score(x, c, s, relu)[0], x, (INPUT,), False)
-            return [y, plain[INPUT], score(x, c, s)[1]]
-
-        (y, gradient, chosen), _ = passes.eager(both, image, classes, signs)
-        gradient = gradient.astype("float64")
-        slope = np.linalg.norm(gradient)
-        direction = gradient / slope if slope else noise / np.linalg.norm(noise)
-        size, found = max(abs(float(y[0])), 0.1), []
-        longest = 0.2 * moved / np.abs(direction).max()  # no voxel goes back to where it was
-        for share in (1e-2, 2.5e-3):
-            step = min(share * size / slope if slope else longest, longest * 100 * share)
-            ends = [(image + sign * step * direction).astype(image.dtype) for sign in (1, -1)]
-            above, below = (float(passes.eager(score, end, chosen, signs)[0][0][0]) for end in ends)
-            found.append((above - below) / (2 * step))
-        rounding = 1e-6 * size / step
-        largest = max(slope, *map(abs, found))
-        reliable = abs(found[0] - found[1]) < 0.05 * largest and rounding < 0.05 * largest
-        if reliable and abs(found[1] - slope) > 0.3 * largest:
-            raise RuntimeError(
-                f"The gradient of model {self.model.name!r} is not the slope of its output ({slope:.3g} along it, and "
-                f"{found[1]:.3g} by finite differences): a layer has a gradient of its own, or hides one."
-            )
-
-    def _bare(self) -> tuple[Step, ...]:
-        """Return the steps whose last activation is left out."""
-        heads = [self._head] if self._head else self._heads
-        keeps = self._kind == "target" and self.score == "probability"
-        return () if keeps else tuple(step for head in heads if head for step in head.steps)
+    def _check_finite(self, values: np.ndarray, what: str) -> None:
+        if not np.isfinite(values.sum(dtype="float64")):
+            bad = ~np.isfinite(values.reshape(len(values), -1).sum(axis=1, dtype="float64"))
+            first = bad.argmax()
+            value = values[first] if values.ndim == 1 else "not finite"
+            raise FloatingPointError(f"The {what} of image {first} is {value}: look at the weights.")
 
     def _maps(self, images, classes, signs, keys: Sequence[tuple[str, str]]) -> list:
         """Return the first image's outputs, classes, scores, all outputs, and the maps of `keys`: what is compiled."""
@@ -967,23 +569,11 @@ class Attributor:
         firsts = [output[:1] for output in outputs]
         return [*firsts, chosen, score, firsts[0] if self.target else outputs[self._which], *maps]
 
-    def _layer_map(self, method: str) -> Callable:
-        if method == "sam":
-            return lambda a, g: _sam(a, g, self.blur_sigma, self.maximum, self.inversion, self.gradient)
-        return {"grad_cam": _grad_cam, "hires_cam": _hires_cam, "layer_cam": _layer_cam}[method]
-
-    def _at_input(self, value):
-        """Return a gradient of the image with its channels last, or without them where there is one."""
-        axis = self._places[self._steps[INPUT]].channel_axis if self._steps[INPUT] in self._places else -1
-        value = value if axis in (-1, len(value.shape) - 1) else ops.moveaxis(value, axis, -1)
-        return value[..., 0] if value.shape[-1] == 1 else value
-
-    def _as_predicted(self, number: int, output, bare: tuple[Step, ...]):
-        """Return an output as the model gives it: with the activation that was left out."""
-        head = self._heads[number]
-        if head is None or not set(head.steps) & set(bare):
-            return output
-        return ops.softmax(output, axis=-1) if head.kind == "softmax" else ops.sigmoid(output)
+    def _bare(self) -> tuple[Step, ...]:
+        """Return the steps whose last activation is left out."""
+        heads = [self._head] if self._head else self._heads
+        keeps = self._kind == "target" and self.score == "probability"
+        return () if keeps else tuple(step for head in heads if head for step in head.steps)
 
     def _score(self, outputs: list, classes, signs):
         """Return y_c, (n,), and the class c."""
@@ -1010,6 +600,33 @@ class Attributor:
         others = ops.where(ops.one_hot(classes, values.shape[-1], dtype="bool"), -1e30, values)
         return chosen - ops.logsumexp(others, axis=1), classes
 
+    @property
+    def _binary(self) -> bool:
+        return not self.target and self._shapes_of_outputs()[self._which][-1] == 1
+
+    @property
+    def _factored(self) -> bool:
+        """Whether dp/dx is had from the log odds: everywhere but where p itself is what the network gives."""
+        return self._kind not in ("probabilities", "target")
+
+    def _as_predicted(self, number: int, output, bare: tuple[Step, ...]):
+        """Return an output as the model gives it: with the activation that was left out."""
+        head = self._heads[number]
+        if head is None or not set(head.steps) & set(bare):
+            return output
+        return ops.softmax(output, axis=-1) if head.kind == "softmax" else ops.sigmoid(output)
+
+    def _layer_map(self, method: str) -> Callable:
+        if method == "sam":
+            return lambda a, g: _sam(a, g, self.blur_sigma, self.maximum, self.inversion, self.gradient)
+        return {"grad_cam": _grad_cam, "hires_cam": _hires_cam, "layer_cam": _layer_cam}[method]
+
+    def _at_input(self, value):
+        """Return a gradient of the image with its channels last, or without them where there is one."""
+        axis = self._places[self._steps[INPUT]].channel_axis if self._steps[INPUT] in self._places else -1
+        value = value if axis in (-1, len(value.shape) - 1) else ops.moveaxis(value, axis, -1)
+        return value[..., 0] if value.shape[-1] == 1 else value
+
     def _cam(self, activation, classes, signs):
         kernel = ops.cast(ops.convert_to_tensor(self._head.dense.operation.kernel), "float32")
         if self._binary:
@@ -1018,61 +635,161 @@ class Attributor:
             weights = ops.transpose(ops.take(kernel, classes, axis=1)) * signs[:, None]
         return _weighted_sum(activation, weights)
 
+    # --------------------------------------------------------------------------------------- the engine checks itself
 
-SETTINGS = ("model", "score", "blur_sigma", "maximum", "inversion", "gradient", "memory", "output", "target", "tokens")
+    def _expect(self, images: np.ndarray) -> list[np.ndarray]:
+        """Return what the model itself gives for the first image, and see that it gives that every time."""
+        pair = _pair(images)
+        outputs, written = passes.predict(self.model, self._survey, pair)
+        expected = [value[:1] for value in outputs]
+        if written:
+            self._refuse_statistics(images, expected)
+            raise RuntimeError(
+                f"Model {self.model.name!r} writes to {written} of its variables in inference mode: it draws random "
+                "numbers or keeps statistics, so that no two answers are the same."
+            )
+        own = [name for name in ("predict", "predict_step") if not network.is_keras_own(self.model, name)]
+        for name in own:
+            predicted = keras.tree.flatten(self.model.predict(pair, verbose=0))
+            if not all(passes.agree(a, b, 1e-2) for a, b in zip(predicted, outputs, strict=True)):
+                raise RuntimeError(
+                    f"Model {self.model.name!r} has a {name} of its own, which gives something else than a call of the "
+                    "model, which is what maps explain: make a model whose call does the same."
+                )
+        self._judge(outputs)
+        return expected
 
+    def _judge(self, predicted: list[np.ndarray]) -> None:
+        """Tell logits from probabilities by the values of the output."""
+        if self._kind is None:
+            values = predicted[self._which]
+            within = bool(((values >= -1e-6) & (values <= 1 + 1e-6)).all())
+            unity = values.shape[1] > 1 and np.allclose(values.sum(axis=1), 1, atol=1e-3)
+            by_hand = within and not network.is_linear(self._outputs()[self._which])
+            self._kind = "probabilities" if within and (unity or by_hand) else "linear"
+        if self._kind == "probabilities" and self.score == "logit":
+            raise ValueError(
+                f"The output of model {self.model.name!r} are probabilities, and no softmax or sigmoid was found that "
+                "they come from: there is no logit. Take score='probability' or 'log_odds', or a target of your own."
+            )
 
-def _kept_for_later(step: Step) -> bool:
-    """Return whether a step's output, or one as large, is needed again on the way back."""
-    activation = getattr(step.operation, "activation", passes.LINEAR)
-    pool = _named(step.operation, "MaxPooling1D MaxPooling2D MaxPooling3D Softmax Sigmoid LayerNormalization Multiply")
-    return step.gate != "none" or pool or activation not in (None, passes.LINEAR)
+    def _refuse_statistics(self, images: np.ndarray, expected: list[np.ndarray]) -> None:
+        alone, _ = passes.predict(self.model, self._survey, images[:1])
+        again, _ = passes.predict(self.model, self._survey, images[:1])
+        if not all(map(_alike, again, alone)):
+            raise RuntimeError(
+                f"Model {self.model.name!r} gives two answers to the same image in inference mode: it draws "
+                "random numbers."
+            )
+        if not all(map(_alike, alone, expected)):
+            raise RuntimeError(
+                f"Model {self.model.name!r} gives an image another answer when others are in its batch: is "
+                "training=True or a statistic of the batch fixed in it?"
+            )
 
+    def _verify(self, images: np.ndarray, firsts: list[np.ndarray], expected: list[np.ndarray], cam: bool) -> None:
+        """Compare what the compiled replay gave for the first image with what the model gives."""
+        if not all(map(_alike, firsts, expected)):
+            self._refuse_statistics(images, expected)
+            self._refuse_replay(_pair(images))
+        if cam:
+            self._verify_cam(images[:1])
+        if not self._differentiated:
+            self._verify_gradient(images[:1])
+            self._differentiated = True
 
-def _pair(images: np.ndarray) -> np.ndarray:
-    """Return the first image and another one of the same values: what else is in a batch must not matter."""
-    return np.concatenate([images[:1], np.ascontiguousarray(images[:1, ::-1])])
+    def _refuse_replay(self, images: np.ndarray) -> None:
+        where = passes.first_difference(self.model, self._survey, images)
+        raise RuntimeError(
+            f"The replay of model {self.model.name!r} does not give what the model gives ({where}): its maps would be "
+            "wrong."
+        )
 
+    def _verify_cam(self, image: np.ndarray) -> None:
+        """Try CAM / cells = HiResCAM at the pooled layer, for a random mixture of the class logits."""
+        kernel = ops.convert_to_numpy(self._head.dense.operation.kernel).astype("float32")
+        mixture = np.random.default_rng(0).normal(size=(kernel.shape[1], 1)).astype("float32")
+        place, number = self._pooled, self._pooled.step.number
 
-def _alike(found: np.ndarray, expected: np.ndarray) -> bool:
-    """Return whether two outputs agree; of numbers in [0, 1] the logarithms too, which a saturated softmax keeps."""
-    if not passes.agree(found, expected):
-        return False
-    if expected.min(initial=0) < 0 or expected.max(initial=0) > 1 + 1e-6:
-        return True
-    return passes.agree(np.log(np.maximum(found, 1e-30)), np.log(np.maximum(expected, 1e-30)), 1e-3)
+        def both(x):
+            def forward(x, relu, tap):
+                outputs = passes.replay(
+                    self._survey, x, relu, lambda s, t: tap(number, t) if s is place.step else t, self._head.steps
+                )
+                return ops.matmul(ops.cast(outputs[self._which], "float32"), ops.convert_to_tensor(mixture))[:, 0]
 
+            _, taps, plain, _ = passes.gradients(forward, x, (number,), False)
+            activation = _spread(taps[number], place)
+            weights = ops.convert_to_tensor((kernel @ mixture)[:, 0][None])
+            return [_weighted_sum(activation, weights), _hires_cam(activation, _spread(plain[number], place))]
 
-def _head_or_none(output: Step) -> Head | None:
-    try:
-        return _head(output)
-    except ValueError:
-        return None
+        (cam, hires), _ = passes.eager(both, image, pruned=True)
+        if not passes.agree(hires * cam[0].size, cam, 1e-3):
+            raise RuntimeError(
+                f"CAM of model {self.model.name!r} is not its HiResCAM times the cells, as it must be before a global "
+                f"average pooling and {self._head.dense.name!r}: leave 'cam' out of methods."
+            )
 
+    def _verify_gradient(self, image: np.ndarray) -> None:
+        """Compare outputs, and the gradient with the slope of the score, at an image that is moved a little.
 
-def _spread(tensor, place: Place):
-    """Return a layer's tensor in float32 with the kernels last and the cells of its map before them."""
-    tensor = ops.cast(tensor, "float32")
-    if place.tokens:
-        lead, rows, columns = place.tokens
-        patches = tensor[:, lead : lead + rows * columns]
-        return ops.reshape(patches, (ops.shape(tensor)[0], rows, columns, tensor.shape[-1]))
-    return tensor if place.channel_axis == len(tensor.shape) - 1 else ops.moveaxis(tensor, place.channel_axis, -1)
+        So it is done for an image of zeros too, and no ReLU stands exactly at its kink.
+        """
+        rng, bare = np.random.default_rng(0), self._bare()
+        noise = rng.standard_normal(image.shape).astype(image.dtype)
+        moved = 0.02 * (float(image.std()) or 1.0)
+        image = self._as_seen(image + moved * noise)
+
+        def outputs_of(x, relu=ops.relu, bare=bare, stops=True):
+            return passes.replay(self._survey, x, relu, lambda _, t: t, bare, stops)
+
+        found, expected = (
+            passes.eager(lambda x: outputs_of(x, bare=()), image)[0],
+            passes.predict(self.model, self._survey, image)[0],
+        )
+        if not all(map(_alike, found, expected)):
+            self._refuse_replay(image)
+
+        def score(x, c, s, **choices):
+            return self._score(outputs_of(x, **choices), c, s)
+
+        def gradient_of(stops: bool) -> tuple:
+            def both(x, c, s):
+                forward = lambda x, relu, tap: score(x, c, s, relu=relu, stops=stops)[0]  # noqa: E731
+                y, _, plain, _ = passes.gradients(forward, x, (INPUT,), False)
+                return [y, plain[INPUT], score(x, c, s)[1]]
+
+            return passes.eager(both, image, np.full(1, PREDICTED, "int32"), np.ones(1, "float32"), pruned=True)[0]
+
+        y, gradient, chosen = gradient_of(stops=True)
+        if any(step.stops for step in self._steps):
+            self._refuse_stops(gradient, gradient_of(stops=False)[1])
+        value = lambda x: float(passes.eager(score, x, chosen, np.ones(1, "float32"))[0][0][0])  # noqa: E731
+        size, longest = max(abs(float(y[0])), 0.1), 0.2 * moved  # no voxel goes back to where it was
+        opaque = [step.name for step in self._steps if step.opaque]
+        directions = [gradient if gradient.any() else noise]
+        directions += [noise, noise[::-1, ::-1] * gradient] if opaque else []
+        for direction in directions:
+            slope, found, reliable = _slopes(value, image, gradient, direction, size, longest)
+            if reliable and abs(found - slope) > (0.05 if opaque else 0.3) * max(abs(slope), abs(found)):
+                raise RuntimeError(
+                    f"The gradient of model {self.model.name!r} is not the slope of its output ({slope:.3g} along a "
+                    f"line, and {found:.3g} by finite differences): "
+                    + (f"{opaque[0]!r} has" if opaque else "a layer has")
+                    + " a gradient of its own, or hides one."
+                )
+
+    def _refuse_stops(self, stopped: np.ndarray, whole: np.ndarray) -> None:
+        """Refuse a `stop_gradient` that hides some of the slope; one that hides nothing may be left out as well."""
+        if not passes.agree(stopped, whole, 1e-3):
+            name = next(step.name for step in self._steps if step.stops)
+            raise RuntimeError(
+                f"The gradient of model {self.model.name!r} is not the slope of its output: {name!r} hides some of it. "
+                "Explain a model without it."
+            )
 
 
 # ------------------------------------------------------------------------------------------------------ thin functions
-
-
-@lru_cache(maxsize=4)
-def _kept(model: keras.Model, layers: tuple, readings: tuple) -> Attributor:
-    """Return an Attributor; the last four are kept, so that a thin function costs no more than a call."""
-    return Attributor(model, layers, **dict(readings))
-
-
-def _one(method: str, model: keras.Model, images, classes, layers: tuple, readings: dict) -> np.ndarray:
-    negative = readings.pop("negative", False)
-    attributor = _kept(model, layers, tuple(sorted(readings.items())))
-    return next(iter(attributor(images, classes, method, negative=negative).values()))
 
 
 def saliency(model: keras.Model, images, classes=None, **readings) -> np.ndarray:
@@ -1214,3 +931,135 @@ def layer_cam(model: keras.Model, images, classes, layer: str, **readings) -> np
     (2, 4, 4)
     """
     return _one("layer_cam", model, images, classes, (layer,), readings)
+
+
+def _one(method: str, model: keras.Model, images, classes, layers: tuple, readings: dict) -> np.ndarray:
+    negative = readings.pop("negative", False)
+    attributor = _kept(model, layers, tuple(sorted(readings.items())))
+    return next(iter(attributor(images, classes, method, negative=negative).values()))
+
+
+@lru_cache(maxsize=4)
+def _kept(model: keras.Model, layers: tuple, readings: tuple) -> Attributor:
+    """Return an Attributor; the last four are kept, so that a thin function costs no more than a call."""
+    return Attributor(model, layers, **dict(readings))
+
+
+# ----------------------------------------------------------------------------------------------------- maps of a layer
+
+
+def blur(tensor, sigma: float):
+    """Blur each kernel of a tensor (n, H', ..., K), sigma in cells, cut at 4 sigma, edges reflected (b a | a b c).
+
+    Notes
+    -----
+    B(G)(u) = sum_v w(v) G(u - v) with w(v) proportional to exp(-v^2 / 2 sigma^2) and sum w = 1, one axis after the
+    other: `scipy.ndimage.gaussian_filter` with mode="reflect".
+
+    Examples
+    --------
+    A constant stays what it is, up to the edges:
+
+    >>> tensor = ops.ones((1, 3, 3, 1))
+    >>> bool(np.allclose(ops.convert_to_numpy(blur(tensor, 0.75)), 1))
+    True
+    """
+    radius, kernels, shape = int(4 * sigma + 0.5), tensor.shape[-1], ops.shape(tensor)
+    weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+    filters = np.tile((weights / weights.sum()).reshape(-1, 1, 1, 1), (1, 1, kernels, 1))
+    filters = ops.convert_to_tensor(filters, "float32")
+    for axis in range(1, len(shape) - 1):
+        cells = shape[axis]
+        flat = (math.prod(shape[:axis]), cells, math.prod(shape[axis + 1 : -1]), kernels)
+        near = ops.mod(ops.arange(-radius, cells + radius, dtype="int32"), 2 * cells)
+        reflected = ops.take(ops.reshape(tensor, flat), ops.minimum(near, 2 * cells - 1 - near), axis=1)
+        tensor = ops.depthwise_conv(reflected, filters, padding="valid", data_format="channels_last")
+        tensor = ops.reshape(tensor, shape)
+    return tensor
+
+
+def _sam(activation, gradient, sigma, maximum, inversion, reading):
+    if reading == "mean":
+        gradient = ops.mean(gradient, axis=_inner_axes(gradient), keepdims=True)
+    elif sigma is not None:
+        gradient = blur(gradient, sigma)
+    if inversion:
+        axes = _inner_axes(activation) + ((len(activation.shape) - 1,) if maximum == "layer" else ())
+        highest = ops.max(activation, axis=axes, keepdims=True)
+        return ops.sum(gradient * ops.where(gradient < 0, activation - highest, activation), axis=-1)
+    return ops.sum(ops.abs(gradient) * activation, axis=-1)
+
+
+def _grad_cam(activation, gradient):
+    return ops.relu(_weighted_sum(activation, ops.mean(gradient, axis=_inner_axes(gradient))))
+
+
+def _hires_cam(activation, gradient):
+    return ops.sum(gradient * activation, axis=-1)
+
+
+def _layer_cam(activation, gradient):
+    return ops.relu(ops.sum(ops.relu(gradient) * activation, axis=-1))
+
+
+def _weighted_sum(activation, weights):
+    """Return sum_k w_nk A_nk, activation (n, H', ..., K), weights (n, K)."""
+    cells = "hwd"[: len(activation.shape) - 2]
+    return ops.einsum(f"n{cells}k,nk->n{cells}", activation, weights)
+
+
+def _inner_axes(tensor) -> tuple[int, ...]:
+    return tuple(range(1, len(tensor.shape) - 1))
+
+
+def _spread(tensor, place: Place):
+    """Return a layer's tensor in float32 with the kernels last and the cells of its map before them."""
+    tensor = ops.cast(tensor, "float32")
+    if place.tokens:
+        lead, rows, columns = place.tokens
+        patches = tensor[:, lead : lead + rows * columns]
+        return ops.reshape(patches, (ops.shape(tensor)[0], rows, columns, tensor.shape[-1]))
+    return tensor if place.channel_axis == len(tensor.shape) - 1 else ops.moveaxis(tensor, place.channel_axis, -1)
+
+
+# -------------------------------------------------------------------------------------------------------------- values
+
+
+def _kept_for_later(step: Step) -> bool:
+    """Return whether a step's output, or one as large, is needed again on the way back."""
+    activation = getattr(step.operation, "activation", network.LINEAR)
+    pool = network.named(
+        step.operation, "MaxPooling1D MaxPooling2D MaxPooling3D Softmax Sigmoid LayerNormalization Multiply"
+    )
+    return step.gate != "none" or pool or activation not in (None, network.LINEAR)
+
+
+def _pair(images: np.ndarray) -> np.ndarray:
+    """Return the first image and another one of the same values: what else is in a batch must not matter."""
+    return np.concatenate([images[:1], np.ascontiguousarray(images[:1, ::-1])])
+
+
+def _alike(found: np.ndarray, expected: np.ndarray) -> bool:
+    """Return whether two outputs agree; of numbers in [0, 1] the logarithms too, which a saturated softmax keeps."""
+    if not passes.agree(found, expected):
+        return False
+    if expected.min(initial=0) < 0 or expected.max(initial=0) > 1 + 1e-6:
+        return True
+    return passes.agree(np.log(np.maximum(found, 1e-30)), np.log(np.maximum(expected, 1e-30)), 1e-3)
+
+
+def _slopes(value: Callable, image, gradient, direction, size: float, longest: float) -> tuple[float, float, bool]:
+    """Return the slope of a score along a direction by its gradient and by finite differences, and whether these count.
+
+    They do where two steps agree on them, and rounding is far below.
+    """
+    direction = direction.astype("float64")
+    direction = direction / np.linalg.norm(direction)
+    slope, found = float((gradient.astype("float64") * direction).sum()), []
+    limit = longest / np.abs(direction).max()
+    for share in (1e-2, 2.5e-3):
+        step = min(share * size / abs(slope) if slope else limit, limit * 100 * share)
+        above, below = (value((image + sign * step * direction).astype(image.dtype)) for sign in (1, -1))
+        found.append((above - below) / (2 * step))
+    rounding, largest = 1e-6 * size / step, max(abs(slope), *map(abs, found))
+    return slope, found[1], abs(found[0] - found[1]) < 0.02 * largest and rounding < 0.02 * largest

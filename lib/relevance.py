@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from keras import ops
 
-from lib.gradients import Step
+from lib.network_steps import Step
 from lib.walk_back import Trace, Walk, as_array, kind, pull_back
 
 WEIGHTED = ("Dense", "Conv2D", "DepthwiseConv2D")

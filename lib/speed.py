@@ -6,12 +6,15 @@ torch`, or `"jax[cuda12]"`); a peer that cannot be imported is left out with a w
 """
 
 import argparse
+import os
 import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import keras
 import numpy as np
@@ -215,6 +218,26 @@ def measure_grid(
                 images = rng.standard_normal((batch, size, size, 1)).astype("float32")
                 table = measure(functions, images, repeats)
                 yield table.assign(backend=keras.backend.backend(), image_size=size, batch=batch, layers=count)
+
+
+def measure_on(backend: str, size: int, repeats: int, layers: int = 5, batch: int = 8) -> pd.DataFrame:
+    """Return `measure` of the plain gradient and of this repository on another backend, in a process of its own.
+
+    Raises
+    ------
+    ImportError
+        If the backend is not installed.
+    """
+    if find_spec(backend) is None:
+        raise ImportError(f"{backend} is not installed: pip install {backend}")
+    with TemporaryDirectory() as folder:
+        output = Path(folder) / "speed.csv"
+        job = ["--sizes", size, "--batches", batch, "--layers", layers, "--repeats", repeats, "--output", output]
+        command = [sys.executable, "-m", "lib.speed", "--no-peers", *map(str, job)]
+        run = subprocess.run(command, env=os.environ | {"KERAS_BACKEND": backend}, capture_output=True, text=True)
+        if run.returncode:
+            raise RuntimeError(f"lib.speed on {backend} ended with {run.returncode}: {run.stderr[-500:]}")
+        return pd.read_csv(output)
 
 
 def flops_forward(size: int) -> int:

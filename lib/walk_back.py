@@ -11,7 +11,8 @@ import numpy as np
 from keras import ops
 
 from lib import gradients as passes
-from lib.gradients import Step
+from lib.network_steps import INPUT, Step, name_of, survey, twin
+from lib.network_steps import LINEAR as AS_IT_IS
 
 LINEAR = "Dense Conv2D DepthwiseConv2D AveragePooling2D GlobalAveragePooling2D ZeroPadding2D Flatten Reshape Add"
 INERT = "Dropout SpatialDropout2D GaussianNoise Identity Activation ReLU"
@@ -44,16 +45,16 @@ class Walk:
     """
 
     def __init__(self, model: keras.Model):
-        self.model, self._survey, self._compiled = model, passes.survey(model), {}
+        self.model, self._survey, self._compiled = model, survey(model), {}
         self.steps, self.output = self._survey.steps, self._survey.outputs[0][0]
         softmax = getattr(self.output.operation, "activation", None) is keras.activations.softmax
         self._bare = (self.output,) if softmax or kind(self.output) == "Softmax" else ()
         for step in self.steps[1:]:
             activation = getattr(step.operation, "activation", None)
-            plain = step.gate == "relu" or (step.gate == "none" and activation in (None, passes.LINEAR))
+            plain = step.gate == "relu" or (step.gate == "none" and activation in (None, AS_IT_IS))
             if step not in self._bare and (kind(step) not in KNOWN.split() or not plain):
                 raise ValueError(
-                    f"Layer {step.name!r} ({kind(step)}{'' if plain else ', ' + passes.name_of(activation)}) of model "
+                    f"Layer {step.name!r} ({kind(step)}{'' if plain else ', ' + name_of(activation)}) of model "
                     f"{model.name!r} has no rule. Rules are known for ReLUs and {KNOWN}; fold a batch normalisation "
                     "into the convolution before it."
                 )
@@ -145,7 +146,7 @@ class Walk:
         if kind(step) in ("ReLU", "Softmax", "Activation"):
             return lambda *inputs: inputs[0]
         if step.gate == "relu" or step in self._bare:
-            operation = passes.twin(operation, activation=passes.LINEAR)
+            operation = twin(operation, activation=AS_IT_IS)
 
         def function(*inputs):
             given = dict(zip(step.sources, inputs, strict=True))
@@ -174,7 +175,7 @@ def pull_back(function: Callable, inputs: list, signal) -> list:
             output = function(*[*inputs[:k], x, *inputs[k + 1 :]])
             return ops.sum(ops.reshape(output * signal, (ops.shape(signal)[0], -1)), axis=-1)
 
-        pulled.append(passes.gradients(total, tensor, (passes.INPUT,), False)[2][passes.INPUT])
+        pulled.append(passes.gradients(total, tensor, (INPUT,), False)[2][INPUT])
     return pulled
 
 

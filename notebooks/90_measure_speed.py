@@ -19,8 +19,9 @@
 # | **takes** | about 7 minutes on two CPU cores with tf-keras-vis and captum, 3 without |
 #
 # All contenders are called in turn in one process, round after round, and each round's times are divided by that
-# round's plain gradient, so that whatever else runs weighs on all alike. The other backends:
-# `KERAS_BACKEND=jax`, or `torch`, before the notebook starts. A peer that is not installed is left out and named.
+# round's plain gradient, so that whatever else runs weighs on all alike. The other backends are timed in processes of
+# their own, each against its own plain gradient. What is not installed is left out and named:
+# `pip install -e ".[jax,oracles]"` brings JAX, torch, captum and tf-keras-vis.
 
 # %%
 import platform
@@ -42,6 +43,7 @@ sizes: str = "128 256 512"  # image sizes in pixels, multiples of 32, at batch 8
 batches: str = "1 8 32"  # batch sizes, at the largest image size without peers
 layers: str = "1 3 5"  # numbers of layers with maps, at the largest image size without peers
 repeats: int = 5  # rounds
+backends: str = "jax torch"  # further backends that are timed at the largest image size, with spaces between them
 peers: bool = True  # whether tf-keras-vis, captum and pytorch-grad-cam are timed
 memory: bool = True  # whether peak memory is measured, in processes of their own
 device: str = ""  # what the machine is called in the table; empty for the processor's name
@@ -79,6 +81,26 @@ ours = table[(table.library == speed.OURS) & (table.image_size == largest)]
 ours.pivot_table(index="maps", columns=["batch", "layers"], values="ratio").round(2)
 
 # %% [markdown]
+# ## On other backends
+#
+# Each backend against a plain gradient of its own, as its tutorial would write it. A ratio of saliency alone above 1 is
+# what the engine adds: the weights that XLA is given as arguments, so that later training is seen, and checks of images
+# and maps.
+
+# %%
+for backend in backends.split():
+    if backend != keras.backend.backend():
+        try:
+            tables.append(speed.measure_on(backend, largest, repeats, five))
+        except ImportError as fault:
+            absent[backend] = str(fault)
+            print(f"{backend} is left out: {fault}")
+everywhere = pd.concat(tables, ignore_index=True).query("image_size == @largest and batch == 8 and layers == @five")
+everywhere[everywhere.library.isin([speed.PLAIN, speed.OURS])].pivot_table(
+    index="maps", columns="backend", values=["images_per_s", "ratio"], sort=False
+).round(2)
+
+# %% [markdown]
 # ## Masking
 #
 # Masked versions a second, maps included, as a share of what a bare `model.predict` reaches.
@@ -94,7 +116,7 @@ masking.round(2)
 # many operations as its convolutions have.
 
 # %%
-table = pd.concat([table, masking], ignore_index=True).assign(device=device)
+table = pd.concat([*tables, masking], ignore_index=True).assign(device=device)
 passes = table.maps.str.contains("guided").map({True: 3, False: 2}).where(table.library == speed.OURS, 2)
 passes = passes.mask(table.maps.isin(["none", "masking, maps included"])).mask(table.library.isin(list(speed.PEERS)))
 flops = table.image_size.map({size: speed.flops_forward(size) for size in sizes})
@@ -143,10 +165,20 @@ write_sidecar(output, notebook="90_measure_speed", parameters={"sizes": sizes, "
 # %% [markdown]
 # ## What it says
 #
-# All maps of five layers should take at most twice the time of one plain gradient: two of the three passes are needed
-# for saliency alone, and the guided backward pass is the third.
+# All maps of five layers should take at most twice the time of one plain gradient. Two of the three passes are needed
+# for saliency alone. The guided backward pass is the third: by its arithmetic it adds half of a plain gradient, and
+# more in practice, since a backward pass through convolutions runs slower than a forward one. The rest is SAM's blur
+# and products over the activations of the large early layers. The table below takes the time of all maps apart.
 
 # %%
+kinds = {
+    "saliency": "saliency",
+    " ".join(speed.COMMON): "and guided backprop, Grad-CAM",
+    " ".join(speed.ALL): "and CAM, SAM",
+}
+parts = table[(table.library == speed.OURS) & (table.backend == keras.backend.backend()) & table.maps.isin(list(kinds))]
+parts = parts[(parts.image_size == largest) & (parts.batch == 8) & (parts.layers == five)].set_index("maps").ratio
+print(parts.rename(kinds).diff().fillna(parts.rename(kinds)).round(2).to_string())
 everything = table[(table.library == speed.OURS) & table.maps.str.contains("sam") & (table.image_size == largest)]
 print(f"all maps at {largest} pixels, batch 8: {everything[everything.batch == 8].ratio.max():.2f} x a plain gradient")
 print(f"masking: {100 * masking.ratio[0]:.0f} % of the throughput of a bare prediction")

@@ -19,8 +19,8 @@
 # | **writes** | a figure, and a table of all comparisons |
 # | **takes** | about two minutes on two free CPU cores |
 #
-# To use the maps elsewhere, copy two files, `lib/attribution.py` and `lib/gradients.py`. They need Keras and NumPy
-# only, and run on TensorFlow, JAX and torch. Then five lines are enough:
+# To use the maps elsewhere, copy three files: `lib/attribution.py`, `lib/gradients.py` and `lib/network_steps.py`. They
+# need Keras and NumPy only, and run on TensorFlow, JAX and torch. Then five lines are enough:
 #
 # ```python
 # import keras
@@ -149,11 +149,13 @@ sheet
 
 # %%
 def reference(network, batch, score):
-    with tf.GradientTape() as tape:
-        entered = tf.convert_to_tensor(batch)
-        tape.watch(entered)
+    @tf.function(autograph=False)
+    def gradient(entered):
         total = tf.reduce_sum(score(network(entered, training=False)))
-    return tape.gradient(total, entered).numpy()
+        return tf.gradients(total, entered)[0]
+
+    entered = tf.convert_to_tensor(batch)
+    return gradient.get_concrete_function(entered)(entered).numpy()
 
 
 def error(found, expected):
@@ -280,10 +282,32 @@ def small(*between, head="softmax"):
     return keras.Sequential([*parts, layers.GlobalAveragePooling2D(), layers.Dense(3, activation=head)], name="small")
 
 
+def turned_cam():
+    start = keras.Input((32, 32, 1))
+    x = layers.Conv2D(4, 3, activation="relu", name="conv")(ops.flip(start, axis=1))
+    return keras.Model(start, layers.Dense(3)(layers.GlobalAveragePooling2D()(x)), name="turned")
+
+
+def ensemble():
+    start = keras.Input((32, 32, 1))
+    x = layers.Flatten()(start)
+    heads = [layers.Dense(3, activation="softmax")(x) for _ in range(2)]
+    return keras.Model(start, layers.Average()(heads), name="ensemble")
+
+
+# %%
 noise = layers.Lambda(lambda x: x + keras.random.normal(ops.shape(x)), name="noise")
-quantised = small()
+rounded = layers.Lambda(lambda x: x + ops.stop_gradient(ops.round(x) - x), name="rounded")
+quantised, mean_of_two = small(), ensemble()
 quantised.layers[-1].quantize("int8")
+two_images = keras.Model([vit.input, segmenter.input], layers.Dense(2)(vit.output), name="pair")
 attempts = {
+    "two images at once": lambda: Attributor(two_images),
+    "the mean of two softmaxes, by its logit": lambda: Attributor(mean_of_two)(images[:1], 0),
+    "rounding with a gradient of its own": lambda: Attributor(small(rounded))(images[:1], 0),
+    "CAM where the image was flipped inside": lambda: Attributor(turned_cam())(images[:1], 0, "cam"),
+    "an image with NaN": lambda: Attributor(small())(images[:1] * np.nan, 0),
+    "a class that is not there": lambda: Attributor(small())(images[:1], 3),
     "guided backprop of a GELU": lambda: Attributor(small())(images[:1], 0, "guided_backprop"),
     "a layer's name misspelt": lambda: Attributor(small(), ["covn"]),
     "8-bit weights": lambda: Attributor(quantised),
@@ -292,14 +316,16 @@ attempts = {
     "two outputs": lambda: Attributor(keras.Model(vit.inputs, [vit.output, vit.layers[2].output])),
     "a segmentation without a target": lambda: Attributor(segmenter),
 }
+
+# %%
 messages = []
 for name, attempt in attempts.items():
     try:
         attempt()
     except (ValueError, RuntimeError) as fault:
-        messages.append((name, str(fault)))
+        messages.append((name, type(fault).__name__, str(fault)))
 assert len(messages) == len(attempts)
-pd.DataFrame(messages, columns=["asked", "answer"]).style.hide().set_properties(**{"text-align": "left"})
+pd.DataFrame(messages, columns=["tried", "error", "message"]).style.hide().set_properties(**{"text-align": "left"})
 
 # %% [markdown]
 # ## What is supported
@@ -316,7 +342,8 @@ pd.DataFrame(messages, columns=["asked", "answer"]).style.hide().set_properties(
 # | CAM | global average pooling and one dense layer |
 # | many images | `lib.streaming`: iterators, `tf.data`, `PyDataset`; written to Zarr, resumed after an interruption |
 # | refused | several inputs; quantised layers; layers that are random or use the batch's statistics in inference mode |
-# | refused too | layers with a gradient of their own, which is not the slope of the output |
+# | refused too | gradients that are not the slope of the output; the logit of probabilities that no softmax gives |
+# | not offered | maps of layers that no longer lie as the image does, and CAM there; named ones come with a warning |
 
 # %% [markdown]
 # ## Save

@@ -372,7 +372,7 @@ def test_one_trace_for_batches_of_any_size_and_any_class(model):
 
 
 def test_batches_larger_than_memory_are_split(model, images, maps):
-    explain = Attributor(model, ["conv1", "conv2", "conv3"], memory=150_000)
+    explain = Attributor(model, ["conv1", "conv2", "conv3"], memory=250_000)
     assert 1 < explain._images_at_once(images) < 5
     for key, value in explain(images, [0, 1, 2, 3, 0]).items():
         close(value, maps[key])

@@ -1,4 +1,4 @@
-"""What users expect of the engine: predicted classes, scores, targets, tokens, signals, volumes, two files to lift."""
+"""What users expect of the engine: predicted classes, scores, targets, tokens, signals, volumes, files to lift."""
 
 import copy
 import pickle
@@ -340,25 +340,69 @@ def test_inside_a_tf_function_the_message_is_plain(explain):
 
 
 PROGRAM = """
-import keras, numpy as np
+import sys
+
+import keras
+import numpy as np
 from {module} import Attributor
-inputs = keras.Input((8, 8, 1))
-x = keras.layers.Conv2D(3, 3, activation="relu", name="conv")(inputs)
-model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(x)))
-print(sorted(Attributor(model)(np.ones((1, 8, 8, 1)))))
+
+model, images = keras.models.load_model("mine.keras"), np.load("images.npy")
+maps, scores = Attributor(model)(images, return_scores=True)
+np.savez("maps.npz", classes=scores.classes, **{{"-".join(key): value for key, value in maps.items()}})
+print([name for name in sys.modules if name.split(".")[0] == "lib"])
 """
 
 
+def residual_network():
+    """A ResNet of one's own: batch normalisation, projections, a ReLU after each sum."""
+    inputs = keras.Input((16, 16, 3))
+    x = kl.ReLU()(kl.BatchNormalization()(kl.Conv2D(6, 3, padding="same", use_bias=False)(inputs)))
+    for number, (kernels, stride) in enumerate(((6, 1), (8, 2))):
+        y = kl.ReLU()(kl.BatchNormalization()(kl.Conv2D(kernels, 3, stride, padding="same", use_bias=False)(x)))
+        y = kl.BatchNormalization()(kl.Conv2D(kernels, 3, padding="same", use_bias=False)(y))
+        x = x if stride == 1 else kl.BatchNormalization()(kl.Conv2D(kernels, 1, stride)(x))
+        x = kl.ReLU(name=f"block{number}")(kl.Add()([x, y]))
+    x = kl.Dropout(0.3)(kl.GlobalAveragePooling2D()(x))
+    return zoo.stir(keras.Model(inputs, kl.Dense(4, activation="softmax")(x)))
+
+
 @pytest.mark.parametrize("module", ["attribution", "somewhere.attribution"])
-def test_two_files_to_lift(tmp_path, module):
+def test_as_a_new_user_would(tmp_path, module):
+    """Three files copied into an empty folder, five lines, a ResNet of one's own: the maps are right.
+
+    The references share no code with the engine: finite differences of the prediction, and the identity that the mean
+    of CAM over its cells is the logit but for the bias.
+    """
+    keras.utils.set_random_seed(3)
+    model, images = residual_network(), images_of(3, 16, 16, 3)
+    model.save(tmp_path / "mine.keras")
+    np.save(tmp_path / "images.npy", images)
     folder = tmp_path / module.rpartition(".")[0]
     folder.mkdir(exist_ok=True)
-    for name in ("attribution.py", "gradients.py"):
+    for name in ("attribution.py", "gradients.py", "network_steps.py"):
         shutil.copy(LIB / name, folder / name)
     program = [sys.executable, "-c", PROGRAM.format(module=module)]
     environment = {"PATH": "", "KERAS_BACKEND": BACKEND, "TF_CPP_MIN_LOG_LEVEL": "3", "HOME": str(tmp_path)}
     run = subprocess.run(program, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert "('sam', 'conv')" in run.stdout, run.stderr[-2000:]
+    assert run.returncode == 0 and run.stdout.strip().endswith("[]"), run.stdout + run.stderr[-2000:]
+    maps = np.load(tmp_path / "maps.npz")
+    p = model.predict(images, verbose=0)
+    c, rows = p.argmax(axis=1), np.arange(3)
+    assert maps["classes"].tolist() == c.tolist() and maps["sam-block1"].shape == (3, 8, 8)
+    kernel, bias = model.layers[-1].get_weights()
+    pooled = keras.Model(model.inputs, model.layers[-3].output).predict(images, verbose=0)
+    close(maps["cam-block1"].mean(axis=(1, 2)), (pooled @ kernel)[rows, c], 1e-4)
+    close(maps["hires_cam-block1"] * 64, maps["cam-block1"], 1e-4)
+    logits = keras.Model(model.inputs, kl.Dense(4)(model.layers[-2].output))
+    logits.layers[-1].set_weights([kernel, bias])
+    direction = images_of(3, 16, 16, 3, seed=9)
+    found = (maps["saliency-input"] * direction).sum(axis=(1, 2, 3))
+
+    def error(step):
+        above, below = (logits.predict(images + sign * step * direction, verbose=0)[rows, c] for sign in (1, -1))
+        return np.abs(found - (above - below) / (2 * step)).max() / np.abs(found).max()
+
+    assert min(map(error, (1e-2, 3e-3, 1e-3))) < 2e-2
 
 
 def test_memory_without_limit_is_one_batch(phases):
@@ -393,7 +437,7 @@ BLOCKS = {
     "conv": lambda x, a: zoo.conv(x, 3, a),
     "residual": lambda x, a: x + zoo.conv(x, x.shape[-1], a),
     "norm": lambda x, a: kl.BatchNormalization()(x),
-    "pool": lambda x, a: kl.AveragePooling2D(padding="same")(x),
+    "pool": lambda x, a: kl.AveragePooling2D(2, padding="same")(x),
     "nested": nested,
     "joined": joined,
     "gate": lambda x, a: x * zoo.conv(x, x.shape[-1], "sigmoid"),
@@ -449,3 +493,36 @@ def test_ten_thousand_images_without_growth(phases):
 
     first = resident(100)
     assert resident(400) - first < 8 * 2**20
+
+
+PEAK = """
+import keras, numpy as np
+from lib.attribution import Attributor
+from lib.networks import phase_net
+from lib.speed import own_peak
+keras.utils.set_random_seed(0)
+model = {build}
+explain = Attributor(model, memory=2**36)
+images = np.random.default_rng(0).standard_normal((20, *model.input_shape[1:])).astype("float32")
+peaks = []
+for count in (1, 6, 20):
+    explain(images[:count], 1), explain(images[:count], 1)
+    peaks.append(own_peak())
+print((peaks[2] - peaks[1]) / 14, explain.bytes_of_an_image() / 2**20)
+"""
+MODELS = {
+    "the paper's network": "phase_net(256)",
+    "ResNet50": "keras.applications.ResNet50(weights=None, input_shape=(128, 128, 3))",
+    "MobileNetV2": "keras.applications.MobileNetV2(weights=None, input_shape=(160, 160, 3))",
+}
+
+
+@pytest.mark.oracles
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="the estimate is fitted to what TensorFlow takes")
+@pytest.mark.parametrize("build", MODELS.values(), ids=MODELS)
+def test_the_memory_estimate_is_within_thirty_per_cent(build):
+    """The slope of a process's own peak over the number of images in a batch."""
+    program = [sys.executable, "-c", PEAK.format(build=build)]
+    run = subprocess.run(program, cwd=LIB.parent, capture_output=True, text=True, check=True)
+    measured, estimate = map(float, run.stdout.split()[-2:])
+    assert 0.7 < estimate / measured < 1.3, (estimate, measured)

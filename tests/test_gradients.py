@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from lib.gradients import INPUT, compiled, gradients
+from lib.gradients import compiled, gradients
+from lib.network_steps import INPUT
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -29,19 +30,28 @@ def imported(path):
 @pytest.mark.parametrize(
     ("module", "allowed"),
     [
-        ("attribution", {"keras", "numpy", ".", ".gradients", "gradients"}),
-        ("gradients", {"keras", "numpy", "tensorflow", "jax", "torch"}),
+        ("attribution", {"keras", "numpy", ".", ".network_steps", "gradients", "network_steps"}),
+        ("gradients", {"keras", "numpy", "tensorflow", "jax", "torch", ".network_steps", "network_steps"}),
+        ("network_steps", {"keras", "numpy"}),
     ],
 )
 def test_the_engine_can_be_lifted_out(module, allowed):
-    """Two files that need Keras and NumPy; only gradients.py knows a backend."""
+    """Three files that need Keras and NumPy; only gradients.py knows a backend."""
     others = {
         name for name in imported(ROOT / "lib" / f"{module}.py") if name.split(".")[0] not in sys.stdlib_module_names
     }
     assert others <= allowed
 
 
-ENGINE = ("attribution", "attribution_models", "attribution_users", "gradients", "streaming", "masking")
+ENGINE = (
+    "attribution",
+    "attribution_models",
+    "attribution_users",
+    "attribution_traps",
+    "gradients",
+    "streaming",
+    "masking",
+)
 
 
 @pytest.mark.backends
@@ -61,14 +71,14 @@ def test_every_test_of_the_engine_passes_on(backend, name):
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_the_examples_in_the_docstrings_run_on(backend):
     pytest.importorskip(backend)
-    modules = [f"lib/{name}.py" for name in ("attribution", "gradients", "streaming", "overlays")]
+    modules = [f"lib/{name}.py" for name in ("attribution", "gradients", "network_steps", "streaming", "overlays")]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--doctest-modules", *modules]
     environment = os.environ | {"KERAS_BACKEND": backend}
     run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout[-3000:]
 
 
-@pytest.mark.parametrize("module", ["attribution", "gradients", "streaming", "overlays"])
+@pytest.mark.parametrize("module", ["attribution", "gradients", "network_steps", "streaming", "overlays"])
 def test_the_examples_in_the_docstrings(module):
     found = doctest.testmod(importlib.import_module(f"lib.{module}"))
     assert found.attempted >= 2 and found.failed == 0

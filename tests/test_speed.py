@@ -3,8 +3,9 @@ import sys
 
 import numpy as np
 import pandas as pd
+import pytest
 
-from lib.speed import OURS, PLAIN, flops_forward, own_peak, share_of_peak
+from lib.speed import OURS, PLAIN, flops_forward, measure_on, own_peak, share_of_peak
 
 
 def test_the_peak_of_a_process_is_its_own_and_not_its_parents():
@@ -37,3 +38,15 @@ def test_the_script_measures_on_this_machine(tmp_path):
     table = pd.read_csv(output)
     assert (table.images_per_s > 0).all() and set(table.library) == {PLAIN, OURS} and len(table) == 4
     assert not {"lib.masking", "lib.figures", "captum", "tf_keras_vis"} & set(run.stdout.split())
+
+
+def test_a_backend_that_is_not_installed_is_named():
+    with pytest.raises(ImportError, match="no_such_backend is not installed: pip install no_such_backend"):
+        measure_on("no_such_backend", 32, 1)
+
+
+@pytest.mark.backends
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+def test_another_backend_is_timed_in_a_process_of_its_own(backend):
+    table = measure_on(backend, 32, repeats=1, layers=1, batch=2)
+    assert set(table.backend) == {backend} and (table.ratio > 0).all() and set(table.library) == {PLAIN, OURS}

@@ -26,8 +26,11 @@ def draw_speed(table: pd.DataFrame) -> Figure:
     ----------
     table : DataFrame
         As written by 90_measure_speed: `library`, `maps` (names of methods, separated by spaces), `image_size`,
-        `batch`, `layers`, `ms_an_image`, `ratio` (time over that of a plain gradient).
+        `batch`, `layers`, `ms_an_image`, `ratio` (time over that of a plain gradient). Of several backends the first
+        is drawn.
     """
+    if "backend" in table:
+        table = table[table["backend"] == table["backend"].iloc[0]]
     table = table[table["maps"].map(lambda maps: set(maps.split()) <= set(METHOD_TITLES))]
     largest, five = table["image_size"].max(), table["layers"].max()
     sizes = table[(table["batch"] == 8) & (table["layers"] == five)].sort_values("image_size")

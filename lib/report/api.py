@@ -27,7 +27,16 @@ FAMILIES = {  # page -> title, what is in it, modules by name or pattern
         "Maps",
         "What in a slice the network looks at.",
         (
-            *("attribution", "gradients", "path_gradients", "perturbation", "walk_back", "relevance", "localisation"),
+            *(
+                "attribution",
+                "gradients",
+                "network_steps",
+                "path_gradients",
+                "perturbation",
+                "walk_back",
+                "relevance",
+                "localisation",
+            ),
             *(
                 "feature_views",
                 "method_atlas",
