@@ -80,6 +80,8 @@ display(phase_rules()[["order", "phase", "examples"]])
 # %%
 planned = plan_cohort(index)
 display(count_by_phase(planned))
+usable = planned[planned["fate"] == "chosen"]
+display(pd.crosstab(usable["evidence"], usable["phase"]).reindex(columns=PHASES))
 
 # %% [markdown]
 # Every CT series has one fate, and the fates add up to the index. A study gives one series per phase: of several
