@@ -175,8 +175,8 @@ def draw_votes(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        One row per slice, or slice and kind of network, and network: `slice`, `phase` (or "" if not known), `network`, `predicted`, and a column of
-        probabilities per phase.
+        One row per slice and network: `slice` (and kind of network, where there are several), `phase` (or "" if not
+        known), `network`, `predicted`, and a column of probabilities per phase.
     """
     slices = list(dict.fromkeys(table["slice"]))
     asked = table.groupby("slice")["network"].nunique()
