@@ -365,9 +365,13 @@ if real:
 #
 # The pairs say whether these networks take bright metal for excreted contrast, on slices where nothing else differs:
 # that is an experiment. The maps say it only if CAM lies on the metal more than chance would have it, which the line
-# below the table counts. Where it does not, CAM has missed a cause that the experiment shows: its cells are large, and
-# what metal does to the score may be spread over cells beside it. A shortcut is found by changing the image, and a map
-# can at most suggest where to change it.
+# below the table counts. A shortcut is found by changing the image; a map can suggest where to change it.
+#
+# Here the map suggests it. Of 20 unenhanced slices with electrodes, four networks of the published study call 1, 2, 3
+# and 7 pyelographic, and none of the same slices without them; two networks of a smaller cohort call none and 1. In the
+# four of these six whose maps were computed, CAM of the pyelographic phase marks metal 4.5 to 9.4 times as densely as
+# the body. In a network that was trained on the same patients with electrodes in every phase it does so 1.2 times,
+# close to chance, and no slice becomes pyelographic.
 #
 # What the real slices say is an example and no accuracy: they are few, and their phases were read from the images. The
 # dots at the ends of the figure of measures say what separates them most from the phantom. A network that is to be used

@@ -65,7 +65,7 @@ def _draw_panel(axis, panel: Panel, box: tuple[slice, slice]) -> None:
         heat = scaled(panel.heat, "range", np.isfinite(panel.hu))
         axis.imshow(overlay(panel.hu, heat)[box], interpolation="antialiased")
     if panel.metal is not None and panel.metal[box].any():
-        axis.contour(panel.metal[box], [0.5], colors="#00ffff", linewidths=0.6)
+        axis.contour(panel.metal[box], [0.5], colors="#00ffff", linewidths=0.9)
     axis.set_xlabel(panel.text, labelpad=1)
 
 
