@@ -329,7 +329,8 @@ if real:
             rows[names[k]].append(Panel(real[k], heat, spots[k], PHASE_TITLES[PHASES[chosen[k]]]))
     for k, name in enumerate(names):
         told = [PHASE_TITLES[PHASES[again[network][k].argmax()]] for network in drawn_networks]
-        rows[name].append(Panel(clean[k], text=", ".join(told) if spots[k].any() else "no metal near the skin"))
+        words = ", ".join(dict.fromkeys(told)) if spots[k].any() else "no metal near the skin"
+        rows[name].append(Panel(clean[k], text=words))
     shown_private["domain_maps"] = draw_panels(rows, [*drawn_networks, "Without metal"])
 shown_private.get("domain_maps")
 
