@@ -30,7 +30,7 @@
 # comes out is the result.
 #
 # **Kinds of networks.** Phantoms can be given electrodes, wires and clips in every phase (`attachments = True` in
-# 01_prepare_cohort), and training images more contrast, noise and proportions (`vary_...` in 02_train_network), for
+# 01_prepare_cohort), and training images more contrast, noise and proportions (`variation` in 02_train_network), for
 # cohorts and networks in folders of their own. Names say the kind: `plain_1` and `plain_2` are one kind, `attached_1`
 # is another. Networks of a kind differ by their seed.
 

@@ -32,8 +32,8 @@ from lib.files import atomic_path, resolve
 from lib.provenance import write_sidecar
 
 # %% tags=["parameters"]
-networks: str = "phantom=runs/quick/networks/top, public=runs/public/networks/top"  # by what they were trained on
-cohorts: str = "phantom=runs/quick/cohort, public=runs/public/cohort"  # kinds of CT to test on
+networks: str = "phantom: runs/quick/networks/top, public: runs/public/networks/top"  # by what they were trained on
+cohorts: str = "phantom: runs/quick/cohort, public: runs/public/cohort"  # kinds of CT to test on
 tables: str = "runs/quick/tables"  # where the table goes
 figures: str = "runs/quick/figures"  # where the figure goes
 
@@ -47,8 +47,8 @@ figures: str = "runs/quick/figures"  # where the figure goes
 
 # %%
 def named(text):
-    """Return names and paths of a text such as "a=path, b=path"."""
-    return dict(part.strip().split("=", 1) for part in text.split(","))
+    """Return names and paths of a text such as "a: path, b: path"."""
+    return {name.strip(): path.strip() for name, path in (part.split(":", 1) for part in text.split(","))}
 
 
 tested = cross_test(named(networks), named(cohorts))

@@ -66,7 +66,7 @@ def test_what_is_missing_is_named(kinds, tmp_path):
 
 def test_the_notebook_tests_each_on_the_other(kinds, tmp_path):
     networks, cohorts = kinds
-    text = {name: ", ".join(f"{key}={path}" for key, path in part.items())
+    text = {name: ", ".join(f"{key}: {path}" for key, path in part.items())
             for name, part in (("networks", networks), ("cohorts", cohorts))}  # fmt: skip
     places = {"tables": str(tmp_path / "tables"), "figures": str(tmp_path / "figures")}
     notebook = jupytext.read(ROOT / "notebooks" / "96_test_across_cohorts.py")
