@@ -22,6 +22,7 @@ from lib.kidney_segmenter import NoSegmenter, segment_kidneys
 from lib.paper import PHASES
 from lib.private import link_source, only_one, printable, private_folder
 
+QUIET = "NOTEBOOKS_QUIET"  # as in lib.run_notebook, which takes a second to import
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 PLAIN = re.compile(r"[A-Za-z0-9_./-]+")  # a path that neither Snakemake nor a shell takes for anything else
 NETWORK_FILES = ("model.keras", "standardisation.json")
@@ -95,7 +96,7 @@ def apply(
         config.write_text(yaml.safe_dump(settings))
         shown = trained.relative_to(ROOT) if trained.is_relative_to(ROOT) else trained
         print(f"{printable(Path(dicom_folder).absolute())} -> runs/{run}, network {printable(shown)}", flush=True)
-        status = subprocess.run([*SNAKEMAKE, str(config), *options], cwd=ROOT).returncode
+        status = _run([*SNAKEMAKE, str(config), *options])
         _private_predictions(folder)
     if status:
         print(f"make apply did not finish. The sentence above says why; runs/{run}/private/notebooks says where.")
@@ -125,10 +126,15 @@ def export_maps(run: str = "apply", options: list[str] | tuple[str, ...] = ()) -
         raise CannotApply(f"There are no maps in runs/{run}: make apply DICOM=/path/to/folder RUN={run} makes them.")
     with only_one(folder, "make apply works in"):
         command = [*SNAKEMAKE, str(config), *options, "--", "export_maps_to_dicom"]
-        status = subprocess.run(command, cwd=ROOT).returncode
+        status = _run(command)
     if not status:
         print(f"The maps are in runs/{run}/private/dicom_maps, with the patients' names: for your own PACS only.")
     return status
+
+
+def _run(command: list[str]) -> int:
+    """Run Snakemake; what notebooks print is for their readers, and stays in them."""
+    return subprocess.run(command, cwd=ROOT, env=os.environ | {QUIET: "1"}).returncode
 
 
 def _asked(value: str) -> bool:

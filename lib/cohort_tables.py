@@ -18,6 +18,7 @@ from lib.private import printable, private_folder
 from lib.store import Job, Refused, Stored
 
 Outcome = tuple[Job, Stored | Refused]
+DOUBTS = {"narrow": "a narrow body", "lung": "much lung", "bone": "much bone"}  # of lib.body_region
 
 
 def cohort_tables(outcomes: list[tuple[Job, Stored]]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -50,7 +51,7 @@ def region_warning(doubts: list[str]) -> str:
     doubted = [doubt for doubt in doubts if doubt]
     if not doubted:
         return ""
-    kinds = "; ".join(sorted(set(doubted)))
+    kinds = ", ".join(DOUBTS[word] for word in DOUBTS if any(word in doubt.split(" and ") for doubt in doubted))
     return f"{len(doubted)} of {len(doubts)} slices look like no abdomen at the kidneys' height ({kinds})"
 
 

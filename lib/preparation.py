@@ -25,6 +25,7 @@ from lib.private import only_one
 from lib.store import FORMAT, Job, Refused, Stored, code_fingerprint, store_series
 
 TABLES = ("cohort.json", "slices.parquet", "series.csv", "rejected.csv")
+NOT_SQUARE = 0.01  # relative difference of the sides of a pixel: beyond rounding
 FAR = 3  # a segmentation that has nothing to do with a series
 NO_EXTENT = (
     "kidney extent unknown: neither in labels.csv nor in a DICOM SEG of the study or of its frame of reference "
@@ -195,6 +196,9 @@ def _refusal(job: Job, labels: pd.DataFrame) -> str:
     series = job.series
     if series.shares_uid and series.instance_uid in labels.index:
         return "several patients or studies have this SeriesInstanceUID: labels.csv cannot tell which is meant"
+    high, wide = series.spacing_mm[1:]
+    if abs(high / wide - 1) > NOT_SQUARE:
+        return f"pixels of {high:.3g} x {wide:.3g} mm are no squares: a network would see a patient of another shape"
     if job.split == "apply":
         return ""
     if not job.phase:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,6 +29,7 @@ ELSEWHERE = re.compile(
     r"\blungs?\b|\bchest\b|thora|klatk|\bhead\b|brain|\bneck\b|\bbladder\b|\bbone|hires|hi res|mediast"
 )
 ABDOMEN = re.compile(r"abd|a/p|c/a/p|c-a-p|\bcap\b|\bap\b|kidney|renal|liver|brzus|pel")
+SHARP = re.compile(r"\b[bi][678]\df\b")  # kernels of one manufacturer for lung and bone: B60f to B80f, I70f
 C4KC_LATE = re.compile(r"^late$")  # C4KC-KiTS names its delayed phase so; elsewhere "late" is "late arterial"
 RCC_AID = re.compile(r"RCC-AID .*, *(\w+), *CT series (\d+)", re.IGNORECASE)
 RCC_AID_PHASES = {"arterial": "cm", "delayed": "pyelo"}  # its "venous" does not part cm-neph from neph
@@ -71,10 +73,14 @@ def phases_named(description: str, collection: str = "") -> list[str]:
     text = " ".join(str(description).lower().replace("_", " ").split())
     if collection == "c4kc_kits" and C4KC_LATE.search(text):
         return ["pyelo"]
-    for _, rules in phase_rules().groupby("order"):
-        if named := [rule.phase for rule in rules.itertuples() if re.search(rule.pattern, text)]:
-            return list(dict.fromkeys(named))
-    return []
+    named = [(order, phase) for order, phase, pattern in _compiled_rules() if pattern.search(text)]
+    return list(dict.fromkeys(phase for order, phase in named if order == named[0][0]))
+
+
+@cache
+def _compiled_rules() -> list[tuple[int, str, re.Pattern]]:
+    rules = phase_rules().sort_values("order", kind="stable")
+    return [(rule.order, rule.phase, re.compile(rule.pattern)) for rule in rules.itertuples()]
 
 
 def plan_cohort(index: pd.DataFrame) -> pd.DataFrame:
@@ -114,7 +120,7 @@ def _fate(row: tuple, phases: list[str]) -> str:
         return f"fewer than {LEAST_IMAGES} images"
     if NOT_AXIAL.search(text):
         return "a reformat, a projection or not axial"
-    if ELSEWHERE.search(text) and not ABDOMEN.search(text):
+    if SHARP.search(text) or (ELSEWHERE.search(text) and not ABDOMEN.search(text)):
         return "another part of the body, or a kernel for lung or bone"
     if not text:
         return "no description"

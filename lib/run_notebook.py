@@ -27,6 +27,7 @@ from papermill.translators import PythonTranslator
 from lib.files import ROOT, resolve
 
 STARTUP_NOISE = re.compile(r"^([IE]0000 .*(oneDNN|cuda)|WARNING: All log messages before absl).*\n?", re.MULTILINE)
+QUIET = "NOTEBOOKS_QUIET"  # environment: what cells print is only in the executed notebook; progress bars are shown
 TYPES = {"str": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict}
 
 
@@ -156,7 +157,7 @@ def run_notebook(notebook: nbformat.NotebookNode, executed: Path, parameters: di
             cwd=str(ROOT),
             kernel_name="python3",
             progress_bar=False,
-            stdout_file=Console(),
+            stdout_file=None if os.environ.get(QUIET) else Console(),
             stderr_file=Console(),
             extra_arguments=["--IPKernelApp.log_level=50"],
         )

@@ -10,13 +10,13 @@
 # # 00 · Fetch a public cohort
 #
 # Which public CT shows the five phases of the paper, how much of it is there, and under which licence? The paper's 1102
-# patients are private. The NCI Imaging Data Commons (IDC) holds renal CT of some five hundred others.
+# patients are private. The NCI Imaging Data Commons (IDC) holds renal CT of 528 others.
 #
 # | | |
 # |---|---|
 # | **reads** | the index of the IDC that comes with the package idc-index (`pip install -e ".[public-data]"`, 80 MB) |
 # | **writes** | `manifest.csv`: series, phase, size, licence; if `download`, DICOM, `labels.csv`, and unlikely labels |
-# | **takes** | a minute without a download, for the phantoms; the download of all 525 patients is 80 GB |
+# | **takes** | a minute without a download, for the phantoms; the download of all 528 patients is 81 GB |
 #
 # The manifest needs no network. The download was **not tested**: it needs a network that the authors' machine lacks.
 
@@ -80,6 +80,8 @@ display(phase_rules()[["order", "phase", "examples"]])
 # %%
 planned = plan_cohort(index)
 display(count_by_phase(planned))
+usable = planned[planned["fate"] == "chosen"]
+display(pd.crosstab(usable["evidence"], usable["phase"]).reindex(columns=PHASES))
 
 # %% [markdown]
 # Every CT series has one fate, and the fates add up to the index. A study gives one series per phase: of several
@@ -227,7 +229,7 @@ if len(checked) and (checked["unmeasured"] == "").any():
 # %% [markdown]
 # ## What we saw
 #
-# The public cohort answers with about 525 patients, half the paper's number, with few series between the
-# corticomedullary and the excretory phase. Labels that contradict the images can be found where the kidneys are
+# The index offers 1103 series of 528 patients (the paper: 3253 of 1102), of which few lie between the corticomedullary
+# and the excretory phase: 55 CM-neph and 46 neph. Labels that contradict the images can be found where the kidneys are
 # segmented: grossly wrong ones nearly all, those of a neighbouring phase rarely. Look at each flagged series before its
 # label is changed.

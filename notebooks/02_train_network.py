@@ -37,6 +37,7 @@ import keras
 import matplotlib.pyplot as plt
 import pandas as pd
 
+from lib.augmentation import VariedSlices, Variation
 from lib.cohort import Cohort, Standardisation, slice_weights
 from lib.files import atomic_path, require
 from lib.networks import KERNELS, phase_net, reference_network
@@ -65,6 +66,7 @@ batch_size: int = 8  # slices; the paper states none, the default of Keras is 32
 rotation: float = 5.0  # largest rotation for augmentation, in degrees, either way
 translation: float = 5.0  # largest shift for augmentation, in pixels of a 512 x 512 image, either way
 noise_patches: float = 0.0  # share of voxels that noise overwrites in half of the training images; none in the paper
+variation: str = ""  # largest changes of gain, offset (HU), noise (HU), stretch in training, as "0.1 10 15 0.1"
 random_labels: bool = False  # train on labels in a random order, as a check of what maps show; not in the paper
 keep_in_memory: bool = True  # hold all training images in memory, as float16
 precision: str = "native"  # of the arithmetic in training: "float32", or "native", bfloat16 where the processor has it
@@ -86,8 +88,11 @@ recipe = asdict(schedule) | {
     "clip_norm": clip_norm, "rotation": rotation, "translation": translation, "noise_patches": noise_patches,
     "precision": precision, "seed": seed, "start_from": start_from,
 }  # fmt: skip
+changes = Variation(*map(float, variation.split()))
+varies = changes != Variation()
+recipe |= {"variation": asdict(changes)} if varies else {}
 cohort = require(cohort, "01_prepare_cohort")
-code = ("lib/networks.py", "lib/training.py", "lib/cohort.py")
+code = ("lib/networks.py", "lib/training.py", "lib/cohort.py", *(["lib/augmentation.py"] if varies else []))
 start = require(start_from, "02_train_network") if start_from else None
 if start is None and not max_epochs:
     raise ValueError("max_epochs is 0: name in start_from the trained network that is to be taken as it is.")
@@ -133,8 +138,9 @@ def batches(image_size):
     """Return training and validation slices of a size."""
     standardised = slices.standardise(image_size, channels)
     facts = {"batch_size": batch_size, "keep": keep_in_memory}
+    training, more = (VariedSlices, {"variation": changes}) if varies else (Slices, {})
     return (
-        Slices(slices, rows["train"], standardised, weights["train"], seed=seed, **facts),
+        training(slices, rows["train"], standardised, weights["train"], seed=seed, **facts, **more),
         Slices(slices, rows["val"], standardised, weights["val"], **facts),
     )
 
@@ -170,6 +176,10 @@ model.summary(line_length=90)
 #
 # A network that gives every phase the probability 1/5 has a loss of ln 5 = 1.609, and this network stays there for its
 # first few hundred steps. Patience starts once the validation loss has fallen below that.
+#
+# Every image is rotated and shifted at random, as in the paper. The parameter `variation` also varies its contrast, its
+# noise and its proportions, which is meant for networks that are tried on other CT than they were trained on (see
+# 95_from_phantom_to_patient).
 #
 # The weights do not depend on the size of the images. A short recipe may therefore begin with smaller images, which are
 # learnt in a fraction of the time, and go on with those of full size.

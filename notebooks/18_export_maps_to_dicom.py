@@ -38,6 +38,7 @@ from lib.figures.display import overlay, scaled
 from lib.files import atomic_path, require
 from lib.private import private_folder
 from lib.saved_maps import read_maps
+from lib.titles import LAYER_TITLES, METHOD_TITLES, PHASE_TITLES
 
 # %% tags=["parameters"]
 maps: str = "runs/apply/maps"  # made by 05_compute_maps
@@ -77,7 +78,8 @@ for row in explained.itertuples():
         continue
     hu = reader.read(source.item)
     for number, key in enumerate((key for key in wanted if key[0] == row.name), start=1):
-        method = Method(key[1], key[2], row.phase)
+        where = f"layer {LAYER_TITLES[key[2]]}" if key[2] in LAYER_TITLES else key[2]
+        method = Method(METHOD_TITLES.get(key[1], key[1]), where, PHASE_TITLES.get(row.phase, row.phase))
         shown = "rank" if key[1] in ("saliency", "guided_backprop") else "range"
         heat = scaled(on_image(saved.maps[key], source.item), shown)
         picture = burn_text(overlay(hu, heat), [WARNING, f"{method.name} {method.layer} for {method.phase}"])

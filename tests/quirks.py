@@ -94,6 +94,24 @@ def colour(dataset):
     dataset.PixelData = bytes(3 * dataset.Rows * dataset.Columns)
 
 
+def unsigned_from_minus_8192(dataset):
+    dataset.PixelRepresentation, dataset.RescaleIntercept = 0, -8192
+    dataset.PixelData = (pixels(dataset).astype("<i4") - 1024 + 8192).astype("<u2").tobytes()
+
+
+def a_window_in_eight_bits(dataset):
+    """A picture of the screen, with all attributes of the CT that it was made from."""
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 8, 8, 7, 0
+    dataset.RescaleIntercept = 0
+    dataset.PixelData = np.clip((pixels(dataset) - 1024 + 160) * 255 / 400, 0, 255).astype("u1").tobytes()
+
+
+def comma(dataset):
+    element = dataset["RescaleIntercept"]
+    del dataset[element.tag]
+    dataset.add_new(element.tag, "LO", "-1024,0")
+
+
 def lookup_table(dataset):
     item = Dataset()
     item.LUTDescriptor, item.ModalityLUTType = [0, 0, 16], "HU"
@@ -143,6 +161,7 @@ EXACT = {
     "Secondary Capture with geometry": set_(SOPClassUID=SecondaryCaptureImageStorage),
     "empty SOPClassUID": set_(SOPClassUID=""),
     "empty SOPInstanceUID": set_(SOPInstanceUID=""),
+    "16 bits, unsigned, from -8192": unsigned_from_minus_8192,
     "spacing of a tenth of a millimetre": set_(PixelSpacing=[0.1, 0.1]),
 }
 UNKNOWN = "Hounsfield units unknown: "
@@ -175,6 +194,11 @@ REFUSED = {
         set_(PixelRepresentation=0, RescaleIntercept=None),
         UNKNOWN + "unsigned pixels without RescaleIntercept",
     ),
+    "a window in eight bits": (
+        a_window_in_eight_bits,
+        UNKNOWN + "8 bits with this slope hold 256 HU, not the whole range",
+    ),
+    "a comma in a number": (comma, UNKNOWN + "RescaleIntercept is not one number"),
     "lookup table": (lookup_table, UNKNOWN + "no linear rescale"),
     "slope 0": (set_(RescaleSlope=0), UNKNOWN + "no linear rescale"),
     "slope 1e9": (set_(RescaleSlope=1e9), UNKNOWN + "RescaleSlope is not between 0 and 1000"),

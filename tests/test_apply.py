@@ -16,6 +16,7 @@ from lib.apply import CannotApply, apply
 from lib.files import ROOT
 from lib.networks import load_pretrained
 from lib.paper import PHASES
+from lib.run_notebook import QUIET
 
 SHOW = """
 import os
@@ -136,6 +137,7 @@ def test_what_a_former_run_made_is_gone_before_the_new_one_fails(project, capfd)
 
 
 def test_maps_for_a_pacs_are_asked_for_by_one_command(project, capfd):
+    assert door.QUIET == QUIET
     run = project / "runs" / "mine"
     with pytest.raises(CannotApply, match="no maps in runs/mine: make apply DICOM=/path/to/folder RUN=mine makes them"):
         door.export_maps("mine")
@@ -144,7 +146,8 @@ def test_maps_for_a_pacs_are_asked_for_by_one_command(project, capfd):
     for name in ("private/apply.yaml", "maps/maps.npz"):
         (run / name).parent.mkdir(parents=True, exist_ok=True)
         (run / name).write_text("run: mine")
-    told = "import sys; print(*sys.argv[1:]); sys.exit(int(open('status').read()))"
+    told = f"import os, sys; assert os.environ[{QUIET!r}]; print(*sys.argv[1:]); "
+    told += "sys.exit(int(open('status').read()))"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(door, "SNAKEMAKE", [sys.executable, "-c", told, "--configfile", "config/apply.yaml"])
         assert door.export_maps("mine", ["--forcerun"]) == 1

@@ -6,6 +6,7 @@ from conftest import REAL_CT
 
 from lib.body_mask import body_mask
 from lib.body_region import doubts
+from lib.cohort_tables import region_warning
 from lib.dicom import find_series, read_volume
 from lib.phantom.cohort import plan_cohort, write_cohort
 
@@ -58,6 +59,12 @@ def test_sections(name):
 
 def test_nothing_is_said_of_an_empty_slice():
     assert doubts(np.full((64, 64), -1000), np.zeros((64, 64), bool), (1, 1)) == ""
+
+
+def test_the_warning_counts_slices_and_says_why_in_words():
+    assert region_warning(["", ""]) == ""
+    expected = "2 of 3 slices look like no abdomen at the kidneys' height (a narrow body, much bone)"
+    assert region_warning(["", "narrow and bone", "bone"]) == expected
 
 
 @pytest.mark.slow

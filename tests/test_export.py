@@ -1,6 +1,7 @@
 """Maps as DICOM: on the right pixels, valid by dciodvfy, unchanged by a real server."""
 
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -128,6 +129,7 @@ def test_the_notebook_writes_the_maps_of_a_run_into_private_and_nothing_of_an_ea
     source = dcmread(files[1])
     for dataset in made.values():
         assert (dataset.StudyInstanceUID, dataset.PatientID) == (source.StudyInstanceUID, source.PatientID)
+        assert re.fullmatch(r"(CAM|SAM) layer 6 for Neph\. Research\. Not for diagnosis\.", dataset.SeriesDescription)
         assert WARNING in dataset.SeriesDescription and uid not in dataset.SeriesInstanceUID
         assert f'"{source.SOPInstanceUID}"' in dataset.to_json()  # as the source image
     assert (folder / "written.csv").read_text().splitlines()[1:] == ["s,cam,conv6,written", "s,sam,conv6,written"]

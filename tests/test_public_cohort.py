@@ -21,15 +21,18 @@ NAMED = {
     "noncontrast": "noncon", "PRE LIVER": "noncon", "NON_CONTRAST  5.0  B31F": "noncon",
     "KIDNEY W/O  5.0  B40f": "noncon",
     "Kidneys i-  5.0  B30f": "noncon", "przed kontrastem": "noncon", "Native 5.0 B30f": "noncon", "AXIAL S/C": "noncon",
-    "unenhanced": "noncon", "PRE-CONT": "noncon",
-    "arterial": "cm", "Faza tetnicza  5.0  miekkie": "cm", "f.tętnicza": "cm",
+    "unenhanced": "noncon", "PRE-CONT": "noncon", "AX THK NC": "noncon", "ABD/PEL_NON  ST": "noncon",
+    "Abd C- 5.0 B30f": "noncon", "KIDNEYS  I - 5.0 B20f": "noncon", "Przed kontrsatem": "noncon",
+    "arterial": "cm", "Faza tetnicza  5.0  miekkie": "cm", "f.tętnicza": "cm", "FAZA TETNIC  5.0  B41s": "cm",
     "45 SEC   5.0  B40f": "cm", "Cortical": "cm",
     "venous phase": "cm-neph", "Faza zylna  1.5  3D": "cm-neph", "VOLUME PORTAL": "cm-neph", "70 sec": "cm-neph",
+    "70 seconds  5.0  B40f": "cm-neph", ",CE,Axial,3.0,,CONTRASTE/VENOSO,": "cm-neph",
     "PARENCHYMAL PHASE": "neph", "Nephrographic  5.0  B31f": "neph", "100s kidneys": "neph", "90 SEC ABD": "neph",
     "140SEC DELAY DIAPHRAGM TO CREST": "neph",
     "3 MIN DELAY": "pyelo", "delays": "pyelo", "12 min excretion": "pyelo", "opoznione  5.0  miekkie": "pyelo",
     "F. POZNA  5.0  B31s": "pyelo", "VOLUME EXCRETORA": "pyelo", "Delay Nephro  5.0  B31f": "pyelo",
-    "CT UROGRAM": "pyelo",
+    "CT UROGRAM": "pyelo", "F. OPOZ.  2.0  I26f  3": "pyelo", "KIDNEY W  3.0  B30fDELAY": "pyelo",
+    "180 Sec  2.0  B40f": "pyelo", "300 sec delay": "pyelo",
 }  # fmt: skip
 
 
@@ -38,7 +41,9 @@ def test_descriptions_in_three_languages(description):
     assert phases_named(description) == [NAMED[description]]
 
 
-@pytest.mark.parametrize("description", ["", "AXIAL", "CAP ROUTINE  5.0  B40f", "post contrast", "+C", "nan", "with"])
+@pytest.mark.parametrize(
+    "description", ["", "AXIAL", "CAP ROUTINE  5.0  B40f", "post contrast", "+C", "nan", "with", "C-A-P"]
+)
 def test_descriptions_that_name_no_phase(description):
     assert phases_named(description) == []
 
@@ -73,7 +78,7 @@ def test_every_series_has_one_fate():
             row("6", "axial"),
             row("7", images=3), row("8", "arterial/parenchymal"), row("9", "+C", number=4), row("10", "chest arterial"),
             row("11", "RCC-AID kidney/mass/cyst seg, delayed, CT series 4", 1, modality="SEG", result="rcc_aid"),
-            row("12", "nuclei", 1, modality="SEG", result="other"),
+            row("12", "nuclei", 1, modality="SEG", result="other"), row("13", "arterial abd  3.0  B70f"),
         ]
     )  # fmt: skip
     planned = plan_cohort(index).set_index("SeriesInstanceUID")
@@ -88,9 +93,10 @@ def test_every_series_has_one_fate():
         "8": "several phases named",
         "9": "chosen",
         "10": "another part of the body, or a kernel for lung or bone",
+        "13": "another part of the body, or a kernel for lung or bone",
     }
     assert planned.loc["9", ["phase", "evidence", "kidney_seg"]].tolist() == ["pyelo", "RCC-AID", "11"]
-    assert count_fates(planned).loc["all", "all"] == 10
+    assert count_fates(planned).loc["all", "all"] == 11
 
 
 def test_patients_with_most_phases_come_first():

@@ -4,7 +4,7 @@ import jupytext
 import nbformat
 import pytest
 
-from lib.run_notebook import check_parameters, declared_parameters, main, parse_values
+from lib.run_notebook import QUIET, check_parameters, declared_parameters, main, parse_values
 
 SCRIPT = """\
 # %% tags=["parameters"]
@@ -75,6 +75,17 @@ def test_a_run_injects_parameters_and_leaves_the_source_alone(script, tmp_path, 
     outputs = [cell.outputs for cell in nbformat.read(executed, 4).cells if cell.cell_type == "code"]
     assert "mine 4 0.001 False" in json.dumps(outputs)
     assert script.read_text() == SCRIPT
+
+
+@pytest.mark.parametrize("quiet", ["", "1"])
+def test_what_cells_print_is_shown_unless_it_is_not_wanted(script, tmp_path, capsys, monkeypatch, quiet):
+    monkeypatch.setenv(QUIET, quiet)
+    executed = tmp_path / "01_try.ipynb"
+    assert main([str(script), str(executed), "-p", "name", "mine"]) == 0
+    told = capsys.readouterr().out
+    assert "01_try: started" in told and "01_try: done" in told
+    assert ("mine 3 0.001 False" in told) == (not quiet)
+    assert "mine 3 0.001 False" in executed.read_text()
 
 
 def test_a_failing_cell_keeps_the_executed_notebook_and_fails(script, tmp_path, capsys):

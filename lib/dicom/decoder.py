@@ -40,7 +40,7 @@ class OpenFile:
             syntax = dataset.file_meta.TransferSyntaxUID
             fast = FASTER.get(syntax, "")
             plugin = fast if fast and fast in get_decoder(syntax).available_plugins else ""
-            return pixel_array(dataset, index=frame, decoding_plugin=plugin)
+            return pixel_array(dataset, index=frame or 0, decoding_plugin=plugin)  # one frame, whatever lies behind it
 
     def _open(self, path: str) -> Dataset:
         if path != self._path:

@@ -16,6 +16,7 @@ from lib.dicom.attributes import FUNCTIONAL_GROUPS, frame_layers, numbers, text,
 from lib.dicom.errors import DicomError, Rejected, Unusable
 from lib.dicom.geometry import Turn, centre_z, turn_to_patient
 from lib.dicom.limits import (
+    LEAST_RANGE,
     MAX_FILE,
     MAX_FRAMES,
     MAX_INFLATED,
@@ -43,8 +44,10 @@ MAP_WORDS = re.compile(
     r"(?:^|[^A-Z])(R?CBF|R?CBV|MTT|TTP|TTD|TTS|TMAX|RBF|RBV|BLOOD[ _]?(FLOW|VOLUME)|PERFUSION|PERMEABILITY|IODINE|"
     r"MATERIAL|EFFECTIVE[ _]?(Z|ATOMIC)|ELECTRON[ _]?DENSITY|Z[ _]?EFF|IODMAP|PARAMETRIC)(?:[^A-Z]|$)"
 )
+ARCHIVES = {b"PK\x03\x04": "ZIP", b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"7z\xbc\xaf": "7z", b"Rar!": "RAR"}
+TAR = slice(257, 262)  # where the header of a tar file says "ustar"
 PARTS = ("AcquisitionNumber", "FrameAcquisitionNumber", "TemporalPositionIdentifier", "TemporalPositionIndex")
-PARTS += ("AcquisitionTime", "ConvolutionKernel", "ImageType", "FrameType")
+PARTS += ("AcquisitionTime", "ConvolutionKernel", "ImageType", "FrameType", "FrameOfReferenceUID")
 TAGS = ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "PatientID", "Modality"]
 TAGS += ["SeriesNumber", "SeriesDescription", "InstanceNumber", "SliceLocation", "NumberOfFrames", "Rows", "Columns"]
 TAGS += ["SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "ModalityLUTSequence"]
@@ -146,13 +149,15 @@ def _rejected(path: Path, reason: str, dataset: Dataset | None) -> Rejected:
 
 def _open(file: BinaryIO, path: Path) -> Dataset:
     """Parse the header up to the pixels, where the file stands then."""
-    start = file.read(132)
+    start = file.read(TAR.stop)
+    preamble = start[128:132] == b"DICM"
     # Without a preamble a file starts with its first group, 0002 or 0008, in either byte order.
-    if start[128:] != b"DICM" and start[:2] not in (b"\x02\x00", b"\x08\x00", b"\x00\x08"):
-        raise Unusable("not a DICOM file")
+    if not preamble and start[:2] not in (b"\x02\x00", b"\x08\x00", b"\x00\x08"):
+        found = "tar" if start[TAR] == b"ustar" else next((ARCHIVES[m] for m in ARCHIVES if start.startswith(m)), "")
+        raise Unusable(f"an archive ({found}): unpack it, its files are not looked at" if found else "not a DICOM file")
     if (size := path.stat().st_size) > MAX_FILE:
         raise Unusable(f"a file of {size >> 30} GiB (at most {MAX_FILE >> 30} are read)")
-    if start[128:] == b"DICM":
+    if preamble:
         _check_inflated(file, path)
     file.seek(0)
     return with_syntax(dcmread(file, stop_before_pixels=True, specific_tags=TAGS, force=True))
@@ -276,6 +281,13 @@ def _units(layers: list[Dataset]) -> dict:
         raise Unusable(unknown + f"RescaleSlope is not between 0 and {MAX_SLOPE:g}")
     if intercept and abs(intercept[0]) > MAX_INTERCEPT:
         raise Unusable(unknown + f"RescaleIntercept lies beyond {MAX_INTERCEPT:g}")
+    for key, value in (("RescaleSlope", slope), ("RescaleIntercept", intercept)):
+        if value is None and text(layers, key):
+            raise Unusable(unknown + f"{key} is not one number")
+    stored = int(layers[-1].get("BitsStored") or layers[-1].BitsAllocated)
+    covered = (slope[0] if slope else 1.0) * 2**stored
+    if covered < LEAST_RANGE:
+        raise Unusable(unknown + f"{stored} bits with this slope hold {covered:.0f} HU, not the whole range")
     if intercept is None:
         if not layers[-1].get("PixelRepresentation"):
             raise Unusable(unknown + "unsigned pixels without RescaleIntercept")

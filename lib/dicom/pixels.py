@@ -22,7 +22,9 @@ from lib.dicom.geometry import Turn
 
 AIR = -1024  # the lowest HU that is returned
 TISSUE_HU = (-1000, 3072)  # a padding value declared inside this range is a mistake in the header: it is ignored
-SURELY_NEGATIVE = -500  # HU: where an intercept of 0 is right, the air around a patient lies below
+# Where an intercept of 0 is right, the air around a patient lies below the first value (HU), and 98 % of the pixels lie
+# below the second; stored with an offset of 1000 or more, soft tissue alone is brighter than that.
+SURELY_NEGATIVE, SURELY_BONE = -500, 700
 NATIVE = {ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian}
 UNDEFINED = 0xFFFFFFFF
 TRUNCATED = "truncated: pixels are missing"
@@ -90,14 +92,14 @@ def hounsfield(
     Raises
     ------
     DicomError
-        If the intercept is missing and no pixel is as dark as air: then the pixels may have an offset that nobody
-        wrote down.
+        If the intercept is missing, and no pixel is as dark as air, or too many are as bright as bone: then the pixels
+        may have an offset that nobody wrote down.
     """
     padded = None if padding is None else (raw >= padding[0]) & (raw <= padding[1])
     if intercept is None:
         image = raw if padded is None else raw[~padded]
-        if not image.size or image.min() * slope > SURELY_NEGATIVE:
-            raise DicomError("Hounsfield units unknown: no RescaleIntercept, and no pixel as dark as air")
+        if not image.size or image.min() * slope > SURELY_NEGATIVE or np.percentile(image, 98) * slope > SURELY_BONE:
+            raise DicomError("Hounsfield units unknown: no RescaleIntercept, and pixels unlike air and soft tissue")
         intercept = 0.0
     if float(slope).is_integer() and float(intercept).is_integer() and raw.dtype.itemsize <= 2:
         hu = raw.astype(np.int32) * int(slope) + int(intercept)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -12,6 +13,7 @@ from lib.dicom.headers import PARTS, CTSlice
 
 SAME_Z = 0.01  # mm: slices closer than this are at the same place
 ROTATION = 16  # slices: the most that a scanner which steps from rotation to rotation usually makes in one
+SHARED_UID = "several images share one SOPInstanceUID"
 
 Stack = list[CTSlice]
 
@@ -47,14 +49,15 @@ def split_stacks(slices: Stack) -> tuple[list[tuple[Stack, tuple[str, ...]]], li
 
 
 def _without_copies(slices: Stack) -> tuple[Stack, list[Rejected]]:
-    unique, rejected, seen = [], [], set()
+    """Keep one of the images that share a SOPInstanceUID, unless place or acquisition say that they are others."""
+    unique, rejected, seen = [], [], defaultdict(set)
     for item in slices:
-        name = (item.instance, item.frame)
-        if item.instance and name in seen:
+        found, here = seen[item.instance, item.frame], (round(item.z, 2), item.parts)
+        if item.instance and here in found:
             rejected.append(_reject(item, "the same image (SOPInstanceUID) a second time"))
         else:
-            unique.append(item)
-        seen.add(name)
+            unique.append(replace(item, notes=(*item.notes, SHARED_UID)) if item.instance and found else item)
+        found.add(here)
     return unique, rejected
 
 
@@ -77,7 +80,7 @@ def _unmix(stack: Stack) -> list[Stack]:
             continue
         if len(values) <= most or np.median([len(group) for group in values]) > ROTATION:
             return values
-        if joined := _join(values):
+        if PARTS[part] != "FrameOfReferenceUID" and (joined := _join(values)):
             return joined
     return [stack]
 

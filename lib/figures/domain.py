@@ -65,7 +65,7 @@ def _draw_panel(axis, panel: Panel, box: tuple[slice, slice]) -> None:
         heat = scaled(panel.heat, "range", np.isfinite(panel.hu))
         axis.imshow(overlay(panel.hu, heat)[box], interpolation="antialiased")
     if panel.metal is not None and panel.metal[box].any():
-        axis.contour(panel.metal[box], [0.5], colors="#00ffff", linewidths=0.6)
+        axis.contour(panel.metal[box], [0.5], colors="#00ffff", linewidths=0.9)
     axis.set_xlabel(panel.text, labelpad=1)
 
 
@@ -175,15 +175,16 @@ def draw_votes(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        One row per slice and network: `slice`, `phase` (or "" if not known), `network`, `predicted`, and a column of
-        probabilities per phase.
+        One row per slice and network: `slice` (and kind of network, where there are several), `phase` (or "" if not
+        known), `network`, `predicted`, and a column of probabilities per phase.
     """
     slices = list(dict.fromkeys(table["slice"]))
+    asked = table.groupby("slice")["network"].nunique()
     means = table.groupby("slice")[list(PHASES)].mean().loc[slices]
     counts = pd.crosstab(table["slice"], table["predicted"]).reindex(index=slices, columns=PHASES, fill_value=0)
     known = table.drop_duplicates("slice").set_index("slice")["phase"]
     with paper_style():
-        figure, panel = axes_mm(120, 16 + 8 * len(slices))
+        figure, panel = axes_mm(140, 16 + 6.5 * len(slices))
         shown = panel.imshow(means, cmap="Blues", vmin=0, vmax=1, aspect="auto")
         for (row, column), mean in np.ndenumerate(means.to_numpy()):
             number = counts.iloc[row, column]
@@ -192,13 +193,42 @@ def draw_votes(table: pd.DataFrame) -> Figure:
             if known[slices[row]] == PHASES[column]:
                 panel.add_patch(_frame(column, row))
         panel.set_xticks(range(len(PHASES)), [PHASE_TITLES[phase] for phase in PHASES])
-        panel.set_yticks(range(len(slices)), slices)
+        panel.set_yticks(range(len(slices)), [f"{name} (n = {asked[name]})" for name in slices])
         panel.tick_params(length=0)
         panel.spines[:].set_visible(False)
-        panel.set_title(f"Numbers: of {table['network'].nunique()} networks; frames: the phase by a reader")
+        panel.set_title("Numbers: how many of n networks; frames: the phase by a reader")
         figure.colorbar(shown, label="Mean probability", shrink=0.9)
     return figure
 
 
 def _frame(column: int, row: int) -> Rectangle:
     return Rectangle((column - 0.48, row - 0.46), 0.96, 0.92, fill=False, edgecolor="#cc3311", linewidth=1.2)
+
+
+def draw_across(table: pd.DataFrame) -> Figure:
+    """Draw the F1 of networks by what they were trained on (rows) and tested on (columns).
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `lib.cross_test.cross_test`.
+    """
+    rows, columns = (list(dict.fromkeys(table[name])) for name in ("trained_on", "tested_on"))
+    scores = table.groupby(["trained_on", "tested_on"])["f1"].agg(["mean", "min", "max", "size"])
+    with paper_style():
+        figure, panel = axes_mm(50 + 28 * len(columns), 24 + 12 * len(rows))
+        means = table.pivot_table("f1", "trained_on", "tested_on").loc[rows, columns]
+        shown = panel.imshow(means, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        for (row, column), mean in np.ndenumerate(means.to_numpy()):
+            cell, colour = scores.loc[rows[row], columns[column]], "white" if mean > 0.55 else "black"
+            panel.text(column, row - 0.08, f"{mean:.2f}", ha="center", va="center", color=colour, fontsize=9)
+            if cell["size"] > 1:
+                panel.text(column, row + 0.3, f"{cell['min']:.2f} to {cell['max']:.2f}", ha="center", va="center",
+                           color=colour, fontsize=6)  # fmt: skip
+        panel.set_xticks(range(len(columns)), columns)
+        panel.set_yticks(range(len(rows)), rows)
+        panel.tick_params(length=0)
+        panel.spines[:].set_visible(False)
+        panel.set(xlabel="Tested on", ylabel="Trained on")
+        figure.colorbar(shown, label="F1 of single slices")
+    return figure
