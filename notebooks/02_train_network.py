@@ -134,11 +134,13 @@ for split, part in rows.items():
 weights = {split: slice_weights(rows[split]) for split in ("train", "val")}
 
 
+facts = {"batch_size": batch_size, "keep": keep_in_memory}
+training, more = (VariedSlices, {"variation": changes}) if varies else (Slices, {})
+
+
 def batches(image_size):
     """Return training and validation slices of a size."""
     standardised = slices.standardise(image_size, channels)
-    facts = {"batch_size": batch_size, "keep": keep_in_memory}
-    training, more = (VariedSlices, {"variation": changes}) if varies else (Slices, {})
     return (
         training(slices, rows["train"], standardised, weights["train"], seed=seed, **facts, **more),
         Slices(slices, rows["val"], standardised, weights["val"], **facts),

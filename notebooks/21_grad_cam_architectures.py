@@ -57,7 +57,7 @@ from lib.xray.chest_study import chests, joined, network_input, public_chests
 networks: str = "resnet18, resnet34, vit_tiny"  # names, see lib.backbones
 repeats: int = 1  # seeds of weights and order per network; claims about differences need two or more
 training: int = 400  # images of the training, half of them with pneumothorax
-testing: int = 100  # images of other patients
+testing: int = 80  # images of other patients
 first_epochs: int = 10  # of a training on images of half the side
 epochs: int = 5  # of a training on whole images
 pixels: int = 128  # side of an image

@@ -78,7 +78,7 @@ def test_heat_maps_have_labelled_phases_in_rows_and_their_shares_in_per_cent():
     assert [panel.get_title() for panel in drawn[:2]] == ["Random, body", "CAM, 6"]
     for panel, expected in zip(drawn, shares[::-1], strict=False):
         np.testing.assert_allclose(panel.images[0].get_array(), 100 * expected)
-    title = "Relative probability\nless its control (points)"
+    title = "Relative probability\nminus its control (points)"
     (panel,) = (panel for panel in figure.axes if panel.get_title() == title)
     points = [line.get_xdata()[0] for line in panel.lines if line.get_marker() == "o"]
     assert points == [0.0, 10.0, 20.0, 30.0, 40.0]

@@ -20,7 +20,7 @@ FAMILIES = {  # page -> title, what is in it, modules by name or pattern
     "network": (
         "Network",
         "The paper's network, its training, and the choice among several.",
-        ("networks", "training", "network_stages", "model_selection", "model_card", "backbones"),
+        ("networks", "training", "augmentation", "network_stages", "model_selection", "model_card", "backbones"),
     ),
     "voting": ("Voting and metrics", "From slices to volumes, and how often both are right.", ("voting", "metrics")),
     "maps": (
@@ -83,6 +83,7 @@ FAMILIES = {  # page -> title, what is in it, modules by name or pattern
             "body_region",
             "kidney_segmenter",
             "domain_gap",
+            "cross_test",
         ),
     ),
     "xray": ("Radiographs", "Simulated chest and dental radiographs for the related texts.", ("xray*",)),
