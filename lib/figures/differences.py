@@ -51,7 +51,7 @@ def draw_differences(
                     style = {"markerfacecolor": _colour(*name), "markeredgecolor": "black", "markeredgewidth": 0.5}
                     panel.plot([row.low, row.high], [y, y], color="black", linewidth=1.1)
                     panel.plot(row.value, y, "o", markersize=4, **style)
-            panel.set_title(PHASE_TITLES.get(phase, "Mean of the phases"))
+            panel.set_title(PHASE_TITLES.get(phase, "Mean"))
             panel.tick_params(axis="y", length=0)
             panel.grid(axis="y", color="0.93", linewidth=0.5)
             panel.set_axisbelow(True)
