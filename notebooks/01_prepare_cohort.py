@@ -23,13 +23,19 @@
 # scanner and labels follow published measurements, written as real DICOM. A result on phantoms shows whether the
 # paper's *methods* behave as the paper says. It says nothing about patients.
 #
-# **To run it**, `make lab` in the repository installs what is needed and opens JupyterLab. Binder, a free service,
-# opens it in the browser at
-# `https://mybinder.org/v2/gh/OWNER/REPOSITORY/HEAD?urlpath=lab/tree/notebooks/01_prepare_cohort.ipynb` and installs all
-# by itself. Colab opens it at
-# `https://colab.research.google.com/github/OWNER/REPOSITORY/blob/main/notebooks/01_prepare_cohort.ipynb`. There, first
-# run these lines in a cell of their own: `!git clone https://github.com/OWNER/REPOSITORY repository`, `%cd repository`,
-# `%pip install --constraint requirements.txt -e .`, and restart the session if Colab asks for it.
+# **To run it**, `make lab` in the repository installs what is needed and opens JupyterLab. Two free services open it in
+# the browser, once OWNER/REPOSITORY says where the repository lies:
+#
+# - Binder, which installs all by itself:
+#   `https://mybinder.org/v2/gh/OWNER/REPOSITORY/HEAD?urlpath=lab/tree/notebooks/01_prepare_cohort.ipynb`
+# - Colab: `https://colab.research.google.com/github/OWNER/REPOSITORY/blob/main/notebooks/01_prepare_cohort.ipynb`.
+#   There, first run these lines in a cell of their own, and restart the session if Colab asks for it:
+#
+# ```
+# !git clone https://github.com/OWNER/REPOSITORY repository
+# %cd repository
+# %pip install --constraint requirements.txt -e .
+# ```
 
 # %%
 from IPython.display import display
@@ -111,7 +117,8 @@ display(rejected)
 # %%
 warned = series[series.warning.notna()]
 print(f"{len(warned)} series with slices that look like no abdomen at the height of the kidneys")
-display(warned[["series", "slices", "warning"]])
+with pd.option_context("display.max_colwidth", None):
+    display(warned[["series", "slices", "warning"]])
 
 # %% [markdown]
 # ## What the cohort holds
