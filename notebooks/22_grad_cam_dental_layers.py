@@ -34,6 +34,14 @@
 # | **reads** | nothing: plates are simulated (94_look_at_xray_phantoms shows them) |
 # | **writes** | `tables/dental_{claims,verdicts,networks,layers,kinds,places}.csv`; figures `dental_*` |
 # | **takes** | smoke 1 minute, quick 5, study 40 on two free cores |
+#
+# ![What maps show, by layer and network](../figures/dental_layers.png)
+#
+# **As published by this project: what maps show, by layer and network.** **A**, Spearman's correlation of the map with
+# the edges of the image. **B**, enrichment of the outline of the teeth. **C**, share of the image that holds half of
+# the heat. **D**, enrichment of the 2 mm around the teeth. All these are of clean plates. **E**, enrichment of the
+# artifact. **F**, correlation with the map of the same plate without the artifact. Means over plates with 95 %
+# intervals; dotted lines: chance.
 
 # %%
 from IPython.display import display

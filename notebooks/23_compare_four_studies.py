@@ -28,6 +28,13 @@
 # | **reads** | tables of a run: of 17_compare_with_paper and of the notebooks 20, 21 and 22, as far as they are there |
 # | **writes** | `tables/four_studies.csv`, figure `four_studies` |
 # | **takes** | seconds |
+#
+# ![What maps reach, and what maps reach that see no network](../figures/four_studies.png)
+#
+# **As published by this project: what maps reach (points), and what maps reach that see no network (lines).** **A**,
+# correlation of a map's sums over organs with the organs' measured weights, by method (20). **B**, effective heat ratio
+# in the pneumothorax, by network (21). **C**, density of the artifact in the hottest tenth of the last layer's map, by
+# network (22).
 
 # %%
 from IPython.display import display

@@ -19,6 +19,11 @@
 # | **reads** | nothing but the tables in `lib/published`; a real chest radiograph, if one is given |
 # | **writes** | `tables/xray_{sizes,physics}.csv`; figures `xray_*` |
 # | **takes** | about three minutes on one core |
+#
+# ![Simulated chest radiographs without and with pneumothorax](../figures/xray_chests.png)
+#
+# **Six simulated chests, as published by this project.** Above without, below with pneumothorax, patient by patient;
+# red outlines the gap between lung and chest wall, blue a chest tube.
 
 # %%
 import shutil
