@@ -242,7 +242,7 @@ def _match(found: list[Segmentation], series: Series) -> tuple[tuple[Segmentatio
 
 def _store_all(jobs: list[Job], output: Path, processes: int) -> list[Outcome]:
     outcomes = []
-    with tqdm(total=len(jobs), desc="prepare", unit="series") as bar:
+    with tqdm(total=len(jobs), desc="prepare", unit="series", disable=not jobs) as bar:
         for job, outcome in in_parallel(store_series, jobs, processes, crashed=_crashed):
             outcomes.append((job, outcome))
             bar.update()

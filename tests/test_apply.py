@@ -16,6 +16,7 @@ from lib.apply import CannotApply, apply
 from lib.files import ROOT
 from lib.networks import load_pretrained
 from lib.paper import PHASES
+from lib.report.notebooks import PROGRESS
 from lib.run_notebook import QUIET
 
 SHOW = """
@@ -110,6 +111,22 @@ def test_a_network_that_is_not_there_or_not_whole(project, lacking):
     with pytest.raises(CannotApply, match=rf"mine lacks {lacks}\. Give the folder .* or one of weights/: seed01\."):
         apply(str(project / "ct"), network=str(folder))
     assert not (project / "runs").exists()
+
+
+def test_a_folder_without_ct_is_answered_in_four_lines(tmp_path):
+    """The workflow itself runs and stops; beside the files' progress nothing is told but what was done and why not."""
+    (tmp_path / "notes.txt").write_text("not a CT")
+    run = f"test_{os.getpid()}"
+    command = [sys.executable, "-m", "lib.apply"]
+    ours = os.environ | {"CT_FOLDER": str(tmp_path), "CT_RUN": run}
+    try:
+        told = subprocess.run(command, cwd=ROOT, env=ours, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    finally:
+        shutil.rmtree(ROOT / "runs" / run, ignore_errors=True)
+    lines = [line for line in told.stdout.splitlines() if line.strip() and not PROGRESS.search(line)]
+    assert told.returncode == 1
+    assert lines[2].endswith("1 files: not a DICOM file."), lines
+    assert [line.split()[0].rstrip(":") for line in lines] == [str(tmp_path), *["01_prepare_cohort"] * 2, "The", "make"]
 
 
 def test_what_a_former_run_made_is_gone_before_the_new_one_fails(project, capfd):

@@ -10,6 +10,8 @@ import sys
 import time
 from copy import deepcopy
 
+import jupytext
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -24,6 +26,7 @@ from lib.files import ROOT
 from lib.labels import hashed_id, read_labels, split_of
 from lib.paper import PHASES
 from lib.preparation import check_splits, prepare_cohort
+from lib.run_notebook import run_notebook
 
 KEY = "a key for tests"
 PATIENTS = {name: [] for name in ("train", "val", "test")}
@@ -423,3 +426,21 @@ def test_a_killed_preparation_goes_on_where_it_stopped(write_series, tmp_path, s
     pd.testing.assert_frame_equal(cohort.slices, straight.slices)
     np.testing.assert_array_equal(cohort.read_body(cohort.slices), straight.read_body(straight.slices))
     assert not list((tmp_path / "cohort").glob(".*"))
+
+
+def test_the_notebook_draws_labelled_series_of_two_matrix_sizes(write_series, tmp_path):
+    """01 shows slices of 96 x 96 and of 64 x 64 pixels side by side."""
+    sizes = ({"size": 96, "pixel_mm": 4.0}, {"size": 64, "pixel_mm": 6.0})
+    rows = []
+    for patients in PATIENTS.values():
+        for phase, size in zip(PHASES, sizes * 3, strict=False):
+            rows.append(f"{write_series(patients[0], **size)},{phase},0,10")
+    write_labels(tmp_path / "dicom", rows)
+    places = {"dicom_folder": "dicom", "cohort": "cohort", "private": "private"}
+    parameters = {name: str(tmp_path / folder) for name, folder in places.items()} | {"source": "dicom", "key": KEY}
+    notebook = jupytext.read(ROOT / "notebooks" / "01_prepare_cohort.py")
+    run_notebook(notebook, tmp_path / "01.ipynb", parameters | {"matrix": 96})
+    stored = zarr.open_group(tmp_path / "cohort" / "slices.zarr", mode="r")
+    assert {array.shape[1:] for _, array in stored.arrays()} == {(96, 96), (64, 64)}
+    drawn = [cell for cell in nbformat.read(tmp_path / "01.ipynb", 4).cells if "imshow" in cell.source]
+    assert [any("image/png" in output.get("data", {}) for output in cell.outputs) for cell in drawn] == [True]
