@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib.masking_tests import read_masking
+from lib.masking.statistics import read_masking
 from lib.metrics import auc_table, headline
 from lib.paper import PHASES
 from lib.voting import vote_volumes
@@ -31,8 +31,8 @@ model, standardisation = load_pretrained("{first}")
 **Output**: the probabilities of {phases}.
 
 Beside each network lie its training `history.csv`, its `predictions.parquet` on the validation and test slices, and in
-`masking/`, where it was measured, every masked slice: `lib.masking_tests.read_masking` reads it, and the notebooks 08,
-11 and 12 draw their figures from it (`-p masking weights/{first}/masking`).
+`masking/`, where it was measured, every masked slice: `lib.masking.statistics.read_masking` reads it, and the notebooks
+08, 11 and 12 draw their figures from it (`-p masking weights/{first}/masking`).
 
 **Trained on** phantoms, and on no patient: {train} slices of {patients} simulated patients, and {val} slices for
 validation. The recipe is in `{recipe}`. The table holds what they reach on {test} slices, {volumes} series, of phantom

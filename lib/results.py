@@ -8,7 +8,7 @@ import pandas as pd
 from lib.claims.networks import OUTCOMES
 from lib.claims.table import VERDICTS
 from lib.files import ROOT
-from lib.masking_networks import MASK, over_networks
+from lib.masking.networks import MASK, over_networks
 from lib.metrics import phase_table
 from lib.paper import LAYERS, PHASES, published
 from lib.titles import LAYER_TITLES, PHASE_TITLES

@@ -302,7 +302,10 @@ def measure_masking(size: int, slices: int = 8, draws: int = 3, repeats: int = 3
         library, maps, seconds, images_per_s (masked versions, or images), ratio (throughput over that of the bare
         prediction, median over the rounds).
     """
-    from lib.masking import Reading, mask_cohort  # the rest of this file needs Keras, pandas and one backend only
+    from lib.masking.experiment import (  # the rest of this file needs Keras, pandas and one backend only
+        Reading,
+        mask_cohort,
+    )
 
     keras.utils.set_random_seed(0)
     model = phase_net(size, initializer="he_normal")

@@ -32,7 +32,7 @@ METHOD_TITLES = {
 }
 
 
-VARIANT_TITLES = {  # of lib.map_variants
+VARIANT_TITLES = {  # of lib.maps.variants
     "sam_no_blur": "SAM without blur",
     "sam_no_inversion": "SAM without inversion",
     "sam_layer_maximum": "SAM, layer's maximum",

@@ -57,7 +57,7 @@ from lib.model_selection import (CANDIDATES, METRICS, auc_differences, choose, c
 from lib.network_stages import last_grid_layer, stages_of
 from lib.paper import PHASES
 from lib.provenance import write_sidecar
-from lib.saved_maps import Maps
+from lib.maps.saved import Maps
 from lib.slice_choice import representative_slices
 
 # %% tags=["parameters"]

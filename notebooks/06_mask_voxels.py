@@ -47,7 +47,7 @@ from lib.attribution import Attributor
 from lib.cohort import Cohort, Standardisation
 from lib.explained_phase import phases_to_explain
 from lib.files import atomic_path, file_hash, require, resolve
-from lib.masking import Reading, mask_cohort
+from lib.masking.experiment import Reading, mask_cohort
 from lib.networks import untrained_twin
 from lib.paper import LAYERS, PHASES
 from lib.provenance import begin, write_sidecar
@@ -95,7 +95,7 @@ chosen.groupby("phase").agg(slices=("slice", "size"), patients=("patient", "nuni
 # %%
 reading = Reading(within, score, fill, fraction, interpolation, draws, seed)
 work = reading.facts() | {"per_phase": per_phase, "controls": controls, "batch_size": batch_size}
-code = ("lib/masking.py", "lib/slice_choice.py", "lib/cohort.py", "lib/networks.py")
+code = ("lib/masking/experiment.py", "lib/slice_choice.py", "lib/cohort.py", "lib/networks.py")
 folder = begin(masking, parameters=work, inputs=(model_file, predictions), code=code)
 print(reading)
 

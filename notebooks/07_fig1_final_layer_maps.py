@@ -51,7 +51,7 @@ from lib.figures.style import save_figure
 from lib.files import atomic_path, require, resolve
 from lib.paper import FINAL_MAPS
 from lib.provenance import write_sidecar
-from lib.saved_maps import describe_maps, read_maps
+from lib.maps.saved import describe_maps, read_maps
 
 # %% tags=["parameters"]
 maps: str = "runs/quick/maps"  # made by 05_compute_maps

@@ -58,8 +58,8 @@ from lib.figures.differences import draw_differences
 from lib.figures.masked_predictions import draw_where_masked_go
 from lib.figures.style import save_figure
 from lib.files import atomic_path, require, resolve
-from lib.masked_predictions import compare_orders, less_controls, predicted_after
-from lib.masking_tests import letters, level_tests, paired_tests, read_masking, read_reading, slice_means
+from lib.masking.predictions import compare_orders, less_controls, predicted_after
+from lib.masking.statistics import letters, level_tests, paired_tests, read_masking, read_reading, slice_means
 from lib.paper import FINAL_MAPS, LAYERS, PHASES
 from lib.provenance import write_sidecar
 

@@ -47,7 +47,7 @@ from lib.figures.style import save_figure
 from lib.files import atomic_path, require, resolve
 from lib.paper import LAYERS
 from lib.provenance import write_sidecar
-from lib.saved_maps import describe_maps, read_maps
+from lib.maps.saved import describe_maps, read_maps
 from lib.titles import LAYER_TITLES
 
 # %% tags=["parameters"]

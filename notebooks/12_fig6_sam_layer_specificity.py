@@ -51,7 +51,7 @@ from lib.figures.captions import caption
 from lib.figures.controls import is_control
 from lib.figures.style import save_figure
 from lib.files import atomic_path, require, resolve
-from lib.masking_tests import letters, paired_tests, read_masking, read_reading, slice_means, summarise
+from lib.masking.statistics import letters, paired_tests, read_masking, read_reading, slice_means, summarise
 from lib.paper import LAYERS
 from lib.provenance import write_sidecar
 

@@ -57,14 +57,14 @@ from lib.figures.captions import caption
 from lib.figures.style import save_figure
 from lib.figures.tissues import draw_anatomy, draw_signs
 from lib.files import atomic_path, require, resolve
-from lib.masking_controls import image_maps
-from lib.masking_tests import read_masking, read_reading
+from lib.masking.controls import image_maps
+from lib.masking.statistics import read_masking, read_reading
 from lib.networks import untrained_twin
 from lib.paper import LAYERS, PHASES
 from lib.provenance import write_sidecar
 from lib.slice_choice import eligible_slices
-from lib.tissue_contrasts import contrast_maps, contrast_tissues
-from lib.tissue_shares import group_codes, measure_anatomy, summarise_shares, summarise_signs, with_truth
+from lib.maps.tissue_contrasts import contrast_maps, contrast_tissues
+from lib.maps.tissue_shares import group_codes, measure_anatomy, summarise_shares, summarise_signs, with_truth
 
 # %% tags=["parameters"]
 cohort: str = "runs/quick/cohort"  # made by 01_prepare_cohort

@@ -57,11 +57,11 @@ from lib.figures.masked_predictions import draw_predicted_shares
 from lib.figures.readings import draw_claims_by_reading, reading_label
 from lib.figures.style import save_figure
 from lib.files import atomic_path, require, resolve
-from lib.map_variants import SAM_VARIANTS, SIGNS
-from lib.masked_predictions import predicted_after
-from lib.masking import METHODS
-from lib.masking_readings import ReadNetwork, design_readings, reading_means, what_differs
-from lib.masking_tests import read_masking
+from lib.maps.variants import SAM_VARIANTS, SIGNS
+from lib.masking.predictions import predicted_after
+from lib.masking.experiment import METHODS
+from lib.masking.readings import ReadNetwork, design_readings, reading_means, what_differs
+from lib.masking.statistics import read_masking
 from lib.paper import LAYERS, PHASES
 from lib.provenance import write_sidecar
 from lib.titles import VARIANT_TITLES

@@ -83,12 +83,12 @@ from lib.figures.captions import caption
 from lib.figures.sanity import draw_sanity
 from lib.figures.style import save_figure
 from lib.files import atomic_path, require, resolve
-from lib.map_agreement import equal_but_for_the_seed, maps_of, measure_agreement, summarise_agreement, without_content
-from lib.masking import METHODS
-from lib.masking_controls import image_maps
+from lib.maps.agreement import equal_but_for_the_seed, maps_of, measure_agreement, summarise_agreement, without_content
+from lib.masking.experiment import METHODS
+from lib.masking.controls import image_maps
 from lib.paper import LAYERS, PHASES
 from lib.provenance import write_sidecar
-from lib.randomisation import ALIKE, ALL, INTACT, OUTPUT, Cascade, judge_maps, judged_stages, read_stages
+from lib.maps.randomisation import ALIKE, ALL, INTACT, OUTPUT, Cascade, judge_maps, judged_stages, read_stages
 from lib.slice_choice import slices_to_mask
 
 # %% tags=["parameters"]

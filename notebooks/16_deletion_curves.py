@@ -62,7 +62,7 @@ import pandas as pd
 
 from lib.attribution import Attributor
 from lib.cohort import Cohort, Standardisation
-from lib.deletion import (
+from lib.masking.deletion import (
     curve_areas,
     matched_control,
     measure_curves,
@@ -75,7 +75,7 @@ from lib.figures.deletion import draw_deletion
 from lib.figures.differences import draw_differences
 from lib.figures.style import save_figure
 from lib.files import atomic_path, require, resolve
-from lib.masking import Reading
+from lib.masking.experiment import Reading
 from lib.paper import LAYERS, PHASES
 from lib.provenance import write_sidecar
 from lib.slice_choice import slices_to_mask

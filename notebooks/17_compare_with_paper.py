@@ -71,8 +71,8 @@ from lib.figures.differences import draw_differences
 from lib.figures.networks import draw_among, draw_over_networks
 from lib.figures.style import save_figure
 from lib.files import atomic_path, require, resolve
-from lib.masking_networks import among, network_levels, over_networks
-from lib.masking_tests import read_masking, slice_means
+from lib.masking.networks import among, network_levels, over_networks
+from lib.masking.statistics import read_masking, slice_means
 from lib.model_card import network_table
 from lib.paper import PHASES
 from lib.provenance import write_sidecar

@@ -37,7 +37,7 @@ from lib.figures.burned_text import burn_text
 from lib.figures.display import overlay, scaled
 from lib.files import atomic_path, require
 from lib.private import private_folder
-from lib.saved_maps import read_maps
+from lib.maps.saved import read_maps
 from lib.titles import LAYER_TITLES, METHOD_TITLES, PHASE_TITLES
 
 # %% tags=["parameters"]

@@ -47,7 +47,7 @@ from lib.metrics import adjacent_errors, confusion
 from lib.organ_baseline import compare_rulers, fit_rulers, measure_organs
 from lib.paper import PHASES
 from lib.provenance import write_sidecar
-from lib.tissue_shares import with_truth
+from lib.maps.tissue_shares import with_truth
 
 # %% tags=["parameters"]
 cohort: str = "runs/quick/cohort"  # made by 01_prepare_cohort

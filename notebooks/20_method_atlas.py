@@ -57,24 +57,23 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.manifold import TSNE, trustworthiness
 from tqdm import tqdm
 
-from lib import atlas_measures as measures
-from lib import feature_views as views
-from lib import interventions
-from lib.atlas_claims import interval, map_claims, structure_claims
+from lib.atlas import features as views
+from lib.atlas import interventions, measures
+from lib.atlas.claims import interval, map_claims, structure_claims
 from lib.claims.texts import verdicts, weakest
 from lib.cohort import Cohort, Standardisation
 from lib.figures import atlas as draw
 from lib.figures.style import save_figure
 from lib.files import atomic_path, require, resolve
-from lib.localisation import enrichment
-from lib.method_atlas import METHODS, TOOLKITS, Atlas, Effort
+from lib.maps.localisation import enrichment
+from lib.atlas.methods import METHODS, TOOLKITS, Atlas, Effort
 from lib.networks import untrained_twin
 from lib.paper import PHASES
 from lib.provenance import write_sidecar
 from lib.resampling import resample
-from lib.saved_maps import half_mass
+from lib.maps.saved import half_mass
 from lib.slice_choice import eligible_slices, slices_to_mask
-from lib.tissue_shares import NAMES, group_codes, with_truth
+from lib.maps.tissue_shares import NAMES, group_codes, with_truth
 from lib.titles import PHASE_TITLES
 
 # %% tags=["parameters"]

@@ -23,9 +23,9 @@
 # | Q5 | the maps beat maps that see no image | ours | EHR is above that of the mean mask and of the untrained network |
 #
 # The *effective heat ratio* (EHR) is the heat inside the mask over the number of pixels above a threshold, averaged
-# over thresholds: `lib.localisation` has the formula. It mixes how hot a map is with where it is hot, so that other
-# measures stand beside it. What no clinical set has: the same simulated patients without their pneumothorax, so that
-# it can be told whether the network or its map is wrong; and an arm in which a chest tube gives the finding away.
+# over thresholds: `lib.maps.localisation` has the formula. It mixes how hot a map is with where it is hot, so that
+# other measures stand beside it. What no clinical set has: the same simulated patients without their pneumothorax, so
+# that it can be told whether the network or its map is wrong; and an arm in which a chest tube gives the finding away.
 #
 # | | |
 # |---|---|
@@ -52,7 +52,7 @@ from lib.claims.texts import verdicts
 from lib.figures.architectures import draw_causes, draw_examples, draw_quality, draw_shortcut
 from lib.figures.style import save_figure
 from lib.files import atomic_path, resolve
-from lib.localisation import edges, localisation, null_maps, on_grid, read_runs, union_of_runs
+from lib.maps.localisation import edges, localisation, null_maps, on_grid, read_runs, union_of_runs
 from lib.provenance import begin, write_sidecar
 from lib.xray.chest_claims import chest_claims
 from lib.xray.chest_measures import answers_of, follows_tubes, layer_maps, measure_maps

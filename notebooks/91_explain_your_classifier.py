@@ -43,7 +43,7 @@ from sklearn.datasets import load_digits
 from lib.attribution import Attributor
 from lib.figures.style import axes_mm, save_figure
 from lib.files import atomic_path, resolve
-from lib.overlays import overlay
+from lib.maps.overlays import overlay
 from lib.provenance import write_sidecar
 from lib.voxels import upsample
 
@@ -117,7 +117,7 @@ pd.DataFrame(facts, index=["shape", "least", "greatest"]).T
 # All values are raw: signed where the method is signed, and comparable between images. Scaling is left to the drawing.
 # Here red is positive and blue negative, and each map has its own range. A Grad-CAM that is blank is no fault: where
 # the weighted sum of the activations is negative everywhere, its ReLU leaves nothing. The last row lays SAM (the
-# saliency activation map) of the layer `second` over the digit, by one call of `lib.overlays.overlay`.
+# saliency activation map) of the layer `second` over the digit, by one call of `lib.maps.overlays.overlay`.
 
 # %%
 rows = [key for key in maps if key[0] in ("saliency", "guided_backprop") or key[1] == "second"]

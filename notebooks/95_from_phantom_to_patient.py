@@ -57,7 +57,7 @@ from lib.figures.domain import Panel, draw_features, draw_inputs, draw_panels, d
 from lib.figures.style import save_figure
 from lib.files import atomic_path, require, resolve
 from lib.labels import hashed_id, read_labels, secret_key
-from lib.localisation import enrichment
+from lib.maps.localisation import enrichment
 from lib.paper import PHASES
 from lib.phantom.cohort import PHANTOM_KEY
 from lib.phantom.metal_pairs import metal_pair

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from matplotlib.text import Text
 
-from lib.atlas_claims import CLAIMS, interval_of, map_claims, structure_claims
-from lib.atlas_measures import (
+from lib.atlas.claims import CLAIMS, interval_of, map_claims, structure_claims
+from lib.atlas.measures import (
     against_interventions,
     agreement,
     another_patient,
@@ -19,6 +19,7 @@ from lib.atlas_measures import (
     replacement_curve,
     structural_similarity,
 )
+from lib.atlas.methods import METHODS, TOOLKITS, Atlas, Effort
 from lib.attribution import Attributor
 from lib.claims.texts import weakest
 from lib.figures.atlas import (
@@ -29,7 +30,6 @@ from lib.figures.atlas import (
     draw_pictures,
     draw_ranking,
 )
-from lib.method_atlas import METHODS, TOOLKITS, Atlas, Effort
 from lib.networks import phase_net
 from lib.phantom.tissues import Tissue
 

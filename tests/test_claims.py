@@ -14,11 +14,11 @@ from lib.claims.findings import Finding
 from lib.claims.maps import map_claims, masking_claims
 from lib.claims.prediction import _figures, prediction_claims, resampled_auc
 from lib.claims.table import VERDICTS, compare_with_paper, find, of_phantoms, sources, to_markdown
+from lib.maps.saved import Maps, half_mass, signed_extremes
 from lib.metrics import auc_table, confusion, expand, headline
 from lib.paper import FINAL_MAPS, LAYERS, PHASES, published
 from lib.patient_statistics import resample_clusters
 from lib.phantom.tissues import Tissue
-from lib.saved_maps import Maps, half_mass, signed_extremes
 from lib.voxels import top_shares
 
 PAPER_LIKE = {

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from lib.atlas_claims import CLAIMS as METHODS
+from lib.atlas.claims import CLAIMS as METHODS
 from lib.claims.texts import statements, verdicts, weakest
 from lib.paper import published
 from lib.xray.chest_claims import CLAIMS as CHESTS

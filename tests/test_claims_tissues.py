@@ -6,8 +6,8 @@ import pytest
 
 from lib.claims.table import compare_with_paper, find, sources
 from lib.claims.tissues import contrast_claims, sign_claims, tissue_claims
+from lib.maps.tissue_contrasts import AGAINST, MAP_PAIRS
 from lib.paper import FINAL_MAPS, LAYERS, PHASES
-from lib.tissue_contrasts import AGAINST, MAP_PAIRS
 
 MAPS = (*FINAL_MAPS, *(("sam", layer) for layer in LAYERS[:3]))
 

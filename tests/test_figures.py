@@ -25,10 +25,10 @@ from lib.figures.prediction import draw_confusions, draw_f1_differences, draw_tr
 from lib.figures.speed import draw_speed
 from lib.figures.style import CONTROL_COLOUR, PHASE_COLOURS, STYLE, axes_mm, figure_mm, save_figure
 from lib.figures.tissues import draw_anatomy, draw_signs
-from lib.masking_tests import summarise
+from lib.maps.saved import Maps, read_maps
+from lib.masking.statistics import summarise
 from lib.metrics import auc_table, roc_curves
 from lib.paper import FINAL_MAPS, LAYERS, PHASES, published
-from lib.saved_maps import Maps, read_maps
 from lib.voxels import rank_order, select_voxels
 
 plt.switch_backend("agg")

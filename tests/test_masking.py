@@ -8,11 +8,13 @@ import pytest
 from keras import layers as kl
 from scipy import ndimage
 
-from lib import masking, voxels
+from lib import voxels
 from lib.attribution import Attributor
-from lib.masking import Reading, mask_cohort, overwrite_voxels, select_voxels, upsample
-from lib.masking_controls import CONTROLS, image_maps
+from lib.masking import experiment, overwrite_voxels, select_voxels
+from lib.masking.controls import CONTROLS, image_maps
+from lib.masking.experiment import Reading, mask_cohort
 from lib.paper import PHASES
+from lib.voxels import upsample
 
 
 @pytest.fixture
@@ -229,9 +231,9 @@ def chosen_by(body, method, draws=200):
     rows = pd.DataFrame({"series": "ff", "slice": range(len(body))})
     keys = np.stack([[rng.permutation(256) for _ in range(draws)] for _ in body])
     maps = {"": {("sam", "deep"): np.zeros((len(body), 4, 4), "float32")}}
-    ranked = (which for which in masking._ranked(maps, rows, body, (16, 16), reading) if which[1] == method)
+    ranked = (which for which in experiment._ranked(maps, rows, body, (16, 16), reading) if which[1] == method)
     found = np.zeros((len(body), draws, 16, 16), bool)
-    for version in masking._versions(ranked, keys, (16, 16), None, reading):
+    for version in experiment._versions(ranked, keys, (16, 16), None, reading):
         found[version.image, version.draw] = version.voxels
     assert (found.sum(axis=(2, 3)) == 26).all()
     return found
@@ -295,13 +297,13 @@ def test_overwriting_everything_makes_all_maps_equal(network, cohort):
 
 def test_masking_the_body_leaves_the_rest(network, cohort, monkeypatch):
     seen = []
-    predictor = masking.masked_predictor
+    predictor = experiment.masked_predictor
 
     def spy(*arguments, **choices):
         predict = predictor(*arguments, **choices)
         return lambda voxels, *rest: seen.append(voxels) or predict(voxels, *rest)
 
-    monkeypatch.setattr(masking, "masked_predictor", spy)
+    monkeypatch.setattr(experiment, "masked_predictor", spy)
     run(network, cohort, within="body", fraction=0.2)
     masks = np.concatenate(seen[1:])
     assert (masks.sum(axis=(1, 2)) == round(0.2 * 120)).all()

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 from test_claims_networks import slice_table
 
-from lib.masking_networks import ORDER, among, network_levels, over_networks, t_interval
+from lib.masking.networks import ORDER, among, network_levels, over_networks, t_interval
 from lib.paper import PHASES
 
 SALIENCY = "method == 'saliency' and region == 'top'"

@@ -6,6 +6,7 @@ import pytest
 
 from lib.cohort import Cohort
 from lib.dicom import find_series, read_volume
+from lib.maps.tissue_shares import NAMES, OTHER, group_codes
 from lib.phantom import attachments as metal
 from lib.phantom.canvas import Canvas, Grid, Pose
 from lib.phantom.cohort import PHANTOM_KEY, write_cohort, write_patient
@@ -15,7 +16,6 @@ from lib.phantom.physiology import draw_subject
 from lib.phantom.study import Examination
 from lib.phantom.tissues import GEL, PLASTIC, Tissue
 from lib.preparation import prepare_cohort
-from lib.tissue_shares import NAMES, OTHER, group_codes
 
 METAL = int(Tissue.METAL)
 

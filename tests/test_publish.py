@@ -7,7 +7,7 @@ import pytest
 
 from lib.cohort import Standardisation
 from lib.files import file_hash
-from lib.masking_tests import read_masking
+from lib.masking.statistics import read_masking
 from lib.networks import load_pretrained, phase_net
 from lib.paper import PHASES
 from lib.provenance import commit

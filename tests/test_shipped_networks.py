@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 
 from lib.files import ROOT
-from lib.masking_networks import network_levels
-from lib.masking_tests import read_masking, slice_means
+from lib.masking.networks import network_levels
+from lib.masking.statistics import read_masking, slice_means
 from lib.metrics import headline
 
 PUBLISHED = pd.read_csv(ROOT / "tables/seeds.csv").set_index("network")

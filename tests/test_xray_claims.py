@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from lib.claims.texts import judge, weakest
-from lib.localisation import encode_runs
+from lib.maps.localisation import encode_runs
 from lib.xray.chest_claims import chest_claims, difference, holm, permutation_f
 from lib.xray.plate_maps import frequency, half_mass, on_artifact, on_clean, plate_claims
 

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 
 from lib.claims.findings import Finding, verdict, words_by_phase, words_of_interval
-from lib.masking_controls import RANDOM, RANDOM_BODY
-from lib.masking_tests import ALPHA, level_tests, paired_tests
+from lib.maps.saved import describe_maps, signed_extremes
+from lib.masking.controls import RANDOM, RANDOM_BODY
+from lib.masking.statistics import ALPHA, level_tests, paired_tests
 from lib.paper import FINAL_MAPS, LAYERS, PHASES
 from lib.patient_statistics import compare
-from lib.saved_maps import describe_maps, signed_extremes
 from lib.titles import LAYER_TITLES, METHOD_TITLES, PHASE_TITLES
 from lib.voxels import centre_channel
 
@@ -25,7 +25,7 @@ def masking_claims(means: pd.DataFrame) -> list[Finding]:
     Parameters
     ----------
     means : DataFrame
-        Relative probabilities as from `lib.masking_tests.slice_means`.
+        Relative probabilities as from `lib.masking.statistics.slice_means`.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def map_claims(maps) -> list[Finding]:
 
     Parameters
     ----------
-    maps : lib.saved_maps.Maps
+    maps : lib.maps.saved.Maps
         One slice per phase. These are too few to decide, so that the verdict on a difference is "direction only" at
         most. Maps of series without phases give no finding.
 

@@ -14,9 +14,9 @@ import pandas as pd
 from scipy import stats
 
 from lib.claims.findings import Finding
-from lib.masking_controls import RANDOM_BODY, matched_control
-from lib.masking_networks import t_interval
-from lib.masking_tests import ALPHA
+from lib.masking.controls import RANDOM_BODY, matched_control
+from lib.masking.networks import t_interval
+from lib.masking.statistics import ALPHA
 from lib.paper import FINAL_MAPS, LAYERS, PHASES
 from lib.titles import contrast_title
 
@@ -97,7 +97,7 @@ def contrasts(means: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     Parameters
     ----------
     means : mapping of str to DataFrame
-        Tables as from `lib.masking_tests.slice_means`, by the name of the network.
+        Tables as from `lib.masking.statistics.slice_means`, by the name of the network.
 
     Returns
     -------
@@ -112,8 +112,8 @@ def contrasts(means: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     -----
     The matched control of a mask at a layer is random blocks as large as the layer's cells. At the input it is random
     voxels of the body. That a map finds voxels that the network uses (C61, C62) means that masking them costs more than
-    masking random voxels of the body. C41 and C62 need the masks of `lib.map_variants`: SAM less SAM without one of its
-    corrections, and saliency of one sign.
+    masking random voxels of the body. C41 and C62 need the masks of `lib.maps.variants`: SAM less SAM without one of
+    its corrections, and saliency of one sign.
     """
     found = [_of_network(table).assign(network=network) for network, table in means.items()]
     columns = ["claim", "part", "kind", "network", "phase", "value", "log_odds", "passes"]
@@ -199,7 +199,7 @@ def judge(table: pd.DataFrame) -> pd.DataFrame:
 
     Notes
     -----
-    The interval is that of `lib.masking_networks.t_interval`.
+    The interval is that of `lib.masking.networks.t_interval`.
 
     That the first mask lowers the probability more is "supported" if the interval lies below -1 point and
     "contradicted" if it lies above 1 point. That there is no difference is "supported" if the interval lies between -5

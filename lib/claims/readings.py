@@ -6,7 +6,7 @@ import pandas as pd
 
 from lib.claims.findings import Finding
 from lib.claims.networks import OUTCOMES, contrast_words, contrasts, judge, network_findings, weakest_parts
-from lib.map_variants import SAM_VARIANTS
+from lib.maps.variants import SAM_VARIANTS
 
 ONLY_HERE = ("C41", "C62")  # claims on masks that only 14_sensitivity makes
 OF_SAM = ("C57", "C58", "C59", "C60")  # claims that compare SAM with other maps, or its layers with each other
@@ -18,7 +18,7 @@ def with_variant(means: pd.DataFrame, variant: str) -> pd.DataFrame:
     Parameters
     ----------
     means : DataFrame
-        As from `lib.masking_tests.slice_means`.
+        As from `lib.masking.statistics.slice_means`.
     variant : str
         A method of the table, such as "sam_no_blur" or "hires_cam".
 
@@ -41,7 +41,7 @@ def reading_contrasts(
     Parameters
     ----------
     means : mapping
-        Reading -> network -> table as from `lib.masking_tests.slice_means`.
+        Reading -> network -> table as from `lib.masking.statistics.slice_means`.
     variants : mapping
         Variant of SAM -> network -> table as from :func:`with_variant`. Only the claims on SAM are taken from these.
 

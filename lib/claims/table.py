@@ -15,9 +15,9 @@ from lib.claims.readings import default_reading_findings
 from lib.claims.selection import selection_claims
 from lib.claims.tissues import contrast_claims, sign_claims, tissue_claims
 from lib.files import resolve
-from lib.masking_tests import read_masking, slice_means
+from lib.maps.saved import read_maps
+from lib.masking.statistics import read_masking, slice_means
 from lib.paper import published
-from lib.saved_maps import read_maps
 
 TESTED = (
     *("supported", "inconclusive", "contradicted"),  # over networks

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from lib.claims.findings import Finding, verdict, words_by_phase
+from lib.maps.tissue_contrasts import DEEP
+from lib.maps.tissue_shares import EXPECTED_SIGN
 from lib.paper import FINAL_MAPS, LAYERS, PHASES
-from lib.tissue_contrasts import DEEP
-from lib.tissue_shares import EXPECTED_SIGN
 from lib.titles import LAYER_TITLES, PHASE_TITLES
 
 SALIENCY, GUIDED, CAM, GRAD_CAM = FINAL_MAPS
@@ -27,7 +27,7 @@ def tissue_claims(tissues: pd.DataFrame) -> list[Finding]:
     Parameters
     ----------
     tissues : DataFrame
-        `tables/anatomy_tissues.csv`, see `lib.tissue_contrasts.contrast_tissues`. If the map of a claim was not
+        `tables/anatomy_tissues.csv`, see `lib.maps.tissue_contrasts.contrast_tissues`. If the map of a claim was not
         measured, there is no finding on this claim.
 
     Notes
@@ -72,7 +72,7 @@ def contrast_claims(contrasts: pd.DataFrame) -> list[Finding]:
     Parameters
     ----------
     contrasts : DataFrame
-        `tables/anatomy_contrasts.csv`, see `lib.tissue_contrasts.contrast_maps`. If the map of a claim was not
+        `tables/anatomy_contrasts.csv`, see `lib.maps.tissue_contrasts.contrast_maps`. If the map of a claim was not
         measured, there is no finding on this claim.
 
     Notes
@@ -110,7 +110,7 @@ def sign_claims(signs: pd.DataFrame) -> list[Finding]:
     Parameters
     ----------
     signs : DataFrame
-        `tables/anatomy_sign.csv`, see `lib.tissue_shares.summarise_signs`.
+        `tables/anatomy_sign.csv`, see `lib.maps.tissue_shares.summarise_signs`.
 
     Notes
     -----

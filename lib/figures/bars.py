@@ -1,4 +1,4 @@
-"""Figs 2, 5 and 6: bars of relative probability, drawn from the tables of lib.masking_tests."""
+"""Figs 2, 5 and 6: bars of relative probability, drawn from the tables of lib.masking.statistics."""
 
 from collections.abc import Sequence
 
@@ -54,7 +54,7 @@ def draw_specificity(
         the bars of their layer. The mask of another patient and of the untrained network are drawn at the bar of their
         map. All other controls are drawn beside the bars, with their slices.
     slices : DataFrame, optional
-        As from `lib.masking_tests.slice_means`; the slices that a bar is the mean of are drawn as points.
+        As from `lib.masking.statistics.slice_means`; the slices that a bar is the mean of are drawn as points.
     fraction : float
         Share of the voxels that was masked.
     """
@@ -207,7 +207,7 @@ def _fit_height(*panels: Axes, lines: int) -> None:
 
 
 def _lettered(titles: Sequence[str]) -> list[str]:
-    """Return titles with their letters, as assigned by `lib.masking_tests.letters`."""
+    """Return titles with their letters, as assigned by `lib.masking.statistics.letters`."""
     return [f"{title} ({sign})" for title, sign in zip(titles, "abcdefghij", strict=False)]
 
 

@@ -22,9 +22,10 @@ def draw_deletion(curves: pd.DataFrame, areas: pd.DataFrame, controls: dict, *, 
     Parameters
     ----------
     curves : DataFrame
-        As from `lib.deletion.summarise_curves`: `phase`, `method`, `layer`, `region`, `fraction`, `value` (percent).
+        As from `lib.masking.deletion.summarise_curves`: `phase`, `method`, `layer`, `region`, `fraction`, `value` (per
+        cent).
     areas : DataFrame
-        As from `lib.deletion.summarise_areas`; the area "between" is printed with its interval.
+        As from `lib.masking.deletion.summarise_areas`; the area "between" is printed with its interval.
     controls : dict of (method, layer) to (method, layer)
         The control of each map.
     phase : str

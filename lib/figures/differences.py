@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from lib.figures.style import METHOD_COLOURS, SAM_COLOURS, TWO_COLUMNS_MM, axes_mm, paper_style
-from lib.masking_networks import ALL
+from lib.masking.networks import ALL
 from lib.paper import PHASES
 from lib.titles import PHASE_TITLES, map_title
 

@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 
 from lib.figures.display import body_box, colour_key, highest, overlay, scaled, window
 from lib.figures.style import TWO_COLUMNS_MM, figure_mm, paper_style
-from lib.saved_maps import Maps
+from lib.maps.saved import Maps
 from lib.titles import METHOD_TITLES, PHASE_TITLES
 from lib.voxels import centre_channel, top_shares, upsample
 

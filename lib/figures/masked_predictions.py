@@ -1,4 +1,4 @@
-"""Figures of where masked images go, drawn from the tables of lib.masked_predictions."""
+"""Figures of where masked images go, drawn from the tables of lib.masking.predictions."""
 
 from collections.abc import Sequence
 
@@ -27,9 +27,9 @@ def draw_where_masked_go(shares: pd.DataFrame, changes: pd.DataFrame, masks: Seq
     Parameters
     ----------
     shares : DataFrame
-        As from `lib.masked_predictions.predicted_after`.
+        As from `lib.masking.predictions.predicted_after`.
     changes : DataFrame
-        As from `lib.masked_predictions.less_controls`.
+        As from `lib.masking.predictions.less_controls`.
     masks : sequence of (method, layer, region)
         What part A shows, four panels in a row.
     """

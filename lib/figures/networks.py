@@ -65,9 +65,9 @@ def draw_among(place: pd.DataFrame, published: pd.DataFrame) -> Figure:
     Parameters
     ----------
     place : DataFrame
-        As from `lib.masking_networks.among`; one row of the figure each.
+        As from `lib.masking.networks.among`; one row of the figure each.
     published : DataFrame
-        As from `lib.masking_networks.network_levels`, of the published networks.
+        As from `lib.masking.networks.network_levels`, of the published networks.
     """
     points = published[published["phase"] == "mean"].set_index(["method", "layer", "region"])["value"].sort_index()
     with paper_style():

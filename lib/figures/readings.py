@@ -49,7 +49,7 @@ def draw_claims_by_reading(claims: pd.DataFrame, differences: Mapping[str, Mappi
         mean of the weakest part is printed instead (points).
     differences : mapping
         Name of a reading -> the choices in which it differs from the default, by axis (see
-        `lib.masking_readings.what_differs`); names of variants of SAM have none.
+        `lib.masking.readings.what_differs`); names of variants of SAM have none.
     """
     names = [name for name in CLAIM_WORDS if name in set(claims["claim"])]
     judged = (claims["outcome"] != "").any()

@@ -29,12 +29,12 @@ def draw_anatomy(anatomy: pd.DataFrame, tissues: pd.DataFrame) -> Figure:
     Parameters
     ----------
     anatomy : DataFrame
-        As from `lib.tissue_shares.summarise_shares`. Part B prints the mean share over the phases; the colour is the
-        enrichment. A number is bold if in at least four phases the interval of the share lies on one side of the
+        As from `lib.maps.tissue_shares.summarise_shares`. Part B prints the mean share over the phases; the colour is
+        the enrichment. A number is bold if in at least four phases the interval of the share lies on one side of the
         tissue's share of the image.
     tissues : DataFrame
-        As from `lib.tissue_contrasts.contrast_tissues`. Part A shows the rows that compare kidney and vessels with the
-        rest of the body. Control maps (disc, edges, brightness, untrained network), if there are any, come last.
+        As from `lib.maps.tissue_contrasts.contrast_tissues`. Part A shows the rows that compare kidney and vessels with
+        the rest of the body. Control maps (disc, edges, brightness, untrained network), if there are any, come last.
     """
     maps = _order(anatomy)
     names = list(anatomy["tissue"].drop_duplicates())
@@ -54,7 +54,7 @@ def draw_signs(signs: pd.DataFrame) -> Figure:
     Parameters
     ----------
     signs : DataFrame
-        As from `lib.tissue_shares.summarise_signs`: `score_per_10_hu` with `score_low` and `score_high`.
+        As from `lib.maps.tissue_shares.summarise_signs`: `score_per_10_hu` with `score_low` and `score_high`.
     """
     tissues = list(signs["tissue"].drop_duplicates())
     with paper_style():

@@ -8,7 +8,7 @@ import pandas as pd
 
 from lib.attribution import Attributor
 from lib.backbones import last_map, stage_maps
-from lib.localisation import effective_heat_ratio, localisation
+from lib.maps.localisation import effective_heat_ratio, localisation
 from lib.xray.chest_study import network_input
 from lib.xray.plate_maps import at_plate
 
@@ -58,8 +58,8 @@ def measure_maps(maps: Mapping[tuple[str, str], np.ndarray], masks: np.ndarray, 
     masks : bool array (n, h, w)
         None is empty.
     last : str
-        The layer whose Grad-CAM, trained or not, gets every measure of `lib.localisation`; others get the effective
-        heat ratio alone.
+        The layer whose Grad-CAM, trained or not, gets every measure of `lib.maps.localisation`; others get the
+        effective heat ratio alone.
 
     Returns
     -------

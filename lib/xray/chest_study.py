@@ -7,7 +7,7 @@ import numpy as np
 from pydicom import dcmread
 
 from lib.files import atomic_path, resolve
-from lib.localisation import read_runs, union_of_runs
+from lib.maps.localisation import read_runs, union_of_runs
 from lib.parallel import in_parallel
 from lib.xray.chest import Chest
 

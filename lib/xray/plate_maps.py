@@ -5,7 +5,7 @@ import pandas as pd
 from scipy import ndimage, stats
 
 from lib.claims.texts import judge, statements
-from lib.localisation import edges, enrichment, scaled
+from lib.maps.localisation import edges, enrichment, scaled
 from lib.voxels import upsample
 
 BAND_MM = 2.0

@@ -1,0 +1,1 @@
+"""Nineteen methods of interpretation on one network, and how each is measured (notebook 20)."""
