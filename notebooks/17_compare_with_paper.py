@@ -61,6 +61,8 @@
 # Words in italics beside a verdict say what the setup alone settles, by algebra or by the construction of the phantom.
 
 # %%
+import os
+
 from IPython.display import Markdown, display
 import numpy as np
 import pandas as pd
@@ -80,6 +82,7 @@ from lib.provenance import write_sidecar
 # %% tags=["parameters"]
 run: str = "runs/quick"  # folder of a finished run
 network: str = "top"  # which of its networks is judged
+selection: str = ""  # run in which 03_select_network compared networks, if not this one; empty: none
 published: str = "tables"  # folder of published tables; a run with one network is set among their networks
 seed: int = 17  # random seed of the intervals, which resample patients (bootstrap)
 
@@ -90,8 +93,8 @@ seed: int = 17  # random seed of the intervals, which resample patients (bootstr
 
 # %%
 run = require(run, "01_prepare_cohort")
-left = sources(run, network)
-display(left.assign(path=left["path"].map(lambda path: path.relative_to(run))))
+left = sources(run, network, selection)
+display(left.assign(path=left["path"].map(lambda path: os.path.relpath(path, run))))
 if not left["found"].any():
     raise FileNotFoundError(f"{run} holds nothing to compare: run `make figures` first.")
 

@@ -347,6 +347,21 @@ def test_stages_of_a_run_are_found(tmp_path):
     assert [f.id for f in find("cohort", left.loc["cohort", "path"], rng=rng())] == ["C1", "C2", "C3", "C5", "C6", "C7"]
 
 
+def test_networks_that_another_run_has_compared(tmp_path):
+    """A run's own comparison comes first; of another run nothing else is taken."""
+    for run in ("own", "other"):
+        (tmp_path / run / "tables").mkdir(parents=True)
+    (tmp_path / "other" / "tables" / "networks.csv").touch()
+    (tmp_path / "other" / "tables" / "anatomy_sign.csv").touch()
+    assert not sources(tmp_path / "own")["found"].any()
+    left = sources(tmp_path / "own", selection=tmp_path / "other")
+    assert list(left.index[left["found"]]) == ["networks"]
+    assert left.loc["networks", "path"] == tmp_path / "other" / "tables" / "networks.csv"
+    own = tmp_path / "own" / "tables" / "networks.csv"
+    own.touch()
+    assert sources(tmp_path / "own", selection=tmp_path / "other").loc["networks", "path"] == own
+
+
 def test_what_the_phantom_puts_in_is_said_of_phantoms_only():
     finding = Finding("C49", "x", "reproduced")
     simulated, real = (compare_with_paper([finding], phantom=which).set_index("id") for which in (True, False))

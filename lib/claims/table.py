@@ -56,9 +56,14 @@ ON_ANATOMY = {"tissues": tissue_claims, "contrasts": contrast_claims, "signs": s
 PHANTOM_ONLY = {"Oral contrast", "Sinus fat", "Urine"}  # tissues that nobody outlines in patients
 
 
-def sources(run: str | Path, network: str = "top") -> pd.DataFrame:
-    """Return which results a run has: `stage` (index), `path`, `notebook` that makes the file, `found`."""
+def sources(run: str | Path, network: str = "top", selection: str | Path = "") -> pd.DataFrame:
+    """Return which results a run has: `stage` (index), `path`, `notebook` that makes the file, `found`.
+
+    A run that has compared no networks itself takes the comparison of the run `selection`, if one is named.
+    """
     rows = {stage: (resolve(run) / path.format(network=network), made_by) for stage, (path, made_by) in SOURCES.items()}
+    if selection and not rows["networks"][0].exists():
+        rows["networks"] = (resolve(selection) / SOURCES["networks"][0], SOURCES["networks"][1])
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["path", "notebook"])
     return table.assign(found=table["path"].map(Path.exists)).rename_axis("stage")
 
