@@ -7,7 +7,7 @@ import pytest
 from lib.files import ROOT
 from lib.results import TEXTS_BEGIN, TEXTS_END, results, shown, texts, update
 
-PAGES = ("README.md", "CONTRIBUTING.md", "docs/own_ct.md", "docs/differences.md")
+PAGES = ("README.md", "CONTRIBUTING.md", "docs/own_ct.md", "docs/differences.md", "docs/costs.md")
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -24,6 +24,7 @@ TEXTS = {  # of the repository -> page of the book
     "README.md": "index.md",
     "docs/differences.md": "differences.md",
     "docs/own_ct.md": "own_ct.md",
+    "docs/costs.md": "costs.md",
     "CONTRIBUTING.md": "contributing.md",
     "tables/claims.md": "tables/claims.md",
 }
@@ -154,7 +155,7 @@ def _contents(pages: list[Page]) -> str:
     """Return the table of contents that follows the front page: parts of the paper, then the reference."""
     chapters = {part: [_entry(page) for page in pages if page.part == part] for part in PARTS}
     chapters["Claims"].insert(0, "claims")
-    chapters["Reference"] = ["differences", "own_ct", "api/index", "contributing", "about"]
+    chapters["Reference"] = ["differences", "own_ct", "costs", "api/index", "contributing", "about"]
     blocks = ["\n"]
     for caption, entries in chapters.items():
         if entries:
