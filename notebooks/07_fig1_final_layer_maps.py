@@ -131,7 +131,8 @@ display(measured.groupby(["method", "layer"], sort=False).mean(numeric_only=True
 # direction at best. 13_anatomy_of_maps measures which organs the maps mark.
 
 # %%
-display(findings_table(map_claims(saved), "C42", "C47", "C48")[["measured", "verdict"]])
+with pd.option_context("display.max_colwidth", None):
+    display(findings_table(map_claims(saved), "C42", "C47", "C48")[["measured", "verdict"]])
 
 # %% [markdown]
 # ## What we saw

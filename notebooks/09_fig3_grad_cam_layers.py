@@ -123,7 +123,8 @@ display(by_layer.round(3))
 # can be measured without knowing the organs.
 
 # %%
-display(findings_table(map_claims(saved), "C55")[["measured", "verdict"]])
+with pd.option_context("display.max_colwidth", None):
+    display(findings_table(map_claims(saved), "C55")[["measured", "verdict"]])
 
 # %% [markdown]
 # ## What we saw
