@@ -71,14 +71,14 @@ def test_every_test_of_the_engine_passes_on(backend, name):
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_the_examples_in_the_docstrings_run_on(backend):
     pytest.importorskip(backend)
-    modules = [f"lib/{name}.py" for name in ("attribution", "gradients", "network_steps", "streaming", "overlays")]
+    modules = [f"lib/{name}.py" for name in ("attribution", "gradients", "network_steps", "streaming", "maps/overlays")]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--doctest-modules", *modules]
     environment = os.environ | {"KERAS_BACKEND": backend}
     run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout[-3000:]
 
 
-@pytest.mark.parametrize("module", ["attribution", "gradients", "network_steps", "streaming", "overlays"])
+@pytest.mark.parametrize("module", ["attribution", "gradients", "network_steps", "streaming", "maps.overlays"])
 def test_the_examples_in_the_docstrings(module):
     found = doctest.testmod(importlib.import_module(f"lib.{module}"))
     assert found.attempted >= 2 and found.failed == 0

@@ -126,8 +126,8 @@ FROM_MASKING = {"mask_voxels", "fig2_masking_specificity", "fig5_sam_against_gra
     [
         ("figures/maps", {"fig1_final_layer_maps", "fig3_grad_cam_layers"}, CHAIN - {"anatomy_of_maps", "vote_slices"}),
         ("claims/maps", {"compare_with_paper"}, CHAIN - {"anatomy_of_maps"}),
-        ("masking_controls", FROM_MASKING, {"prepare_cohort", "train_network", "compute_maps", "vote_slices"}),
-        ("deletion", {"deletion_curves"}, CHAIN | {"sanity_checks"}),
+        ("masking/controls", FROM_MASKING, {"prepare_cohort", "train_network", "compute_maps", "vote_slices"}),
+        ("masking/deletion", {"deletion_curves"}, CHAIN | {"sanity_checks"}),
         ("networks", {"train_network", "mask_voxels"}, {"prepare_cohort"}),
         ("resampling", CHAIN, set()),
         ("phantom/kinetics", CHAIN, set()),
