@@ -685,11 +685,11 @@ def foreign_layer(kernel):
         import torch
         from keras.src.utils.torch_utils import TorchModuleWrapper
 
-        return TorchModuleWrapper(torch.nn.ReLU())
+        return TorchModuleWrapper(torch.nn.ReLU(), output_shape=(None, *SHAPE[:2], 3))
     pytest.importorskip("jax")
     import jax
 
-    return kl.JaxLayer(lambda params, x: jax.nn.relu(x @ params["k"]), params={"k": kernel})
+    return kl.JaxLayer(lambda params, inputs: jax.nn.relu(inputs @ params["k"]), params={"k": kernel})
 
 
 def test_guided_backprop_is_refused_where_another_library_is_inside():
