@@ -41,6 +41,7 @@ from IPython.display import display
 import pandas as pd
 
 from lib.claims.four_studies import TEXTS, four_studies, read_tables
+from lib.figures.architectures import title_of
 from lib.figures.four_studies import draw_against_nulls
 from lib.figures.style import save_figure
 from lib.files import atomic_path, resolve
@@ -89,7 +90,7 @@ if "chest_networks" in tables and "chest_nulls" in tables:
     networks = tables["chest_networks"].groupby("network", sort=False)[["ehr", "untrained"]].mean()
     nulls = tables["chest_nulls"].set_index("map").loc[["uniform", "mean mask"], "ehr"]
     nulls["untrained networks"] = networks["untrained"].mean()
-    panels["B", "Effective heat ratio of Grad-CAM"] = (networks["ehr"], nulls)
+    panels["B", "Effective heat ratio of Grad-CAM"] = (networks["ehr"].rename(title_of), nulls)
 if "dental_layers" in tables:
     last = tables["dental_layers"].query("layer == layer.max()").set_index("network")["enrichment"]
     panels["C", "Enrichment of the artifact"] = (last, pd.Series({"chance": 1.0}))
