@@ -20,6 +20,12 @@
 # | **writes** | `readings/<network>/<reading>/`; tables `sensitivity*.csv`, figures `sensitivity*` |
 # | **takes** | 21 readings of a network, 100 slices each: about 30 seconds per reading and draw at 256 x 256 |
 #
+# ![The outcome of each claim, by each reading](../figures/sensitivity.png)
+#
+# **As published by this project: each claim (rows) by each reading (columns), over four networks.** **+** supported,
+# **?** inconclusive, **−** contradicted; the fraction says how many parts of the claim are supported. Readings are
+# named by what differs from the default, at the left; the columns at the right have another map in the place of SAM.
+#
 # | choice | default | others | what they mean |
 # |---|---|---|---|
 # | fill | normal | uniform, range, zero, shuffle, blurred | what overwrites the voxels, see below |

@@ -64,6 +64,7 @@ def executed_notebook():
             outputs=[
                 stream("stderr", bar + "I0000 00:00:1.2 7 cudart_stub.cc:31] Could not find cuda drivers\n"),
                 stream("stderr", "a warning worth reading\n"),
+                stream("stderr", "a warning worth reading\n"),
                 stream("stdout", f"written: {ROOT}/runs/quick/claims.csv\n"),
                 new_output(
                     "display_data",

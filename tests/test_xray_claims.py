@@ -107,19 +107,36 @@ def _chests(gains: dict[str, float], accuracies: dict[str, float], seeds: int = 
     return tuple(map(pd.DataFrame, (answers, maps, nulls)))
 
 
+def judged_chests(gains, accuracies, weak=(), **choices):
+    return chest_claims(*_chests(gains, accuracies, **choices), {name: 0.7 if name in weak else 0.9 for name in gains})
+
+
 def test_claims_on_chests_follow_their_rules():
     gains = {"resnet18": 0.10, "resnet101": 0.06, "vit_tiny": 0.05}
-    verdicts = weakest(chest_claims(*_chests(gains, {"resnet18": 0.80, "resnet101": 0.82, "vit_tiny": 0.7})))
+    verdicts = weakest(judged_chests(gains, {"resnet18": 0.80, "resnet101": 0.82, "vit_tiny": 0.7}))
     assert verdicts["Q1"] == "supported" or verdicts["Q1"] == "inconclusive"
     assert verdicts["Q2"] == verdicts["Q3"] == verdicts["Q5"] == "supported"
     worse = {"resnet18": 0.02, "resnet101": 0.03, "vit_tiny": 0.05}
-    table = chest_claims(*_chests(worse, {"resnet18": 0.60, "resnet101": 0.95, "vit_tiny": 0.7}))
+    table = judged_chests(worse, {"resnet18": 0.60, "resnet101": 0.95, "vit_tiny": 0.7})
     verdicts = weakest(table)
     assert verdicts["Q1"] == verdicts["Q3"] == verdicts["Q5"] == "contradicted"
     assert verdicts["Q4"] == "supported"  # resnet101 is more accurate than vit_tiny, and its maps are worse
-    step = chest_claims(*_chests({"resnet18": 0.02, "resnet101": 0.05}, {"resnet18": 0.6, "resnet101": 0.9}))
+    step = judged_chests({"resnet18": 0.02, "resnet101": 0.05}, {"resnet18": 0.6, "resnet101": 0.9})
     assert weakest(step)["Q4"] == "inconclusive"
-    assert weakest(chest_claims(*_chests(gains, dict.fromkeys(gains, 0.8), seeds=1)))["Q2"] == "inconclusive"
+    assert weakest(judged_chests(gains, dict.fromkeys(gains, 0.8), seeds=1))["Q2"] == "inconclusive"
+
+
+def test_maps_of_networks_that_have_not_learnt_are_not_judged():
+    gains = {"resnet18": 0.10, "resnet101": 0.06, "vit_tiny": 0.02}
+    right = dict.fromkeys(gains, 0.8)
+    table = judged_chests(gains, right, weak=["vit_tiny"])
+    assert weakest(table)["Q3"] == "network too weak"
+    assert weakest(table)["Q5"] == "supported"
+    assert weakest(table)["Q2"] == "inconclusive", "two networks of three seeds: p is .1 at best"
+    assert not table["measured"].str.contains("EHR of vit_tiny").any()
+    nothing = weakest(judged_chests(gains, right, weak=gains))
+    assert (nothing[["Q2", "Q3", "Q5"]] == "network too weak").all() and nothing["Q1"] == "supported"
+    assert weakest(judged_chests(gains, right, weak=["resnet18", "resnet101"]))["Q2"] == "network too weak"
 
 
 def test_the_public_folder_is_read(tmp_path):

@@ -77,7 +77,7 @@ def clean(page: Page, links: Links, run: str) -> nbformat.NotebookNode:
         elif cell.cell_type == "code":
             folded = _fold(cell, first=not folded) or folded
             cell.setdefault("outputs", [])
-            cell.outputs = [kept for output in cell.outputs if (kept := _without_noise(output)) is not None]
+            cell.outputs = _once([kept for output in cell.outputs if (kept := _without_noise(output)) is not None])
             settings = cell.metadata.setdefault("mystnb", {})
             settings["image"] = {"alt": re.sub(r"[*`$\\]", "", heading), **settings.get("image", {})}
     notice = _notice(page, run)
@@ -126,6 +126,12 @@ def _without_noise(output: nbformat.NotebookNode) -> nbformat.NotebookNode | Non
         if kind in data:
             data[kind] = data[kind].replace(here, "")
     return output
+
+
+def _once(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """Return the outputs of a cell without messages that repeat an earlier one."""
+    seen = set()
+    return [o for o in outputs if o.output_type != "stream" or not (o.text in seen or seen.add(o.text))]
 
 
 def _notice(page: Page, run: str) -> str:

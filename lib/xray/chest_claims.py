@@ -1,6 +1,7 @@
 """The claims on depth, architecture and Grad-CAM, and how they are judged."""
 
 import itertools
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ LADDERS = {
     "ViT": ("vit_tiny", "vit_small", "vit_base"),
 }
 CLAIMS = statements("Q")
+WEAK = "network too weak"
 
 
 def difference(one: pd.Series, other: pd.Series, *, seed: int = 0, resamples: int = 2000) -> tuple[float, ...]:
@@ -53,7 +55,9 @@ def permutation_f(groups: list[np.ndarray], *, seed: int = 0, permutations: int 
     return (1 + sum(draw >= seen - 1e-12 for draw in draws)) / (permutations + 1)
 
 
-def chest_claims(answers: pd.DataFrame, maps: pd.DataFrame, nulls: pd.DataFrame) -> pd.DataFrame:
+def chest_claims(
+    answers: pd.DataFrame, maps: pd.DataFrame, nulls: pd.DataFrame, auc: Mapping[str, float], *, gate: float = 0.85
+) -> pd.DataFrame:
     """Return the five claims with what was measured, and the verdicts.
 
     Parameters
@@ -64,6 +68,10 @@ def chest_claims(answers: pd.DataFrame, maps: pd.DataFrame, nulls: pd.DataFrame)
         network, seed, patient, ehr: a row for each map of a positive patient; ehr NaN where the map is zero throughout.
     nulls : DataFrame
         patient, mean_mask, and network, untrained: the same measure of maps that saw no image, or no training.
+    auc : mapping of str to float
+        Area under the ROC curve of each network, the mean over its seeds.
+    gate : float
+        A network whose area is smaller has not learnt its task: its maps are not judged.
 
     Returns
     -------
@@ -75,6 +83,7 @@ def chest_claims(answers: pd.DataFrame, maps: pd.DataFrame, nulls: pd.DataFrame)
     Q1: the interval of the difference in accuracy, deepest less shallowest of each ladder, lies below 5 points.
     Q2: networks differ against seeds (permutation F, p < .05) and their means span more than 2 SD between seeds.
     Q3: the difference of convolutional networks and transformers in EHR lies above 0.
+    Q2, Q3 and Q5 are about networks above the gate; without any, or without one of a kind, they are "network too weak".
     Q4: a pair of networks differs in accuracy and in EHR, with opposite signs (Holm over all tests, p < .05).
     Q5: the EHR of a network less that of the mean mask, and less that of its untrained self, lies above 0: for each
     network; the claim gets the weakest. Intervals resample patients; seeds of a network are averaged.
@@ -93,13 +102,15 @@ def chest_claims(answers: pd.DataFrame, maps: pd.DataFrame, nulls: pd.DataFrame)
             add(
                 "Q1", f"{ladder}: accuracy of {held[-1]} less {held[0]}", value, low, high, judge(low, high, below=0.05)
             )
-    by_seed = maps.groupby(["network", "seed"])["ehr"].mean()
+    able = [name for name in heat if auc[name] >= gate]
+    by_seed = maps[maps["network"].isin(able)].groupby(["network", "seed"])["ehr"].mean()
     groups = [group.to_numpy() for _, group in by_seed.groupby("network")]
-    p = permutation_f(groups)
+    p = permutation_f(groups) if groups else np.nan
     spread = float(np.sqrt(np.mean([group.var(ddof=1) for group in groups if len(group) > 1] or [np.nan])))
     means = by_seed.groupby("network").mean()
     apart = float(means.max() - means.min())
-    verdict = "inconclusive" if np.isnan(p) else "supported" if p < 0.05 and apart > 2 * spread else "contradicted"
+    verdict = "supported" if p < 0.05 and apart > 2 * spread else "inconclusive"  # few seeds cannot have a small p
+    verdict = verdict if len(able) > 1 else WEAK
     add(
         "Q2",
         f"span of EHR between networks (SD between seeds {spread:.4f}, permutation p {p:.3f})",
@@ -111,17 +122,19 @@ def chest_claims(answers: pd.DataFrame, maps: pd.DataFrame, nulls: pd.DataFrame)
     transformers = [name for name in heat if name.startswith("vit")]
     others = [name for name in heat if not name.startswith("vit")]
     if transformers and others:
-        value, low, high, _ = difference(heat[others].mean(axis=1), heat[transformers].mean(axis=1))
-        add(
-            "Q3", "EHR of convolutional networks less that of transformers", value, low, high, judge(low, high, above=0)
-        )
+        kinds = [[name for name in kind if name in able] for kind in (others, transformers)]
+        convolutional, attention = (held or kind for held, kind in zip(kinds, (others, transformers), strict=True))
+        value, low, high, _ = difference(heat[convolutional].mean(axis=1), heat[attention].mean(axis=1))
+        verdict = judge(low, high, above=0) if all(kinds) else WEAK
+        add("Q3", "EHR of convolutional networks less that of transformers", value, low, high, verdict)
     add("Q4", *_opposite(accuracy, heat))
-    for name in heat:
-        value, low, high, _ = difference(heat[name], nulls.drop_duplicates("patient").set_index("patient")["mean_mask"])
-        add("Q5", f"EHR of {name} less that of the mean mask", value, low, high, judge(low, high, above=0))
+    mean_mask = nulls.drop_duplicates("patient").set_index("patient")["mean_mask"]
+    for name in able or heat:
         same = nulls[nulls["network"] == name].set_index("patient")["untrained"]
-        value, low, high, _ = difference(heat[name], same)
-        add("Q5", f"EHR of {name} less that of its untrained self", value, low, high, judge(low, high, above=0))
+        for what, beaten in (("the mean mask", mean_mask), ("its untrained self", same)):
+            value, low, high, _ = difference(heat[name], beaten)
+            verdict = judge(low, high, above=0) if able else WEAK
+            add("Q5", f"EHR of {name} less that of {what}", value, low, high, verdict)
     return pd.DataFrame(rows, columns=["id", "claim", "measured", "value", "low", "high", "verdict"])
 
 
