@@ -36,7 +36,7 @@
 # |---|---|
 # | **reads** | `cohort/`, `dicom/truth.csv` of the phantom, the network of 02_train_network |
 # | **writes** | tables `atlas.csv`, `atlas_{claims,verdicts,effects,agreement,interventions}.csv`; figures `atlas_*` |
-# | **takes** | quick 5 minutes, study 60 to 90 on two free cores, most of it for occlusion, LIME, KernelSHAP, curves |
+# | **takes** | quick 5 minutes, study 15 on one core, most of it for occlusion, LIME, KernelSHAP and curves |
 #
 # ![Nineteen methods, sorted by their agreement with interventions](../figures/atlas_ranking.png)
 #

@@ -33,7 +33,7 @@
 # |---|---|
 # | **reads** | nothing: plates are simulated (94_look_at_xray_phantoms shows them) |
 # | **writes** | `tables/dental_{claims,verdicts,networks,layers,kinds,places}.csv`; figures `dental_*` |
-# | **takes** | smoke 1 minute, quick 5, study 40 on two free cores |
+# | **takes** | smoke 1 minute, quick 2, study 4 on one core |
 #
 # ![What maps show, by layer and network](../figures/dental_layers.png)
 #
