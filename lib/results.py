@@ -15,6 +15,7 @@ from lib.titles import LAYER_TITLES, PHASE_TITLES
 
 TABLE_1 = {"single": "table1_slices", "voting": "table1_volumes"}
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+TEXTS = ("atlas", "architectures", "dental")  # tables of 20, 21, 22 begin so
 TEXTS_BEGIN, TEXTS_END = "<!-- texts: begin -->", "<!-- texts: end -->"
 MASKS = (  # what is masked, as the README names it: method, layer, region
     ("the highest of saliency", "saliency", "input", "top"),
@@ -82,9 +83,13 @@ def texts(tables: Path = ROOT / "tables") -> str:
     if not (tables / "four_studies.csv").exists():
         return "No results are published yet: `make texts` makes them, after `make figures`."
     claims = pd.read_csv(tables / "four_studies.csv", keep_default_na=False)
-    lines = ["| | claim | known from | verdict |", "|---|---|---|---|"]
+    parts = [pd.read_csv(file).set_index("id") for name in TEXTS if (file := tables / f"{name}_verdicts.csv").exists()]
+    parts = pd.concat(parts) if parts else pd.DataFrame(columns=["parts", "supported", "contradicted"])
+    lines = ["| | claim | known from | verdict | parts: supported, contradicted |", "|---|---|---|---|---|"]
     for row in claims[claims["id"].str.match("[AQM]")].sort_values("id", key=lambda i: i.map(_place)).itertuples():
-        lines.append(f"| {row.id} | {row.claim} | {row.source} | {row.verdict} |")
+        counted = parts.loc[row.id] if row.id in parts.index else None
+        told = "" if counted is None else f"{counted.parts}: {counted.supported}, {counted.contradicted}"
+        lines.append(f"| {row.id} | {row.claim} | {row.source} | {row.verdict} | {told} |")
     aucs = []
     for name, finding in (("architectures", "pneumothorax"), ("dental", "spoiled dental plates")):
         if (tables / f"{name}_networks.csv").exists():

@@ -40,10 +40,12 @@
 # ![Accuracy and effective heat ratio by network, and one against the other](../figures/architectures_quality.png)
 #
 # **As published by this project: accuracy (A) and effective heat ratio of Grad-CAM (B) by network, and one against the
-# other (C).** Points are seeds, short lines their means, crosses untrained networks. Black lines in B are maps that see
-# no image, and the ceiling: the mask itself, seen through 8 x 8 cells.
+# other (C).** Points are seeds, short lines their means, crosses untrained networks. Dotted in B: a uniform map.
+# Black, on cells as coarse as the network's own: the mean of other patients' masks (dashed), the mask itself (solid).
 
 # %%
+import itertools
+
 from IPython.display import display
 import numpy as np
 import pandas as pd
@@ -83,7 +85,8 @@ figures: str = "runs/quick/figures"  # where the figures go
 # ## Images
 #
 # Half of the patients have a pneumothorax. These patients of the test are also shown without it, and with a chest tube:
-# *the same patient* has the same anatomy, position and noise, and differs in nothing but the air in the pleural cavity.
+# *the same patient* has the same anatomy, position and noise, and differs in the pneumothorax and in what it does: the
+# lung is smaller and denser, its vessels have moved, and mediastinum and diaphragm have shifted.
 
 # %%
 names, seeds = networks.replace(" ", "").split(","), range(1, repeats + 1)
@@ -168,7 +171,7 @@ kept = begin(resolve(cache) / "networks", parameters=recipe, code=modules)
 images, masks = network_input(train["grey"]), test["gap"][positive]
 without = None if twins is None else twins["neither"]["grey"]
 widths = {name: None if name.startswith("vit") else width for name in (*names, shortcut)}
-answers, maps, shown = [], [], {}
+answers, maps, shown, cells = [], [], {}, {}
 for seed in seeds:
     for name in names:
         model = train_chests(name, images, train["label"], seed=seed, width=widths[name], **schedule,
@@ -179,6 +182,7 @@ for seed in seeds:
         measured = measure_maps(found, masks, last_map(name))
         maps.append(measured.assign(network=name, seed=seed, patient=positive[measured["map"]]))
         shown[name] = found["grad_cam", last_map(name)]
+        cells[name] = model.get_layer(last_map(name)).output.shape[1]
         auc = roc_auc_score(test["label"], answers[-1]["p"])
         print(f"{name}, seed {seed}: accuracy {answers[-1]['right'].mean():.3f}, AUC {auc:.3f}")
 answers, maps = pd.concat(answers, ignore_index=True), pd.concat(maps, ignore_index=True)
@@ -209,13 +213,22 @@ display(quality.round(3))
 # *untrained* is the EHR of the same network before its training.
 
 # %%
-references = of_nulls.loc[["uniform", "mean mask", "ceiling, 8 x 8 cells"], "ehr"].to_dict()
-drawn = {"architectures_quality": draw_quality(quality.reset_index(), references)}
+own = []
+for count, n in itertools.product(sorted(set(cells.values())), positive):
+    seen = {"mean_mask": blind["mean mask"], "ceiling": test["gap"][n]}
+    reached = {name: localisation(on_grid(image, count), test["gap"][n])["ehr"] for name, image in seen.items()}
+    own.append({"cells": count, "patient": n, **reached})
+own = pd.DataFrame(own).set_index(["cells", "patient"])
+drawable = quality.reset_index().assign(cells=lambda table: table["network"].map(cells))
+drawable = drawable.join(own.groupby("cells").mean(), on="cells")
+drawn = {"architectures_quality": draw_quality(drawable, {"uniform": of_nulls.loc["uniform", "ehr"]})}
 display(drawn["architectures_quality"])
 
 # %% [markdown]
 # **Accuracy (A) and effective heat ratio of Grad-CAM (B) by network, and one against the other (C).** Points are seeds,
-# short lines their means, crosses untrained networks; black lines are maps that see no image, and the ceiling.
+# short lines their means, crosses untrained networks (one is missing where every untrained map is zero). Dotted: a
+# uniform map. Black, on cells as coarse as the network's own: the mean of other patients' masks (dashed), which sees no
+# image, and the mask itself (solid), which a map of these cells can hardly surpass.
 #
 # Every stage and three kinds of map: EHR, mean over patients.
 
@@ -241,8 +254,9 @@ display(drawn["architectures_examples"])
 # %% [markdown]
 # ## Is the network wrong, or the map?
 #
-# How much of p goes when the same patient is shown without the pneumothorax. A network whose p falls has used it (or
-# what comes with it): a map that is not on it is then the map's fault.
+# How much of p, the probability of *pneumothorax*, goes when the same patient is shown without it. A network whose p
+# falls has used the pneumothorax or one of its effects, such as the smaller lung. A map beside the gap may then still
+# be right: it may show such an effect. Each point is a patient and a seed.
 
 # %%
 causes = last.merge(answers, on=["network", "seed", "patient"])
@@ -290,8 +304,7 @@ else:
 
 # %%
 beside = untrained.groupby(["network", "patient"])["ehr"].mean().rename("untrained").reset_index()
-mean_mask = nulls[nulls["map"] == "mean mask"].set_index("patient")["ehr"]
-beside["mean_mask"] = beside["patient"].map(mean_mask)
+beside["mean_mask"] = [own.loc[(cells[row.network], row.patient), "mean_mask"] for row in beside.itertuples()]
 claims = chest_claims(answers, last, beside, quality.groupby("network")["auc"].mean())
 judged = verdicts(claims)
 with pd.option_context("display.max_colwidth", None):

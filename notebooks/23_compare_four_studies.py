@@ -29,12 +29,13 @@
 # | **writes** | `tables/four_studies.csv`, figure `four_studies` |
 # | **takes** | seconds |
 #
-# ![What maps reach, and what maps reach that see no network](../figures/four_studies.png)
+# ![What maps reach, and what controls reach](../figures/four_studies.png)
 #
-# **As published by this project: what maps reach (points), and what maps reach that see no network (lines).** **A**,
-# correlation of a map's sums over organs with the organs' measured weights, by method (20). **B**, effective heat ratio
-# in the pneumothorax, by network (21). **C**, density of the artifact in the hottest tenth of the last layer's map, by
-# network (22).
+# **As published by this project: what maps reach (points), and controls (lines).** **A**, correlation of a map's sums
+# over organs with the organs' measured weights, by method (20); lines: maps without a network. **B**, effective heat
+# ratio in the pneumothorax, by network (21); lines: a uniform map, the mean of other patients' masks, and the mean of
+# untrained networks. **C**, density of the artifact in the hottest tenth of the last layer's map (22); line: chance.
+# Networks that have not learnt their task stand beside the others: ViT tiny in B, undertrained and shuffled in C.
 
 # %%
 from IPython.display import display
@@ -64,7 +65,7 @@ for name in found.index[~found["found"]]:
 # ## One question, several studies
 #
 # The paper's own claims are judged over networks where the run has several; the others over patients or plates of one
-# network. "Reproduced" and "supported" mean the same; the rules stand in 17, 20, 21 and 22.
+# network. "Reproduced" and "supported" are counted alike here, though their rules differ: they stand in 17, 20, 21, 22.
 
 # %%
 claims = four_studies(tables)
@@ -101,9 +102,7 @@ else:
     print("No table of 20, 21 or 22 is there: nothing is drawn.")
 
 # %% [markdown]
-# **What maps reach, and what maps reach that see no network.** **A**, correlation of a map's sums over organs with the
-# organs' measured weights, by method (20). **B**, effective heat ratio in the pneumothorax, by network (21). **C**,
-# density of the artifact in the hottest tenth of the last layer's map, by network (22). Lines: controls.
+# **What maps reach (points), and controls (lines)**, as above.
 #
 # ## What interventions add
 #
@@ -141,6 +140,7 @@ holds = claims["verdict"].isin(["supported", "reproduced"])
 fails = claims["verdict"].isin(["contradicted", "not reproduced"])
 for study, part in claims.groupby("study", sort=False):
     yes, no = holds[part.index].sum(), fails[part.index].sum()
-    print(f"{study}: of {len(part)} claims {yes} hold, {no} do not, {len(part) - yes - no} are open or not tested.")
+    print(f"{study}: of the {len(part)} claims above {yes} hold, {no} do not, ", end="")
+    print(f"{len(part) - yes - no} are open or not tested.")
 if not set(TEXTS) <= tables.keys():
     print("The related texts are missing in part: make texts runs them.")

@@ -62,8 +62,9 @@ figures: str = "runs/quick/figures"  # where the figures go
 # ## Six chests
 #
 # Above: without pneumothorax. Below: the same patients with one; red is what a reader would outline, the rays that pass
-# through air in the pleural cavity and through no lung; the third has a chest tube, outlined in blue. Everything else
-# of a pair is the same, so that a pair shows what the finding alone changes.
+# through air in the pleural cavity and through no lung; the third has a chest tube, outlined in blue. A pair has
+# the same anatomy, position and noise. It differs in the pneumothorax and in what it does: the lung is smaller and
+# denser, its vessels have moved, and mediastinum and diaphragm have shifted.
 
 # %%
 seeds = (4, 13, 11)
@@ -152,7 +153,8 @@ spoiled = {"clean": (plate.signal, np.zeros(plate.signal.shape, bool))}
 for number, kind in enumerate(KINDS):
     spoiled[kind] = spoil(plate.signal, kind, np.random.default_rng(number + 5), pixel_mm=plate.pixel_mm)
 sheet = [show(signal, plate.plate)[::2, ::2] for signal, _ in spoiled.values()]
-drawn["xray_artifacts"] = draw_radiographs([sheet[k : k + 6] for k in range(0, 18, 6)])
+kinds, six = list(spoiled), range(0, 18, 6)
+drawn["xray_artifacts"] = draw_radiographs([sheet[k : k + 6] for k in six], labels=[kinds[k : k + 6] for k in six])
 display(drawn["xray_artifacts"])
 shares = {kind: f"{mask.mean():.2%}" for kind, (_, mask) in spoiled.items()}
 pd.DataFrame({"artifact, in the order of the figure": list(shares), "mask": list(shares.values())})

@@ -14,6 +14,9 @@ from lib.figures.style import TWO_COLUMNS_MM, axes_mm, paper_style
 KIND_COLOURS = {"resnet": "#4477aa", "vgg": "#228833", "vit": "#ee6677"}
 
 
+OWN_CELLS = {"mean_mask": (0, (3, 1)), "ceiling": "-"}  # maps on a network's own cells, by the line that shows them
+
+
 def kind_of(network: str) -> str:
     """Return "resnet", "vgg" or "vit"."""
     return next(kind for kind in KIND_COLOURS if network.startswith(kind))
@@ -31,9 +34,10 @@ def draw_quality(table: pd.DataFrame, references: Mapping[str, float]) -> Figure
     Parameters
     ----------
     table : DataFrame
-        A row for each network and seed: network, accuracy, ehr, untrained.
+        A row for each network and seed: network, accuracy, ehr, untrained, and what maps on the network's own cells
+        reach: mean_mask, which sees no image, and ceiling, the mask itself.
     references : mapping of str to float
-        EHR of maps that see no image, and of the ceiling.
+        EHR of maps that see no image, whatever the network.
     """
     names = list(dict.fromkeys(table["network"]))
     with paper_style():
@@ -50,14 +54,21 @@ def draw_quality(table: pd.DataFrame, references: Mapping[str, float]) -> Figure
                 if column == "ehr":
                     blank = table.loc[table["network"] == name, "untrained"]
                     panel.plot(np.full(len(blank), at), blank, "x", markersize=3, color="0.4")
+                    for own, style in OWN_CELLS.items():
+                        level = table.loc[table["network"] == name, own].iloc[0]
+                        panel.plot([at - 0.4, at + 0.4], [level] * 2, color="black", linewidth=0.8, linestyle=style)
             panel.set_xticks(range(len(names)), [title_of(name) for name in names], rotation=60, ha="right")
             panel.set(ylabel=label)
             panel.set_title(title, loc="left", fontweight="bold")
-        for k, (name, value) in enumerate(references.items()):
-            second.axhline(value, color="black", linewidth=0.6, linestyle=(":", "--", "-.", "-")[k % 4], label=name)
+        for name, value in references.items():
+            second.axhline(value, color="black", linewidth=0.6, linestyle=":", label=name)
+        for own, style in OWN_CELLS.items():
+            second.plot(
+                [], [], color="black", linewidth=0.8, linestyle=style, label=f"{own.replace('_', ' ')}, own cells"
+            )
         second.plot([], [], "x", markersize=3, color="0.4", linestyle="", label="untrained")
         second.set_yscale("log")
-        second.legend(fontsize=5.5)
+        second.legend(fontsize=5.5, loc="lower left")
         means = table.groupby("network", sort=False)[["accuracy", "ehr"]].mean()
         for name, row in means.iterrows():
             third.plot(row["accuracy"], row["ehr"], "o", markersize=4, color=KIND_COLOURS[kind_of(name)])
@@ -113,7 +124,7 @@ def draw_causes(table: pd.DataFrame) -> Figure:
             panel.plot(part["p_lost"], part["ehr"], mark, markersize=2.5, alpha=0.6, markeredgewidth=0,
                        color=KIND_COLOURS[kind_of(network)], label=title_of(network))  # fmt: skip
         panel.set(xlabel="p that is lost without the pneumothorax", ylabel="EHR of Grad-CAM")
-        panel.legend(fontsize=5.5)
+        panel.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure
 
 

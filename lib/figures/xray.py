@@ -18,6 +18,7 @@ def draw_radiographs(
     titles: Sequence[str] = (),
     names: Sequence[str] = (),
     masks: Sequence[Sequence[Sequence[np.ndarray] | None]] | None = None,
+    labels: Sequence[Sequence[str]] = (),
 ) -> Figure:
     """Draw radiographs in a grid, with the outlines of masks.
 
@@ -29,6 +30,8 @@ def draw_radiographs(
         Of the columns and of the rows.
     masks : sequence of sequence of (sequence of bool array or None), optional
         For each image the masks whose outlines are drawn, each in a colour of its own.
+    labels : sequence of sequence of str
+        For each image the words in its upper left corner.
     """
     count = max(len(row) for row in rows)
     height, width = rows[0][0].shape
@@ -42,7 +45,10 @@ def draw_radiographs(
                 drawn = masks[r][c] if masks is not None else None
                 for colour, mask in zip(MASK_COLOURS, drawn or (), strict=False):
                     if mask.any():
-                        panel.contour(mask, [0.5], colors=colour, linewidths=0.6)
+                        panel.contour(mask, [0.5], colors=colour, linewidths=1.0)
+                if r < len(labels):
+                    panel.text(0.04, 0.93, labels[r][c], transform=panel.transAxes, va="top", color="white", fontsize=6,
+                               bbox={"facecolor": "black", "edgecolor": "none", "alpha": 0.6, "pad": 1})  # fmt: skip
             if r < len(names):
                 name_row(panels[0], names[r])
         title_columns(axes[0], titles)
@@ -84,14 +90,16 @@ def draw_attenuation(table: pd.DataFrame) -> Figure:
     """
     with paper_style():
         figure, axes = axes_mm(TWO_COLUMNS_MM, 60, 1, table["beam"].nunique(), squeeze=False)
-        colours = plt.get_cmap("viridis")(np.linspace(0, 0.9, table["tissue"].nunique()))
+        colours = plt.get_cmap("tab10")(range(table["tissue"].nunique()))
         for panel, (name, part) in zip(axes[0], table.groupby("beam", sort=False), strict=True):
             for colour, (tissue, one) in zip(colours, part.groupby("tissue", sort=False), strict=True):
                 panel.plot(one["energy_kev"], one["basis_per_cm"], color=colour)
                 panel.plot(one["energy_kev"], one["table_per_cm"], "o", markersize=2.2, color=colour,
                            label=tissue.replace("_", " "))  # fmt: skip
             panel.set(yscale="log", xlabel="Energy (keV)", ylabel="Attenuation (1/cm)", title=f"{name} beam")
-        axes[0, -1].legend(loc="upper right")
+        axes[0, -1].plot([], [], "ko", markersize=2.2, label="points: the table")
+        axes[0, -1].plot([], [], color="black", label="lines: two materials")
+        axes[0, -1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
     return figure
 
 

@@ -67,7 +67,8 @@ def chest_claims(
     maps : DataFrame
         network, seed, patient, ehr: a row for each map of a positive patient; ehr NaN where the map is zero throughout.
     nulls : DataFrame
-        patient, mean_mask, and network, untrained: the same measure of maps that saw no image, or no training.
+        network, patient, mean_mask, untrained: the same measure of the mean of other patients' masks, on cells as
+        coarse as the network's, and of its map before training.
     auc : mapping of str to float
         Area under the ROC curve of each network, the mean over its seeds.
     gate : float
@@ -85,8 +86,8 @@ def chest_claims(
     Q3: the difference of convolutional networks and transformers in EHR lies above 0.
     Q2, Q3 and Q5 are about networks above the gate; without any, or without one of a kind, they are "network too weak".
     Q4: a pair of networks differs in accuracy and in EHR, with opposite signs (Holm over all tests, p < .05).
-    Q5: the EHR of a network less that of the mean mask, and less that of its untrained self, lies above 0: for each
-    network; the claim gets the weakest. Intervals resample patients; seeds of a network are averaged.
+    Q5: the EHR of a network less that of the mean mask on its cells, and less that of its untrained self, lies above
+    0: for each network; the claim gets the weakest. Intervals resample patients; seeds of a network are averaged.
     """
     accuracy = answers.pivot_table(index="patient", columns="network", values="right", aggfunc="mean")
     heat = maps.pivot_table(index="patient", columns="network", values="ehr", aggfunc="mean")
@@ -128,11 +129,10 @@ def chest_claims(
         verdict = judge(low, high, above=0) if all(kinds) else WEAK
         add("Q3", "EHR of convolutional networks less that of transformers", value, low, high, verdict)
     add("Q4", *_opposite(accuracy, heat))
-    mean_mask = nulls.drop_duplicates("patient").set_index("patient")["mean_mask"]
     for name in able or heat:
-        same = nulls[nulls["network"] == name].set_index("patient")["untrained"]
-        for what, beaten in (("the mean mask", mean_mask), ("its untrained self", same)):
-            value, low, high, _ = difference(heat[name], beaten)
+        own = nulls[nulls["network"] == name].set_index("patient")
+        for what, blind in (("the mean mask on its cells", "mean_mask"), ("its untrained self", "untrained")):
+            value, low, high, _ = difference(heat[name], own[blind])
             verdict = judge(low, high, above=0) if able else WEAK
             add("Q5", f"EHR of {name} less that of {what}", value, low, high, verdict)
     return pd.DataFrame(rows, columns=["id", "claim", "measured", "value", "low", "high", "verdict"])
