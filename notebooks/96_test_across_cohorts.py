@@ -19,6 +19,14 @@
 # | **writes** | `tables/across_cohorts.csv`, `figures/across_cohorts` |
 # | **takes** | about a second for 100 slices and network |
 #
+# ![F1 of networks trained and tested on phantoms without and with attachments](../figures/across_cohorts.png)
+#
+# **As published by this project: F1 of single slices, the mean over the phases.** Rows are what networks were trained
+# on: phantoms without attachments, phantoms with electrodes, wires and clips, and the latter with more variation in
+# training; 300 patients and three networks each. Columns are the test patients, five mid-kidney slices a series with
+# attachments, whole kidneys without. Large numbers are means over the networks, small ones the lowest and the highest.
+# Networks that have seen attachments lose nothing without them; others lose a little where they appear.
+#
 # The defaults are the phantoms of `make figures` and the public cohort of 00_fetch_public_cohort, after
 # `make figures PROFILE=public`. Any other kinds can be named, such as phantoms without and with electrodes.
 
