@@ -171,7 +171,7 @@ kept = begin(resolve(cache) / "networks", parameters=recipe, code=modules)
 images, masks = network_input(train["grey"]), test["gap"][positive]
 without = None if twins is None else twins["neither"]["grey"]
 widths = {name: None if name.startswith("vit") else width for name in (*names, shortcut)}
-answers, maps, shown, cells = [], [], {}, {}
+answers, maps, shown, grid = [], [], {}, {}
 for seed in seeds:
     for name in names:
         model = train_chests(name, images, train["label"], seed=seed, width=widths[name], **schedule,
@@ -182,7 +182,7 @@ for seed in seeds:
         measured = measure_maps(found, masks, last_map(name))
         maps.append(measured.assign(network=name, seed=seed, patient=positive[measured["map"]]))
         shown[name] = found["grad_cam", last_map(name)]
-        cells[name] = model.get_layer(last_map(name)).output.shape[1]
+        grid[name] = model.get_layer(last_map(name)).output.shape[1]
         auc = roc_auc_score(test["label"], answers[-1]["p"])
         print(f"{name}, seed {seed}: accuracy {answers[-1]['right'].mean():.3f}, AUC {auc:.3f}")
 answers, maps = pd.concat(answers, ignore_index=True), pd.concat(maps, ignore_index=True)
@@ -214,12 +214,12 @@ display(quality.round(3))
 
 # %%
 own = []
-for count, n in itertools.product(sorted(set(cells.values())), positive):
+for count, n in itertools.product(sorted(set(grid.values())), positive):
     seen = {"mean_mask": blind["mean mask"], "ceiling": test["gap"][n]}
     reached = {name: localisation(on_grid(image, count), test["gap"][n])["ehr"] for name, image in seen.items()}
     own.append({"cells": count, "patient": n, **reached})
 own = pd.DataFrame(own).set_index(["cells", "patient"])
-drawable = quality.reset_index().assign(cells=lambda table: table["network"].map(cells))
+drawable = quality.reset_index().assign(cells=lambda table: table["network"].map(grid))
 drawable = drawable.join(own.groupby("cells").mean(), on="cells")
 drawn = {"architectures_quality": draw_quality(drawable, {"uniform": of_nulls.loc["uniform", "ehr"]})}
 display(drawn["architectures_quality"])
@@ -304,7 +304,7 @@ else:
 
 # %%
 beside = untrained.groupby(["network", "patient"])["ehr"].mean().rename("untrained").reset_index()
-beside["mean_mask"] = [own.loc[(cells[row.network], row.patient), "mean_mask"] for row in beside.itertuples()]
+beside["mean_mask"] = [own.loc[(grid[row.network], row.patient), "mean_mask"] for row in beside.itertuples()]
 claims = chest_claims(answers, last, beside, quality.groupby("network")["auc"].mean())
 judged = verdicts(claims)
 with pd.option_context("display.max_colwidth", None):
