@@ -93,10 +93,10 @@ spoiled = spoiled_set(test, KINDS, places, scales, seed)
 print(f"{len(train['seed'])} training plates, {test_plates} test plates, {len(spoiled['kind'])} spoiled images")
 
 # %%
-first = (spoiled["plate"] == 0) & (spoiled["size"] == scales[0])
-kinds_shown = list(dict.fromkeys(np.asarray(spoiled["kind"])[first]))[:5]
-places_shown = [np.flatnonzero(first & (np.asarray(spoiled["kind"]) == kind))[0] for kind in kinds_shown]
-examples = [show(spoiled["signal"][n], test["plate"][0]) for n in places_shown]
+first = spoiled["plate"] == 0
+small = first & (spoiled["size"] == scales[0])
+examples = [np.flatnonzero(small & (spoiled["kind"] == kind))[0] for kind in KINDS[:5]]
+examples = [show(spoiled["signal"][n], test["plate"][0]) for n in examples]
 drawn = {"dental_examples": draw_radiographs([[show(test["signal"][0], test["plate"][0]), *examples]])}
 display(drawn["dental_examples"])
 
