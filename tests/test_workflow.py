@@ -96,7 +96,6 @@ def test_every_figure_and_table_and_the_claims_are_there(finished):
     assert set(pd.read_csv(run / "tables/networks.csv").network) == {"top", "small", "small_three_slices"}
 
 
-@pytest.mark.slow
 def test_the_related_texts_have_their_verdicts(finished):
     done = snakemake(finished, "--", "texts")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-5000:]
