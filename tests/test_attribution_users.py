@@ -312,7 +312,7 @@ def test_a_thin_function_costs_a_call(phases):
             times.append(time.perf_counter() - start)
         return min(times)
 
-    assert fastest(lambda: saliency(phases, images, 1)) < 3 * fastest(lambda: explain(images, 1, "saliency"))
+    assert fastest(lambda: saliency(phases, images, 1)) < 5 * fastest(lambda: explain(images, 1, "saliency"))
 
 
 def test_thin_functions_see_new_weights(phases):
