@@ -484,7 +484,7 @@ print(f"Median correlation of two methods: {pairs.groupby(['one', 'other'])['cor
 print(f"Against the interventions {METHODS[best].title} ranks first ({ranked.loc[best, 'rank']:.2f}) and "
       f"{METHODS[worst].title} last ({ranked.loc[worst, 'rank']:.2f}); a uniform map has "
       f"{ranked.loc['uniform', 'rank']:.2f}; {beat} of {len(METHODS)} methods lie above it for certain.")  # fmt: skip
-print(f"The organ that counts most: {by_phase.idxmax().to_dict()}.")
+print(f"The organ that counts most: {by_phase.dropna(axis='columns', how='all').idxmax().to_dict()}.")
 for claim, verdict in weakest(claims).items():
     part = claims[claims["id"] == claim]
     held = part["verdict"].eq("supported").sum()

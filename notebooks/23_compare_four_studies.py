@@ -113,7 +113,7 @@ else:
 if "effects" in tables:
     organs = tables["effects"].query("organ != 'everything'")
     weight = organs.assign(weight=organs["fall"].abs()).pivot_table(index="organ", columns="phase", values="weight")
-    print("CT: the organ that the score owes most to:", weight.idxmax().to_dict())
+    print("CT: the organ that the score owes most to:", weight.dropna(axis="columns", how="all").idxmax().to_dict())
 if "chest_networks" in tables and "p_lost" in tables["chest_networks"]:
     print("Chest: mean p lost without the pneumothorax:",
           tables["chest_networks"].groupby("network", sort=False)["p_lost"].mean().round(2).to_dict())  # fmt: skip

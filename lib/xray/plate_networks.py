@@ -97,12 +97,21 @@ def train_plates(
     """Return a trained network and its history (a dict of lists): AdamW, cosine decay after a tenth of warm-up.
 
     A network that `path` holds is read, its history from the .json file beside it; a new one is kept there.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer plates than `pairs`, the clean and spoiled plates of a step.
     """
     if path is not None and resolve(path).exists():
         history = json.loads(resolve(path).with_suffix(".json").read_text())
         return keras.models.load_model(resolve(path), compile=False), history
     network = plate_network(seed)
     data = Pairs(held, pairs=pairs, epochs=epochs, seed=seed, shuffled=shuffled)
+    if not len(data):
+        raise ValueError(
+            f"{len(held['signal'])} training plates: at least {pairs} are needed for one step of training."
+        )
     steps = max(len(data) * epochs, 2)
     warm = max(steps // 10, 1)
     schedule = keras.optimizers.schedules.CosineDecay(rate / 10, steps - warm, warmup_target=rate, warmup_steps=warm)
