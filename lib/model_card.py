@@ -35,8 +35,8 @@ Beside each network lie its training `history.csv`, its `predictions.parquet` on
 08, 11 and 12 draw their figures from it (`-p masking weights/{first}/masking`).
 
 **Trained on** phantoms, and on no patient: {train} slices of {patients} simulated patients, and {val} slices for
-validation. The recipe is in `{recipe}`. The table holds what they reach on {test} slices, {volumes} series, of phantom
-patients on whom nothing was tuned. F1 and AUC are means over the phases.
+validation{start}. The recipe is in `{recipe}`. The table holds what they reach on {test} slices, {volumes} series, of
+phantom patients on whom nothing was tuned. F1 and AUC are means over the phases.
 
 | network | best epoch | validation loss | F1, slices | AUC, slices | F1, after voting |
 |---|---|---|---|---|---|
@@ -113,7 +113,8 @@ def copy_networks(networks: Sequence[Path], destination: Path, recipe: str) -> l
         for n in network_table(networks).itertuples()
     ]
     facts = _facts(networks[0])
-    text = CARD.format(first=networks[0].name, recipe=recipe, rows="\n".join(rows), **facts)
+    within = f"{destination.name}/" if destination.parent.name == "weights" else ""
+    text = CARD.format(first=within + networks[0].name, recipe=recipe, rows="\n".join(rows), **facts)
     (destination / "README.md").write_text(text)
     return [*written, destination / "README.md"]
 
@@ -133,8 +134,10 @@ def _facts(network: Path) -> dict[str, object]:
     test = cohort[cohort["split"] == "test"]
     patients = cohort.loc[cohort["split"] == "train", "patient"].nunique()
     sizes = {name: int(counts.get(name, 0)) for name in ("train", "val", "test")}
+    recipe = json.loads((network / "provenance.json").read_text())["parameters"]
     return sizes | {
         "size": size,
+        "start": ", after the training of the networks that they started from" if recipe.get("start_from") else "",
         "patients": patients,
         "volumes": test["series"].nunique(),
         "phases": ", ".join(PHASES),

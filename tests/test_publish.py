@@ -134,6 +134,7 @@ def test_networks_are_shipped_with_a_card_that_says_what_they_reach(run, tmp_pat
     history = {"epoch": [1, 2, 3], "val_loss": [0.1, 0.4, 0.7], "stage": [1, 2, 2]}
     pd.DataFrame(history).to_csv(network / "history.csv", index=False)
     Standardisation(30.0, 120.0, 64).save(network / "standardisation.json")
+    (network / "provenance.json").write_text(json.dumps({"parameters": {"start_from": ""}}))
     phase_net(64).save(network / "model.keras")
     pd.DataFrame({"network": ["seed01"]}).to_csv(run / "tables/seeds.csv", index=False)
     (run / "networks/VGG16").mkdir()  # a member of another comparison, which is not shipped
@@ -158,6 +159,16 @@ def test_networks_of_another_size_stand_beside_those_of_the_study(run, tmp_path)
     assert (tmp_path / "weights/512/seed01/model.keras").read_text() == "512 pixels"
     with pytest.raises(FileNotFoundError, match="there are 512/seed01, seed01"):
         load_pretrained("seed02", tmp_path / "weights")
+
+
+def test_the_card_of_another_size_names_where_its_networks_are_and_began(run, tmp_path):
+    test_networks_are_shipped_with_a_card_that_says_what_they_reach(run, tmp_path)
+    provenance = run / "networks/seed01/provenance.json"
+    provenance.write_text(json.dumps({"parameters": {"start_from": "runs/study/networks/seed01"}}))
+    publish(run, tmp_path, weights="weights/512")
+    card = (tmp_path / "weights/512/README.md").read_text()
+    assert 'load_pretrained("512/seed01")' in card and "after the training of the networks that they started" in card
+    assert "they started from" not in (tmp_path / "weights/README.md").read_text()
 
 
 def test_what_each_stage_took_is_published_from_the_notes_of_snakemake(run, tmp_path):
