@@ -287,7 +287,7 @@ if shortcut and twins is not None:
     drawn["architectures_shortcut"] = draw_shortcut(shortcuts, heats)
     display(drawn["architectures_shortcut"])
     cells = shortcuts.pivot_table(index="training", columns="state", values="p", sort=False)
-    density = heats.pivot_table(index="training", columns="region", values="density", sort=False)
+    density = heats.pivot_table(index="training", columns="region", values="density", sort=False, dropna=False)
     of_shortcut = cells.join(density.add_prefix("heat on the "))
     display(of_shortcut.round(3))
 else:
