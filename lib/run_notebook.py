@@ -28,6 +28,7 @@ from lib.files import ROOT, resolve
 
 STARTUP_NOISE = re.compile(r"^([IE]0000 .*(oneDNN|cuda)|WARNING: All log messages before absl).*\n?", re.MULTILINE)
 QUIET = "NOTEBOOKS_QUIET"  # environment: what cells print is only in the executed notebook; progress bars are shown
+STARTS = 3  # of a kernel that dies before it has answered
 TYPES = {"str": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict}
 
 
@@ -150,17 +151,23 @@ def run_notebook(notebook: nbformat.NotebookNode, executed: Path, parameters: di
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # twice as fast where TensorFlow leaves it off: AVX2 alone
     start = time.monotonic()
     with kernel_log(executed.with_suffix(".log")):
-        pm.execute_notebook(
-            notebook,
-            str(executed),
-            parameters,
-            cwd=str(ROOT),
-            kernel_name="python3",
-            progress_bar=False,
-            stdout_file=None if os.environ.get(QUIET) else Console(),
-            stderr_file=Console(),
-            extra_arguments=["--IPKernelApp.log_level=50"],
-        )
+        for attempt in range(STARTS):
+            try:
+                pm.execute_notebook(
+                    notebook,
+                    str(executed),
+                    parameters,
+                    cwd=str(ROOT),
+                    kernel_name="python3",
+                    progress_bar=False,
+                    stdout_file=None if os.environ.get(QUIET) else Console(),
+                    stderr_file=Console(),
+                    extra_arguments=["--IPKernelApp.log_level=50"],
+                )
+                break
+            except RuntimeError as error:  # before any cell: two kernels that start at once may choose the same port
+                if "Kernel died before replying" not in str(error) or attempt == STARTS - 1:
+                    raise
     return time.monotonic() - start
 
 

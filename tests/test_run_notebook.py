@@ -4,7 +4,15 @@ import jupytext
 import nbformat
 import pytest
 
-from lib.run_notebook import QUIET, check_parameters, declared_parameters, main, parse_values
+from lib.run_notebook import (
+    QUIET,
+    check_parameters,
+    declared_parameters,
+    main,
+    parse_values,
+    read_notebook,
+    run_notebook,
+)
 
 SCRIPT = """\
 # %% tags=["parameters"]
@@ -106,3 +114,23 @@ def test_what_cannot_be_run_is_said_before_anything_runs(script, tmp_path, capsy
 def test_list_shows_the_parameters(script, capsys):
     assert main([str(script), "--list"]) == 0
     assert "rate: float = 1.0e-3  # how fast" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("deaths", [1, 2, 3])
+def test_a_kernel_that_dies_at_its_start_is_started_again(monkeypatch, tmp_path, deaths):
+    """Two kernels that start at once may choose the same port; a third death is told."""
+    starts = []
+
+    def execute(*arguments, **settings):
+        starts.append(arguments)
+        if len(starts) <= deaths:
+            raise RuntimeError("Kernel died before replying to kernel_info")
+
+    monkeypatch.setattr("lib.run_notebook.pm.execute_notebook", execute)
+    notebook = read_notebook(ROOT / "notebooks" / "04_vote_slices.py")
+    if deaths == 3:
+        with pytest.raises(RuntimeError, match="Kernel died"):
+            run_notebook(notebook, tmp_path / "04.ipynb", {})
+    else:
+        assert run_notebook(notebook, tmp_path / "04.ipynb", {}) >= 0
+    assert len(starts) == min(deaths + 1, 3)
