@@ -4,6 +4,7 @@ import jupytext
 import nbformat
 import pytest
 
+from lib.files import ROOT
 from lib.run_notebook import (
     QUIET,
     check_parameters,
