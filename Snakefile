@@ -51,6 +51,9 @@ SELECTION = [  # the tables of 03_select_network
     *("networks.csv", "network_metrics.csv", "network_ranking.csv", "network_tests.csv"),
     *("network_differences.csv", "reference_weights.csv"),
 ]
+# The comparison of networks that 17 may take from another run, as far as it is there.
+SELECTED = f"{config['parameters'].get('17_compare_with_paper', {}).get('selection', '')}/tables"
+SELECTED = [f"{SELECTED}/{table}" for table in SELECTION if os.path.exists(f"{SELECTED}/{table}")]
 PATHS = {
     "cohort": f"{RUN}/cohort",
     "private": f"{RUN}/private",
@@ -481,7 +484,7 @@ if not OWN_CT:
             PREDICTIONS,
             rules.vote_slices.output,
             rules.anatomy_of_maps.output if not PRIVATE else [],
-            rules.select_network.output if MEMBERS else [],
+            rules.select_network.output if MEMBERS else SELECTED,
             rules.sensitivity.output if "read_networks" in config else [],
             **code("17_compare_with_paper"),
         output:

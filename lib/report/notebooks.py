@@ -130,8 +130,8 @@ def _without_noise(output: nbformat.NotebookNode) -> nbformat.NotebookNode | Non
 
 def _once(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
     """Return the outputs of a cell without messages that repeat an earlier one."""
-    seen = set()
-    return [o for o in outputs if o.output_type != "stream" or not (o.text in seen or seen.add(o.text))]
+    told = [output.get("text") for output in outputs]  # None for what is no message
+    return [output for n, output in enumerate(outputs) if told[n] is None or told[n] not in told[:n]]
 
 
 def _notice(page: Page, run: str) -> str:
