@@ -453,7 +453,8 @@ for name, frame in {"atlas": table.rename_axis("method").reset_index(), "atlas_c
         frame.to_csv(temporary, index=False, float_format="%.6g")
 for name, figure in drawn.items():
     save_figure(figure, resolve(figures) / f"{name}.png")
-write_sidecar(resolve(tables) / "atlas.csv", notebook="20_method_atlas", inputs=(network / "model.keras",), parameters={
+inputs = (network / "model.keras",)
+written = write_sidecar(resolve(tables) / "atlas.csv", notebook="20_method_atlas", inputs=inputs, parameters={
     "per_phase": per_phase, "layer": layer, "baseline": baseline, "gradients": gradients, "squares": squares,
     "samples": samples, "curve_steps": curve_steps, "ascent": ascent,
     "embedded": embedded, "autoencoder_epochs": autoencoder_epochs, "autoencoder_slices": autoencoder_slices,

@@ -322,7 +322,7 @@ for name, frame in {"claims": claims, "verdicts": judged, "networks": quality.re
         frame.to_csv(temporary, index=False, float_format="%.6g")
 for name, figure in drawn.items():
     save_figure(figure, resolve(figures) / f"{name}.png")
-write_sidecar(resolve(tables) / "architectures_claims.csv", notebook="21_grad_cam_architectures", parameters={
+written = write_sidecar(resolve(tables) / "architectures_claims.csv", notebook="21_grad_cam_architectures", parameters={
     "networks": names, "repeats": repeats, "training": training, "testing": testing, "first_epochs": first_epochs,
     "epochs": epochs, "pixels": pixels, "width": width, "shortcut": shortcut, "tubes": tubes})  # fmt: skip
 

@@ -258,7 +258,7 @@ for name, frame in {"claims": claims, "verdicts": judged, "networks": quality.re
         frame.to_csv(temporary, index=False, float_format="%.6g")
 for name, figure in drawn.items():
     save_figure(figure, resolve(figures) / f"{name}.png")
-write_sidecar(resolve(tables) / "dental_claims.csv", notebook="22_grad_cam_dental_layers", parameters={
+written = write_sidecar(resolve(tables) / "dental_claims.csv", notebook="22_grad_cam_dental_layers", parameters={
     "training_plates": training_plates, "test_plates": test_plates, "places": places, "sizes": sizes, "epochs": epochs,
     "seed": seed, "method": method})  # fmt: skip
 

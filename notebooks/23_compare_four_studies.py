@@ -128,7 +128,7 @@ if panels:
     save_figure(figure, resolve(folder) / "figures/four_studies.png")
 read = [found.loc[name, "path"] for name in tables]
 sidecar = resolve(folder) / "tables/four_studies.csv"
-write_sidecar(sidecar, notebook="23_compare_four_studies", inputs=read, parameters={})
+written = write_sidecar(sidecar, notebook="23_compare_four_studies", inputs=read, parameters={})
 
 # %% [markdown]
 # ## What we saw

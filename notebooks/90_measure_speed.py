@@ -159,7 +159,8 @@ table = table.drop(columns="seconds").assign(ms_an_image=1e3 / table.images_per_
 with atomic_path(resolve(output)) as file:
     table.to_csv(file, index=False, float_format="%.4g")
 save_figure(sheet, figure)
-write_sidecar(output, notebook="90_measure_speed", parameters={"sizes": sizes, "batches": batches, "repeats": repeats},
+parameters = {"sizes": sizes, "batches": batches, "repeats": repeats}
+written = write_sidecar(output, notebook="90_measure_speed", parameters=parameters,
               device=device, absent=absent)  # fmt: skip
 
 # %% [markdown]

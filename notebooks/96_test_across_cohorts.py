@@ -87,7 +87,7 @@ with atomic_path(resolve(tables) / "across_cohorts.csv") as file:
 files = save_figure(figure, resolve(figures) / "across_cohorts")
 inputs = tuple(resolve(path) / "slices.parquet" for path in named(cohorts).values())
 parameters = {"networks": networks, "cohorts": cohorts}
-write_sidecar(files[0], notebook="96_test_across_cohorts", parameters=parameters, inputs=inputs)
+written = write_sidecar(files[0], notebook="96_test_across_cohorts", parameters=parameters, inputs=inputs)
 
 # %% [markdown]
 # ## What we saw
