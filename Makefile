@@ -63,7 +63,7 @@ test-oracles: complete  ## compare the maps with other libraries and finite diff
 
 test-backends: complete  ## test the computation of the maps on JAX and torch
 	$(BIN)/pip install $(PIP) -e ".[jax,oracles]"
-	pytest -m backends
+	pytest -m backends -n 2
 
 lint: complete
 	ruff check .

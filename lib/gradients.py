@@ -112,7 +112,8 @@ def _gradients_torch(forward: Callable, images, wrt: tuple[int, ...], guided: bo
         @staticmethod
         def backward(context, gradient):
             (output,) = context.saved_tensors
-            return torch.where(output > 0, gradient.clamp(min=0) if gate.guided else gradient, 0.0)
+            gradient = gradient.clamp(min=0) if gate.guided else gradient
+            return torch.ops.aten.threshold_backward(gradient, output, 0)
 
     with torch.enable_grad():
         images = images.detach().requires_grad_(True)
