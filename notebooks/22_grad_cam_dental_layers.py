@@ -34,8 +34,8 @@
 #
 # | | |
 # |---|---|
-# | **reads** | nothing: plates are simulated (94_look_at_xray_phantoms shows them) |
-# | **writes** | `tables/dental_{claims,verdicts,networks,layers,kinds,places}.csv`; figures `dental_*` |
+# | **reads** | nothing: plates (94_look_at_xray_phantoms shows them) and CT slices are simulated |
+# | **writes** | `tables/dental_{claims,verdicts,networks,layers,kinds,places,ct}.csv`; figures `dental_*` |
 # | **takes** | smoke 1 minute, quick 2, study 4 on one core |
 #
 # ![What maps show, by layer and network](../figures/dental_layers.png)
@@ -57,6 +57,7 @@ from lib.figures.plates import draw_causes, draw_kinds_by_layer, draw_layers, dr
 from lib.figures.style import save_figure
 from lib.figures.xray import draw_radiographs
 from lib.files import atomic_path, resolve
+from lib.phantom import spoiled_slices as ct
 from lib.provenance import begin, write_sidecar
 from lib.xray.dental import show
 from lib.xray.plate_artifacts import KINDS, WHOLE_PLATE
@@ -70,9 +71,11 @@ training_plates: int = 100  # clean plates of the training; each is also shown s
 test_plates: int = 10  # other patients, with every artifact
 places: int = 1  # at which each artifact is laid on each test plate
 sizes: str = "0.7, 1.4"  # of the artifacts, relative to the usual one
-epochs: int = 12  # of the competent network
+epochs: int = 12  # of the competent networks
 seed: int = 1  # of weights, order and artifacts
-processes: int = 2  # that simulate plates
+ct_slices: int = 60  # CT slices of as many patients to train on, in the arm on CT; 0: no such arm
+ct_epochs: int = 40  # of its competent network
+processes: int = 2  # that simulate plates and slices
 method: str = "grad_cam"  # the map that is judged; hires_cam, layer_cam and sam are computed beside it
 cache: str = "runs/quick/dental"  # where plates and networks are kept
 tables: str = "runs/quick/tables"  # where the tables go
@@ -96,8 +99,8 @@ print(f"{len(train['seed'])} training plates, {test_plates} test plates, {len(sp
 first = spoiled["plate"] == 0
 small = first & (spoiled["size"] == scales[0])
 examples = [np.flatnonzero(small & (spoiled["kind"] == kind))[0] for kind in KINDS[:5]]
-examples = [show(spoiled["signal"][n], test["plate"][0]) for n in examples]
-drawn = {"dental_examples": draw_radiographs([[show(test["signal"][0], test["plate"][0]), *examples]])}
+examples = [show(spoiled["signal"][n], test["field"][0]) for n in examples]
+drawn = {"dental_examples": draw_radiographs([[show(test["signal"][0], test["field"][0]), *examples]])}
 display(drawn["dental_examples"])
 
 # %% [markdown]
@@ -124,9 +127,9 @@ for arm, (count, shuffled) in arms.items():
 # How well they tell spoiled from clean test plates; p is the probability of *spoiled*.
 
 # %%
-clean_input = network_input(test["signal"], test["plate"])
-repeat_input = network_input(repeat["signal"], repeat["plate"])
-spoiled_input = network_input(spoiled["signal"], test["plate"][spoiled["plate"]])
+clean_input = network_input(test["signal"], test["field"])
+repeat_input = network_input(repeat["signal"], repeat["field"])
+spoiled_input = network_input(spoiled["signal"], test["field"][spoiled["plate"]])
 p_clean = {arm: network.predict(clean_input, verbose=0)[:, 1] for arm, network in networks.items()}
 p_repeat = {arm: network.predict(repeat_input, verbose=0)[:, 1] for arm, network in networks.items()}
 p_spoiled = {arm: network.predict(spoiled_input, verbose=0)[:, 1] for arm, network in networks.items()}
@@ -164,7 +167,7 @@ print(f"{len(clean_table)} maps of clean plates, {len(spoiled_table)} of spoiled
 
 # %%
 chosen = [np.flatnonzero(first & (spoiled["kind"] == kind) & (spoiled["size"] == scales[-1]))[0] for kind in KINDS]
-greys = [show(spoiled["signal"][n], test["plate"][0]) for n in chosen]
+greys = [show(spoiled["signal"][n], test["field"][0]) for n in chosen]
 kept = layer_maps(networks["competent"], spoiled_input[chosen], method)
 drawn["dental_maps"] = draw_map_sheet(greys, [spoiled["mask"][n] for n in chosen], kept, KINDS)
 display(drawn["dental_maps"])
@@ -250,17 +253,94 @@ with pd.option_context("display.max_colwidth", None):
     display(judged.drop(columns=["text", "supported_if"]).set_index("id"))
 pd.DataFrame({key: weakest(part) for key, part in claims.groupby(["network", "method"], sort=False)}).T
 
+# %% [markdown]
+# ## The same design on CT
+#
+# Is it the plates? The phantoms of the main study, one slice through the kidneys of each patient, and three things that
+# spoil a CT image: a *metal streak* (a clip of 3 mm radius in the body, with the streaks that beam hardening and
+# missing photons leave), a *ring* (of a detector channel that measures too much), and the *couch*, which the
+# preparation should have removed. The same network, training, controls, maps and measures; kidneys take the place of
+# the teeth. What is outside the body is air, except for a couch.
+
+# %%
+of_ct = pd.DataFrame()
+if ct_slices:
+    kept = begin(resolve(cache) / "ct", parameters=recipe | {"ct_slices": ct_slices, "ct_epochs": ct_epochs},
+                 code=("lib/phantom/spoiled_slices.py", "lib/xray/plate_networks.py"))  # fmt: skip
+    people = range(80_000, 80_000 + test_plates)
+    ct_train = ct.slices(range(70_000, 70_000 + ct_slices), kept / "train.npz", bank=3, processes=processes)
+    ct_test = ct.slices(people, kept / "test.npz", processes=processes)
+    ct_repeat = ct.slices(people, kept / "repeat.npz", exposure=1, processes=processes)
+    ct_spoiled = ct.spoiled_slices(ct_test, 2 * places, scales, seed)
+    how = {"show": ct.show, "pixel_mm": ct.PIXEL, "outline_mm": 2.0, "band_mm": 10.0}
+    ct_input = [network_input(held["signal"], ct_test["field"][at], ct.show) for held, at in (
+        (ct_test, slice(None)), (ct_repeat, slice(None)), (ct_spoiled, ct_spoiled["plate"]))]  # fmt: skip
+    rows, ct_clean, ct_there, ct_claims = [], [], [], []
+    for arm, (_, shuffled) in arms.items():
+        count = 1 if arm == "undertrained" else ct_epochs
+        network, _ = train_plates(ct_train, ct.from_bank, ct.show, epochs=count, seed=seed, shuffled=shuffled,
+                                  path=kept / f"{arm.replace(' ', '_')}.keras")  # fmt: skip
+        clean_p, repeat_p, spoiled_p = (network.predict(images, verbose=0)[:, 1] for images in ct_input)
+        truth = np.repeat([0, 1], [len(clean_p) + len(repeat_p), len(spoiled_p)])
+        auc = roc_auc_score(truth, np.concatenate([clean_p, repeat_p, spoiled_p]))
+        of_clean, of_spoiled = measure_maps(network, ct_test, ct_repeat, ct_spoiled, [method], **how)
+        lost = spoiled_p - clean_p[ct_spoiled["plate"]]
+        ct_clean.append(of_clean.assign(network=arm))
+        ct_there.append(of_spoiled.assign(network=arm, p_lost=lost[of_spoiled["image"]]))
+        ct_claims.append(plate_claims(of_clean, of_spoiled, auc, organs="kidneys", band=10).assign(network=arm))
+        rows.append((arm, auc, lost.mean()))
+        if arm == "competent":
+            ct_network = network
+    ct_clean, ct_there = (pd.concat(held, ignore_index=True) for held in (ct_clean, ct_there))
+    of_ct = pd.concat(ct_claims, ignore_index=True).rename(columns={"plates": "patients"})
+    display(pd.DataFrame(rows, columns=["network", "auc", "p_lost_without_artifact"]).set_index("network").round(3))
+
+# %% [markdown]
+# The first test patient with each artifact, larger and smaller, and the map of each layer for *spoiled*.
+
+# %%
+if ct_slices:
+    chosen = np.flatnonzero((ct_spoiled["plate"] == 0) & (ct_spoiled["place"] == 0))
+    drawn["dental_ct_maps"] = draw_map_sheet(
+        [ct.show(ct_spoiled["signal"][n], ct_test["field"][0]) for n in chosen], ct_spoiled["mask"][chosen],
+        layer_maps(ct_network, ct_input[2][chosen], method), ct_spoiled["kind"][chosen], "slice")  # fmt: skip
+    display(drawn["dental_ct_maps"])
+
+# %% [markdown]
+# What layers show of CT, as above: **A** to **D** on clean slices (**B**, outline of the kidneys; **D**, the 10 mm
+# around them), **E** and **F** on spoiled ones. Below: enrichment of each artifact by layer in the competent network,
+# and what of p is lost when the artifact is taken away.
+
+# %%
+if ct_slices:
+    drawn["dental_ct_layers"] = draw_layers(ct_clean, ct_there, "10 mm around kidneys")
+    display(drawn["dental_ct_layers"])
+    there = ct_there[ct_there["network"] == "competent"]
+    ct_kinds = there.pivot_table(index="kind", columns="layer", values="enrichment", sort=False)
+    ct_kinds["p_lost"] = there.drop_duplicates("image").groupby("kind", sort=False)["p_lost"].mean()
+    drawn["dental_ct_kinds"] = draw_kinds_by_layer(ct_kinds, LAYERS)
+    display(drawn["dental_ct_kinds"])
+    there = of_ct[of_ct["network"] == "competent"].drop(columns=["claim", "network"])
+    with pd.option_context("display.max_colwidth", None):
+        display(there.set_index("id").round(3))
+
+# %% [markdown]
+# This arm takes no part in the verdicts on the text, which is about plates.
+
 # %%
 for name, frame in {"claims": claims, "verdicts": judged, "networks": quality.reset_index(),
                     "layers": layers.reset_index(), "kinds": kinds.reset_index(),
-                    "places": following.reset_index()}.items():  # fmt: skip
+                    "places": following.reset_index(), "ct": of_ct}.items():  # fmt: skip
+    if frame.empty:
+        continue
     with atomic_path(resolve(tables) / f"dental_{name}.csv") as temporary:
         frame.to_csv(temporary, index=False, float_format="%.6g")
 for name, figure in drawn.items():
     save_figure(figure, resolve(figures) / f"{name}.png")
 written = write_sidecar(resolve(tables) / "dental_claims.csv", notebook="22_grad_cam_dental_layers", parameters={
     "training_plates": training_plates, "test_plates": test_plates, "places": places, "sizes": sizes, "epochs": epochs,
-    "seed": seed, "method": method})  # fmt: skip
+    "seed": seed, "method": method, "ct_slices": ct_slices,
+    "ct_epochs": ct_epochs})  # fmt: skip
 
 # %% [markdown]
 # ## What we saw
@@ -273,3 +353,5 @@ for row in judged.itertuples():
     parts = main[main["id"] == row.id].itertuples()
     measured = "; ".join(f"{part.measured} {part.value:.2f} [{part.low:.2f}, {part.high:.2f}]" for part in parts)
     print(f"{row.id}. {row.claim}: {row.verdict}. {measured}.")
+for row in of_ct[of_ct["network"] == "competent"].itertuples() if ct_slices else ():
+    print(f"CT, {row.id}: {row.verdict}. {row.measured} {row.value:.2f} [{row.low:.2f}, {row.high:.2f}].")

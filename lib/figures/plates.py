@@ -14,9 +14,10 @@ NETWORK_COLOURS = {"competent": "#4477aa", "undertrained": "#ccbb44", "shuffled 
 
 
 def draw_map_sheet(
-    images: Sequence[np.ndarray], masks: Sequence[np.ndarray], maps: Mapping[str, np.ndarray], kinds: Sequence[str]
-) -> Figure:
-    """Draw plates (rows) and their maps of each layer (columns), each map stretched to its own range.
+    images: Sequence[np.ndarray], masks: Sequence[np.ndarray], maps: Mapping[str, np.ndarray], kinds: Sequence[str],
+    what: str = "plate",
+) -> Figure:  # fmt: skip
+    """Draw images (rows) and their maps of each layer (columns), each map stretched to its own range.
 
     Parameters
     ----------
@@ -28,6 +29,8 @@ def draw_map_sheet(
         By layer.
     kinds : sequence of str
         Of the rows.
+    what : str
+        The title of the first column.
     """
     height, width = images[0].shape
     with paper_style():
@@ -43,22 +46,24 @@ def draw_map_sheet(
                 panel.imshow((held[r] - held[r].min()) / (span or 1), cmap="inferno", alpha=0.65, vmin=0, vmax=1)
                 if masks[r].any() and masks[r].mean() < 0.3:
                     panel.contour(masks[r], [0.5], colors="#66ccee", linewidths=0.35)
-        title_columns(axes[0], ["plate", *maps])
+        title_columns(axes[0], [what, *maps])
     return figure
 
 
-def draw_layers(clean: pd.DataFrame, spoiled: pd.DataFrame) -> Figure:
+def draw_layers(clean: pd.DataFrame, spoiled: pd.DataFrame, band: str = "2 mm around teeth") -> Figure:
     """Draw what maps show by layer and network: means over plates with 95 % intervals (normal).
 
     Parameters
     ----------
     clean, spoiled : DataFrame
         Rows of `lib.xray.plate_maps.on_clean` and `on_artifact` with network, plate and layer.
+    band : str
+        What is enriched in D.
     """
     panels_of = (
         (clean, "edge_rank", "Correlation with edges", None), (clean, "edge_band", "Enrichment of the outline", 1),
         (clean, "half_mass", "Share with half the heat", None),
-        (clean, "band", "Enrichment, 2 mm around teeth", 1), (spoiled, "enrichment", "Enrichment of the artifact", 1),
+        (clean, "band", f"Enrichment, {band}", 1), (spoiled, "enrichment", "Enrichment of the artifact", 1),
         (spoiled, "same", "Correlation with the clean map", None),
     )  # fmt: skip
     with paper_style():
@@ -91,7 +96,7 @@ def draw_kinds_by_layer(table: pd.DataFrame, layers: Sequence[str]) -> Figure:
     """
     values = table[list(range(len(layers)))].to_numpy(float)
     with paper_style():
-        figure, panel = axes_mm(120, 10 + 5.6 * len(table))
+        figure, panel = axes_mm(120, max(10 + 5.6 * len(table), 42))
         shown = panel.imshow(np.log2(np.maximum(values, 1 / 16)), cmap="RdBu_r", vmin=-3, vmax=3, aspect="auto")
         for (row, column), value in np.ndenumerate(values):
             panel.text(

@@ -1,4 +1,4 @@
-"""What maps of a plate show, by layer: edges, detail, the artifact, the surroundings of teeth; and the verdicts."""
+"""What maps of an image show, by layer: edges, detail, artifacts, the surroundings of organs; and the verdicts."""
 
 import numpy as np
 import pandas as pd
@@ -8,7 +8,6 @@ from lib.claims.texts import judge, statements
 from lib.maps.localisation import edges, enrichment, scaled
 from lib.voxels import upsample
 
-BAND_MM = 2.0
 CLAIMS = statements("M")
 
 
@@ -36,35 +35,40 @@ def centroid(heat: np.ndarray, pixel_mm: float) -> np.ndarray:
     return (np.array([x, y]) + 0.5) * pixel_mm
 
 
-def on_clean(heat: np.ndarray, grey: np.ndarray, distance_mm: np.ndarray, plate: np.ndarray, pixel_mm: float) -> dict:
-    """Return what the map of a clean plate shows.
+def on_clean(
+    heat: np.ndarray, grey: np.ndarray, distance_mm: np.ndarray, field: np.ndarray, pixel_mm: float,
+    outline_mm: float = 0.5, band_mm: float = 2.0,
+) -> dict:  # fmt: skip
+    """Return what the map of a clean image shows.
 
     Parameters
     ----------
     heat : float array (H, W)
-        At the plate's size.
+        At the image's size.
     grey : float array (H, W)
         The image.
     distance_mm : float array (H, W)
-        From the teeth, negative inside.
-    plate : bool array (H, W)
-    pixel_mm : float
+        From the teeth, negative inside; of CT, from the kidneys.
+    field : bool array (H, W)
+        What belongs to the image.
+    pixel_mm, outline_mm, band_mm : float
 
     Returns
     -------
     dict
         edge_rank (Spearman's correlation with the Sobel edges of the image), edge_band, band, inside (enrichment of
-        pixels within .5 mm of the teeth's outline, of the 2 mm outside of it, and of the teeth), half_mass, frequency.
+        pixels within `outline_mm` of the teeth's outline, of the `band_mm` outside of it, and of the teeth),
+        half_mass, frequency.
     """
-    inner = ndimage.binary_erosion(plate, iterations=3)  # the plate's own border is no tooth
+    inner = ndimage.binary_erosion(field, iterations=3)  # the border of a plate is no tooth
     unit = scaled(heat)
     if unit is None:
         return dict.fromkeys(("edge_rank", "edge_band", "band", "inside", "half_mass", "frequency"), float("nan"))
     sobel = edges(ndimage.gaussian_filter(grey, 1.0))
     return {
         "edge_rank": _rank_correlation(unit, sobel, inner),
-        "edge_band": enrichment(unit, np.abs(distance_mm) < 0.5, within=inner),
-        "band": enrichment(unit, (distance_mm > 0) & (distance_mm < BAND_MM), within=inner),
+        "edge_band": enrichment(unit, np.abs(distance_mm) < outline_mm, within=inner),
+        "band": enrichment(unit, (distance_mm > 0) & (distance_mm < band_mm), within=inner),
         "inside": enrichment(unit, distance_mm < 0, within=inner),
         "half_mass": half_mass(unit),
         "frequency": frequency(unit, pixel_mm),
@@ -79,22 +83,23 @@ def _rank_correlation(a: np.ndarray, b: np.ndarray, inside: np.ndarray) -> float
     return float(stats.spearmanr(a[inside], b[inside])[0])
 
 
-def on_artifact(heat: np.ndarray, mask: np.ndarray, reference: np.ndarray, plate: np.ndarray, pixel_mm: float) -> dict:
-    """Return what the map of a spoiled plate shows.
+def on_artifact(heat: np.ndarray, mask: np.ndarray, reference: np.ndarray, field: np.ndarray, pixel_mm: float) -> dict:
+    """Return what the map of a spoiled image shows.
 
     Parameters
     ----------
     heat, reference : float array (H, W)
-        The map, and that of the clean plate.
+        The map, and that of the clean image.
     mask : bool array (H, W)
         The artifact's.
-    plate : bool array (H, W)
+    field : bool array (H, W)
+        What belongs to the image.
     pixel_mm : float
 
     Returns
     -------
     dict
-        enrichment of the artifact in the hottest 10 % of the plate, same (Spearman's correlation with the reference),
+        enrichment of the artifact in the hottest 10 % of the field, same (Spearman's correlation with the reference),
         distance_mm (between the centres of heat and artifact), x_mm, y_mm, mask_x_mm, mask_y_mm (the two centres),
         heat (mean of the map, unscaled), area (share of the image), dead (whether the map is zero throughout).
     """
@@ -103,9 +108,9 @@ def on_artifact(heat: np.ndarray, mask: np.ndarray, reference: np.ndarray, plate
         names = ("enrichment", "same", "distance_mm", "x_mm", "y_mm", "mask_x_mm", "mask_y_mm", "heat")
         return dict.fromkeys(names, float("nan")) | {"area": area, "dead": unit is None}
     here, there = centroid(unit, pixel_mm), centroid(mask, pixel_mm)
-    same = _rank_correlation(heat, reference, plate)
+    same = _rank_correlation(heat, reference, field)
     return {
-        "enrichment": enrichment(unit, mask, within=plate),
+        "enrichment": enrichment(unit, mask, within=field),
         "same": same,
         "distance_mm": float(np.hypot(*(here - there))),
         "x_mm": here[0],
@@ -159,7 +164,9 @@ def _slope(row: pd.Series) -> float:
     return float(np.polyfit(held.index.astype(float), held, 1)[0]) if len(held) > 1 else float("nan")
 
 
-def plate_claims(clean: pd.DataFrame, spoiled: pd.DataFrame, auc: float, *, gate: float = 0.85) -> pd.DataFrame:
+def plate_claims(
+    clean: pd.DataFrame, spoiled: pd.DataFrame, auc: float, *, gate: float = 0.85, organs: str = "teeth", band: int = 2
+) -> pd.DataFrame:
     """Return the text's five claims with what was measured of one network and one method, and the verdicts.
 
     Parameters
@@ -171,6 +178,8 @@ def plate_claims(clean: pd.DataFrame, spoiled: pd.DataFrame, auc: float, *, gate
         the clean plate's map with that of another exposure).
     auc : float
         Of the network; below `gate` M3 to M5 are not judged.
+    organs, band : str, int
+        What distances are measured from, and the band around it in mm, for the words of the table.
 
     Returns
     -------
@@ -200,12 +209,12 @@ def plate_claims(clean: pd.DataFrame, spoiled: pd.DataFrame, auc: float, *, gate
     by_plate = hit.groupby("plate")
     found = {
         "M1": [part("slope of the correlation with edges, per layer", slopes("edge_rank"), below=0),
-               part("slope of the enrichment of the teeth's outline", slopes("edge_band"), below=0)],
+               part(f"slope of the enrichment of the outline of the {organs}", slopes("edge_band"), below=0)],
         "M2": [part("slope of the half mass", slopes("half_mass"), below=0),
                part("slope of the mean frequency (1/mm)", slopes("frequency"), above=0)],
         "M3": [part("enrichment of the artifact, last layer", by_plate["enrichment"].mean(), below=1.2)],
-        "M4": [part("enrichment of the 2 mm around the teeth", end["band"], above=1),
-               part("less that of the teeth", end["band"] - end["inside"], above=0)],
+        "M4": [part(f"enrichment of the {band} mm around the {organs}", end["band"], above=1),
+               part(f"less that of the {organs}", end["band"] - end["inside"], above=0)],
         "M5": [part("correlation with the clean map, less that of a repeat",
                     by_plate["same"].mean() - by_plate["repeat"].mean(), within=(-0.1, 0.1))],
     }  # fmt: skip

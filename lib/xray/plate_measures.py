@@ -1,4 +1,6 @@
-"""Every map of a network over clean and spoiled plates, measured: tables, a row for each map."""
+"""Every map of a network over clean and spoiled images, measured: tables, a row for each map."""
+
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -12,20 +14,27 @@ from lib.xray.plate_study import PIXEL, network_input
 
 
 def measure_maps(
-    network: keras.Model, test: dict, repeat: dict, spoiled: dict, methods: list[str]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+    network: keras.Model, test: dict, repeat: dict, spoiled: dict, methods: list[str], show: Callable = show,
+    pixel_mm: float = PIXEL, **band: float,
+) -> tuple[pd.DataFrame, pd.DataFrame]:  # fmt: skip
     """Return what the maps of every layer show.
 
     Parameters
     ----------
     network : keras.Model
-        Of `lib.xray.plate_study`.
+        Of `lib.xray.plate_networks`.
     test, repeat : dict
-        Clean plates, and other exposures of the same.
+        Clean images (of `plates`, or of another source with signal, field and distance_mm), and other exposures of
+        the same.
     spoiled : dict
         Of `spoiled_set(test, ...)`.
     methods : list of str
         Layer maps of `lib.attribution`.
+    show : callable
+        Of (signal, field): grey values, 0 to 1.
+    pixel_mm : float
+    **band
+        `outline_mm` and `band_mm` of `on_clean`.
 
     Returns
     -------
@@ -36,28 +45,28 @@ def measure_maps(
         the other exposure), and the columns of `on_artifact`: the map of the class *spoiled*, also of clean plates.
     """
     shape, attributor = test["signal"].shape[1:], Attributor(network, LAYERS)
-    grey = [show(*pair) for pair in zip(test["signal"], test["plate"], strict=True)]
-    clean_images = network_input(test["signal"], test["plate"])
+    grey = [show(*pair) for pair in zip(test["signal"], test["field"], strict=True)]
+    clean_images = network_input(test["signal"], test["field"], show)
     of_clean = attributor(clean_images, 0, methods)
     as_spoiled = attributor(clean_images, 1, methods)
-    of_repeat = attributor(network_input(repeat["signal"], repeat["plate"]), 1, methods)
-    of_spoiled = attributor(network_input(spoiled["signal"], test["plate"][spoiled["plate"]]), 1, methods)
+    of_repeat = attributor(network_input(repeat["signal"], repeat["field"], show), 1, methods)
+    of_spoiled = attributor(network_input(spoiled["signal"], test["field"][spoiled["plate"]], show), 1, methods)
     clean_rows, spoiled_rows = [], []
     for key, maps in of_clean.items():
         name = {"method": key[0], "layer": LAYERS.index(key[1])}
         for n, heat in enumerate(at_plate(maps, shape)):
-            facts = on_clean(heat, grey[n], test["distance_mm"][n], test["plate"][n], PIXEL)
+            facts = on_clean(heat, grey[n], test["distance_mm"][n], test["field"][n], pixel_mm, **band)
             clean_rows.append({**name, "plate": n, **facts})
         references, repeats = at_plate(as_spoiled[key], shape), at_plate(of_repeat[key], shape)
         everywhere = np.ones(shape, bool)
         again = [
-            on_artifact(heat, everywhere, reference, plate, PIXEL)["same"]
-            for heat, reference, plate in zip(repeats, references, test["plate"], strict=True)
+            on_artifact(heat, everywhere, reference, field, pixel_mm)["same"]
+            for heat, reference, field in zip(repeats, references, test["field"], strict=True)
         ]
         for n, small in enumerate(of_spoiled[key]):
             p = int(spoiled["plate"][n])
             heat = at_plate(small[None], shape)[0]
-            facts = on_artifact(heat, spoiled["mask"][n], references[p], test["plate"][p], PIXEL)
+            facts = on_artifact(heat, spoiled["mask"][n], references[p], test["field"][p], pixel_mm)
             which = {column: spoiled[column][n] for column in ("kind", "size", "place")}
             spoiled_rows.append({**name, "image": n, "plate": p, **which, "repeat": again[p], **facts})
     return pd.DataFrame(clean_rows), pd.DataFrame(spoiled_rows)

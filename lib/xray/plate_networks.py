@@ -1,6 +1,7 @@
-"""The training of networks that find spoiled dental plates: pairs in one batch, a small network, its recipe."""
+"""The training of networks that find spoiled images: pairs in one batch, a small network, its recipe."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -8,20 +9,24 @@ import numpy as np
 from keras import layers as kl
 
 from lib.files import atomic_path, resolve
-from lib.xray.plate_artifacts import KINDS, spoil
-from lib.xray.plate_study import COLUMNS, PIXEL, ROWS, network_input
+from lib.xray.dental import show
+from lib.xray.plate_study import freshly_spoiled, network_input
 
 BLOCKS = (16, 24, 32, 48, 64)
 LAYERS = tuple(f"block{k + 1}" for k in range(len(BLOCKS)))
 
 
 class Pairs(keras.utils.PyDataset):
-    """Batches of plates, each clean and spoiled: what differs between the classes is the artifact alone.
+    """Batches of images, each clean and spoiled: what differs between the classes is the artifact alone.
 
     Parameters
     ----------
     held : dict
-        Of :func:`plates`.
+        Of `lib.xray.plate_study.plates`, or of another source with seed, signal and field.
+    spoil : callable
+        Of (held, index, rng, strength): the signal with an artifact.
+    show : callable
+        Of (signal, field): grey values, 0 to 1.
     pairs : int
         Pairs in a batch.
     epochs : int
@@ -31,17 +36,14 @@ class Pairs(keras.utils.PyDataset):
         Whether labels are drawn at random: the control that learns nothing about artifacts.
     """
 
-    def __init__(self, held: dict, *, pairs: int = 8, epochs: int = 10, seed: int = 0, shuffled: bool = False):
+    def __init__(
+        self, held: dict, spoil: Callable = freshly_spoiled, show: Callable = show, *,
+        pairs: int = 8, epochs: int = 10, seed: int = 0, shuffled: bool = False,
+    ):  # fmt: skip
         super().__init__(workers=1, max_queue_size=4)
-        self.held, self.pairs, self.epochs, self.seed, self.shuffled, self.epoch = (
-            held,
-            pairs,
-            epochs,
-            seed,
-            shuffled,
-            0,
-        )
-        # a label per plate and class, fixed: a network could only learn it by heart
+        self.held, self.spoil, self.show, self.pairs, self.epochs = held, spoil, show, pairs, epochs
+        self.seed, self.shuffled, self.epoch = seed, shuffled, 0
+        # a label per image and class, fixed: a network could only learn it by heart
         self.lots = np.random.default_rng([seed, 17]).integers(0, 2, (len(held["seed"]), 2))
 
     def __len__(self):
@@ -56,14 +58,9 @@ class Pairs(keras.utils.PyDataset):
         chosen = order[batch * self.pairs : (batch + 1) * self.pairs]
         rng = np.random.default_rng([self.seed, self.epoch, batch])
         least = 1 - 0.5 * self.epoch / max(self.epochs - 1, 1)
-        clean, masks = self.held["signal"][chosen], self.held["plate"][chosen]
-        spoiled = []
-        for signal in clean:
-            other = self.held["signal"][rng.integers(len(self.held["signal"]))]
-            strength = rng.uniform(least, 1.0)
-            kind, size = KINDS[rng.integers(len(KINDS))], rng.uniform(0.7, 1.4)
-            spoiled.append(spoil(signal, kind, rng, pixel_mm=PIXEL, size=size, strength=strength, other=other)[0])
-        images = network_input(np.concatenate([clean, spoiled]), np.concatenate([masks, masks]))
+        clean, fields = self.held["signal"][chosen], self.held["field"][chosen]
+        spoiled = [self.spoil(self.held, index, rng, rng.uniform(least, 1.0)) for index in chosen]
+        images = network_input(np.concatenate([clean, spoiled]), np.concatenate([fields, fields]), self.show)
         for turn in (1, 2):  # pairs are mirrored together
             flip = np.tile(rng.random(len(chosen)) < 0.5, 2)
             images[flip] = np.flip(images[flip], turn)
@@ -73,10 +70,10 @@ class Pairs(keras.utils.PyDataset):
         return images, labels
 
 
-def plate_network(seed: int = 0) -> keras.Model:
+def plate_network(shape: tuple[int, int], seed: int = 0) -> keras.Model:
     """Return the network: a stem of 5 x 5, stride 2, then five blocks, the mean and the maximum of the last map."""
     keras.utils.set_random_seed(seed)
-    image = keras.Input((ROWS, COLUMNS, 1), name="image")
+    image = keras.Input((*shape, 1), name="image")
     x = image
     for k, filters in enumerate(BLOCKS):
         size, stride = (5, 2) if k == 0 else (3, 1)
@@ -91,26 +88,28 @@ def plate_network(seed: int = 0) -> keras.Model:
 
 
 def train_plates(
-    held: dict, *, epochs: int, rate: float = 2e-3, seed: int = 0, shuffled: bool = False, pairs: int = 8,
-    path: str | Path | None = None,
+    held: dict, spoil: Callable = freshly_spoiled, show: Callable = show, *, epochs: int, rate: float = 2e-3,
+    seed: int = 0, shuffled: bool = False, pairs: int = 8, path: str | Path | None = None,
 ) -> tuple[keras.Model, dict[str, list[float]]]:  # fmt: skip
     """Return a trained network and its history (a dict of lists): AdamW, cosine decay after a tenth of warm-up.
+
+    `held`, `spoil` and `show` are those of :class:`Pairs`.
 
     A network that `path` holds is read, its history from the .json file beside it; a new one is kept there.
 
     Raises
     ------
     ValueError
-        If there are fewer plates than `pairs`, the clean and spoiled plates of a step.
+        If there are fewer images than `pairs`, the clean and spoiled images of a step.
     """
     if path is not None and resolve(path).exists():
         history = json.loads(resolve(path).with_suffix(".json").read_text())
         return keras.models.load_model(resolve(path), compile=False), history
-    network = plate_network(seed)
-    data = Pairs(held, pairs=pairs, epochs=epochs, seed=seed, shuffled=shuffled)
+    network = plate_network(held["signal"].shape[1:], seed)
+    data = Pairs(held, spoil, show, pairs=pairs, epochs=epochs, seed=seed, shuffled=shuffled)
     if not len(data):
         raise ValueError(
-            f"{len(held['signal'])} training plates: at least {pairs} are needed for one step of training."
+            f"{len(held['signal'])} training images: at least {pairs} are needed for one step of training."
         )
     steps = max(len(data) * epochs, 2)
     warm = max(steps // 10, 1)

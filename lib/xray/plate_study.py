@@ -1,5 +1,6 @@
 """Clean and spoiled dental plates at the size of the network, made once and kept."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from lib.files import atomic_path, resolve
 from lib.parallel import in_parallel
 from lib.xray.dental import PIXEL_MM, Mouth, show
-from lib.xray.plate_artifacts import spoil
+from lib.xray.plate_artifacts import KINDS, spoil
 
 ROWS, COLUMNS = 192, 256
 PIXEL = PIXEL_MM * 2.5
@@ -25,7 +26,7 @@ def _one(job: tuple[int, int]) -> dict[str, np.ndarray]:
     plate = Mouth(seed).expose(noise)
     return {
         "signal": reduced(plate.signal),
-        "plate": reduced(plate.plate) > 0.5,
+        "field": reduced(plate.plate) > 0.5,
         "teeth": reduced(plate.teeth) > 0.5,
         "distance_mm": reduced(plate.distance_mm),
     }
@@ -46,7 +47,8 @@ def plates(seeds: range, path: str | Path, *, noise: int = 0, processes: int = 1
     Returns
     -------
     dict
-        seed (n,), signal float32, plate and teeth bool, distance_mm float32, all (n, 192, 256).
+        seed (n,), signal float32, field (the plate without its missing corners) and teeth bool, distance_mm float32
+        (from the teeth, negative inside), all (n, 192, 256).
     """
     path, wanted = resolve(path), np.array([*seeds])
     if path.exists():
@@ -60,10 +62,20 @@ def plates(seeds: range, path: str | Path, *, noise: int = 0, processes: int = 1
     return {"seed": wanted, **arrays}
 
 
-def network_input(signal: np.ndarray, plate: np.ndarray) -> np.ndarray:
-    """Return plates (n, rows, columns) as the network's input (n, rows, columns, 1), standardised."""
-    grey = np.stack([show(*pair) for pair in zip(signal, plate, strict=True)])
+def network_input(signal: np.ndarray, field: np.ndarray, show: Callable = show) -> np.ndarray:
+    """Return plates (n, rows, columns) as the network's input (n, rows, columns, 1), standardised.
+
+    `show` makes grey values of a signal and its field.
+    """
+    grey = np.stack([show(*pair) for pair in zip(signal, field, strict=True)])
     return ((grey - MEAN) / SD)[..., None].astype(np.float32)
+
+
+def freshly_spoiled(held: dict, index: int, rng: np.random.Generator, strength: float) -> np.ndarray:
+    """Return the signal of a plate with any artifact of any size; a ghost is that of any other plate."""
+    other = held["signal"][rng.integers(len(held["signal"]))]
+    kind, size = KINDS[rng.integers(len(KINDS))], rng.uniform(0.7, 1.4)
+    return spoil(held["signal"][index], kind, rng, pixel_mm=PIXEL, size=size, strength=strength, other=other)[0]
 
 
 def spoiled_set(held: dict, kinds, places: int, sizes, seed: int) -> dict[str, np.ndarray]:
