@@ -219,9 +219,9 @@ for count, n in itertools.product(sorted(set(grid.values())), positive):
     reached = {name: localisation(on_grid(image, count), test["gap"][n])["ehr"] for name, image in seen.items()}
     own.append({"cells": count, "patient": n, **reached})
 own = pd.DataFrame(own).set_index(["cells", "patient"])
-drawable = quality.reset_index().assign(cells=lambda table: table["network"].map(grid))
-drawable = drawable.join(own.groupby("cells").mean(), on="cells")
-drawn = {"architectures_quality": draw_quality(drawable, {"uniform": of_nulls.loc["uniform", "ehr"]})}
+quality = quality.reset_index().assign(cells=lambda table: table["network"].map(grid))
+quality = quality.join(own.groupby("cells").mean(), on="cells").set_index(keys)
+drawn = {"architectures_quality": draw_quality(quality.reset_index(), {"uniform": of_nulls.loc["uniform", "ehr"]})}
 display(drawn["architectures_quality"])
 
 # %% [markdown]

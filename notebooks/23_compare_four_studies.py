@@ -31,11 +31,12 @@
 #
 # ![What maps reach, and what controls reach](../figures/four_studies.png)
 #
-# **As published by this project: what maps reach (points), and controls (lines).** **A**, correlation of a map's sums
-# over organs with the organs' measured weights, by method (20); lines: maps without a network. **B**, effective heat
-# ratio in the pneumothorax, by network (21); lines: a uniform map, the mean of other patients' masks, and the mean of
-# untrained networks. **C**, density of the artifact in the hottest tenth of the last layer's map (22); line: chance.
-# Networks that have not learnt their task stand beside the others: ViT tiny in B, undertrained and shuffled in C.
+# **As published by this project: what maps reach (points), and controls (lines, marks).** **A**, correlation of a
+# map's sums over organs with the organs' measured weights, by method (20); lines: maps without a network. **B**,
+# effective heat ratio in the pneumothorax, by network (21); line: a uniform map; marks: the mean of other patients'
+# masks on cells as coarse as the network's own, and the network before its training. **C**, density of the artifact in
+# the hottest tenth of the last layer's map (22); line: chance. Networks that have not learnt their task stand beside
+# the others: ViT tiny in B, undertrained and shuffled in C.
 
 # %%
 from IPython.display import display
@@ -86,15 +87,15 @@ if {"interventions", "methods"} <= tables.keys():
     titles = tables["methods"].set_index("method")["title"].to_dict()
     ranked = tables["interventions"].set_index("method")["rank"].rename(index=titles)
     nulls = ["uniform", "edges", "brightness"]
-    panels["A", "Agreement with interventions"] = (ranked.drop(nulls), ranked[nulls])
+    panels["A", "Agreement with interventions"] = (ranked.drop(nulls), ranked[nulls], {})
 if "chest_networks" in tables and "chest_nulls" in tables:
-    networks = tables["chest_networks"].groupby("network", sort=False)[["ehr", "untrained"]].mean()
-    nulls = tables["chest_nulls"].set_index("map").loc[["uniform", "mean mask"], "ehr"]
-    nulls["untrained networks"] = networks["untrained"].mean()
-    panels["B", "Effective heat ratio of Grad-CAM"] = (networks["ehr"].rename(title_of), nulls)
+    networks = tables["chest_networks"].groupby("network", sort=False)[["ehr", "mean_mask", "untrained"]].mean()
+    networks, uniform = networks.rename(title_of), tables["chest_nulls"].set_index("map").loc[["uniform"], "ehr"]
+    marks = {"mean mask on its cells": networks["mean_mask"], "before training": networks["untrained"]}
+    panels["B", "Effective heat ratio of Grad-CAM"] = (networks["ehr"], uniform, marks)
 if "dental_layers" in tables:
     last = tables["dental_layers"].query("layer == layer.max()").set_index("network")["enrichment"]
-    panels["C", "Enrichment of the artifact"] = (last, pd.Series({"chance": 1.0}))
+    panels["C", "Enrichment of the artifact"] = (last, pd.Series({"chance": 1.0}), {})
 if panels:
     figure = draw_against_nulls(panels)
     display(figure)
@@ -102,7 +103,7 @@ else:
     print("No table of 20, 21 or 22 is there: nothing is drawn.")
 
 # %% [markdown]
-# **What maps reach (points), and controls (lines)**, as above.
+# **What maps reach (points), and controls (lines, marks)**, as above.
 #
 # ## What interventions add
 #

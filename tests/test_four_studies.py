@@ -39,9 +39,11 @@ def test_networks_go_before_one_network_and_texts_have_their_own(tmp_path):
 
 
 def test_the_figure_shows_values_and_controls():
-    panels = {("A", "EHR"): (pd.Series({"resnet18": 0.1, "vit_tiny": 0.05}), pd.Series({"uniform": 0.02}))}
+    values, own = pd.Series({"resnet18": 0.1, "vit_tiny": 0.05}), pd.Series({"resnet18": 0.08, "vit_tiny": 0.03})
+    panels = {("A", "EHR"): (values, pd.Series({"uniform": 0.02}), {"mean mask": own})}
     figure = draw_against_nulls(panels)
     (panel,) = figure.axes
     assert [label.get_text() for label in panel.get_yticklabels()] == ["vit tiny", "resnet18"]
-    points, line = panel.lines
+    points, line, marks = panel.lines
+    assert marks.get_xdata().tolist() == [0.03, 0.08] and marks.get_ydata().tolist() == points.get_ydata().tolist()
     assert points.get_xdata().tolist() == [0.05, 0.1] and line.get_xdata()[0] == pytest.approx(0.02)
