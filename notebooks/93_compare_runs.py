@@ -24,9 +24,12 @@
 # of the scan alone:
 #
 # ```sh
+# make figures PROFILE=selection
 # make figures PROFILE=clock
-# .venv/bin/python -m lib.run_notebook notebooks/93_compare_runs.py
+# .venv/bin/python -m lib.run_notebook notebooks/93_compare_runs.py -p run runs/selection
 # ```
+#
+# Both have 300 patients.
 #
 # This rule names no organ: whatever the network looks at, it has found by itself. Any other two runs can be compared in
 # the same way, for example with another seed, another way of masking, or another image size.
