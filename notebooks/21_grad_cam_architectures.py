@@ -31,7 +31,7 @@
 # |---|---|
 # | **reads** | nothing (94_look_at_xray_phantoms shows the images); or your own copy of SIIM-ACR |
 # | **writes** | `tables/architectures_*.csv` (claims, verdicts, networks, nulls and more); figures `architectures_*` |
-# | **takes** | smoke 1 minute, quick 5, study 40 on one core |
+# | **takes** | smoke 1 minute, quick 5, study two hours on one core |
 #
 # A network below an area under the ROC curve of .85 has not learnt its task, and its maps are not judged (Q2, Q3, Q5).
 # This gate is that of notebook 22; here it was added after a first run, in which the transformer stayed at chance.
