@@ -21,19 +21,20 @@
 # | M2 | later layers show more detail | half the heat takes less of the image, its spatial frequency rises |
 # | M3 | with an artifact, the heat is not on it | the artifact's enrichment is below 1.2 at the last layer |
 # | M4 | without one, the heat is around the teeth | the 2 mm around the teeth are enriched, more than the teeth |
-# | M5 | its place and size do not matter | correlation with the clean plate's map is within .1 of a repeat's |
+# | M5 | place and size of the artifact do not matter | correlation with the clean map is within .1 of a repeat's |
 #
-# M2 can hardly hold in this network: from block to block its cells double, so that a map of a later block has a lower
-# frequency whatever it shows. It is judged as the abstract states it.
+# M2 can hardly hold in this network: cells double from block to block, so that a map of a late block cannot show fine
+# detail. M5 is measured by the artifact's presence, which is more than its place and size. M1 and M2 fit a line over
+# the layers, whatever the course between the first and the last. All are judged as the abstract states them.
 #
 # *Enrichment* is how much denser a region is among the hottest 10 % of the plate than on the plate as a whole; 1 is
-# chance. Claims about a network's heat need a network that has learnt its task: below an area under the ROC curve of
-# .85, M3 to M5 are not judged. Two controls stand beside it: a network trained for one epoch, and one trained on
-# shuffled labels. Since the artifact is known, it can be taken away: what the network's answer owes to it is measured,
-# not read from a map.
+# chance, 10 the most. Claims about a network's heat need a network that has learnt its task: below an area under the
+# ROC curve of .85, M3 to M5 are not judged. Two control networks stand beside the competent one: one trained for one
+# epoch, and one trained on shuffled labels. Since the artifact is known, it can be taken away: what the network's
+# answer owes to it is measured, not read from a map.
 #
-# Each arm has one network, so that intervals say nothing of another training. When the plates' artifacts were drawn in
-# another order, M1, M2, M3 and M5 kept their verdicts, and M4 went from contradicted to inconclusive.
+# Intervals are over plates and say nothing of another training. So further competent networks are trained, which differ
+# by the seed of their weights, order and artifacts, and the last table shows what they make of the verdicts.
 #
 # | | |
 # |---|---|
@@ -53,7 +54,7 @@
 from IPython.display import display
 import numpy as np
 import pandas as pd
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from lib.claims.texts import verdicts, weakest
 from lib.figures.plates import draw_causes, draw_kinds_by_layer, draw_layers, draw_map_sheet
@@ -76,6 +77,7 @@ places: int = 1  # at which each artifact is laid on each test plate
 sizes: str = "0.7, 1.4"  # of the artifacts, relative to the usual one
 epochs: int = 12  # of the competent networks
 seed: int = 1  # of weights, order and artifacts
+further: int = 1  # further competent networks, of the seeds that follow
 ct_slices: int = 60  # CT slices of as many patients to train on, in the arm on CT; 0: no such arm
 ct_epochs: int = 40  # of its competent network
 processes: int = 2  # that simulate plates and slices
@@ -110,24 +112,26 @@ display(drawn["dental_examples"])
 # **The first test plate**, clean and with one artifact of each of the first five kinds: hairline scratch, scratch
 # bundle, curved scratch, bite mark, double bite mark.
 #
-# ## Three networks
+# ## The networks
 #
 # Five blocks of convolution, clean and spoiled versions of the same plates in one batch, the artifacts drawn anew in
 # every epoch and fainter toward the end. The text used PyTorch and its own plates. A network that was trained before,
 # by the same code on the same plates, is read from `cache`.
 
 # %%
-arms = {"competent": (epochs, False), "undertrained": (1, False), "shuffled labels": (epochs, True)}
+arms = {"competent": (epochs, False, seed), "undertrained": (1, False, seed), "shuffled labels": (epochs, True, seed)}
+arms |= {f"competent, seed {n}": (epochs, False, n) for n in range(seed + 1, seed + 1 + further)}
 recipe = {"training_plates": training_plates, "epochs": epochs, "seed": seed}
 kept = begin(resolve(cache) / "networks", parameters=recipe, code=("lib/xray/plate_networks.py",))
 networks, histories = {}, {}
-for arm, (count, shuffled) in arms.items():
-    path = kept / f"{arm.replace(' ', '_')}.keras"
-    networks[arm], histories[arm] = train_plates(train, epochs=count, seed=seed, shuffled=shuffled, path=path)
+for arm, (count, shuffled, number) in arms.items():
+    path = kept / f"{arm.replace(' ', '_').replace(',', '')}.keras"
+    networks[arm], histories[arm] = train_plates(train, epochs=count, seed=number, shuffled=shuffled, path=path)
     print(f"{arm}: last training loss {histories[arm]['loss'][-1]:.3f}, accuracy {histories[arm]['accuracy'][-1]:.3f}")
 
 # %% [markdown]
-# How well they tell spoiled from clean test plates; p is the probability of *spoiled*.
+# How well they tell spoiled from clean test plates; p is the probability of *spoiled*. There are many spoiled images of
+# few plates, so that the balanced accuracy is given, the mean of sensitivity and specificity.
 
 # %%
 clean_input = network_input(test["signal"], test["field"])
@@ -142,8 +146,10 @@ for arm in arms:
     truth = np.repeat([0, 1], [len(negative), len(p_spoiled[arm])])
     answers = np.concatenate([negative, p_spoiled[arm]])
     change = p_spoiled[arm] - p_clean[arm][spoiled["plate"]]
-    rows.append((arm, roc_auc_score(truth, answers), ((answers > 0.5) == truth).mean(), change.mean()))
-quality = pd.DataFrame(rows, columns=["network", "auc", "accuracy", "p_lost_without_artifact"]).set_index("network")
+    rows.append((arm, roc_auc_score(truth, answers), balanced_accuracy_score(truth, answers > 0.5), change.mean()))
+quality = pd.DataFrame(rows, columns=["network", "auc", "balanced_accuracy", "p_lost_without_artifact"]).set_index(
+    "network"
+)
 display(quality.round(3))
 
 # %% [markdown]
@@ -216,12 +222,13 @@ display(drawn["dental_kinds"])
 # ## Is it the map or the network that misses the artifact?
 #
 # Taking the artifact away is the causal check: how much of p does the network owe to it? Where p falls and the heat is
-# not on the artifact, the map fails; where p does not fall, the network has not seen the artifact, and the map cannot
-# show it. Dotted lines in the figure: a loss of .25, and an enrichment of 1.2. Each point is an image.
+# not on the artifact, the map fails; where p does not fall, the answer does not depend on this artifact, and its map
+# need not show it. Dotted lines in the figure: a loss of .25, and an enrichment of 1.2; the first of these is our
+# choice. Each point is an image.
 
 # %%
 last = competent[competent["layer"] == len(LAYERS) - 1]
-last = last[~last["kind"].isin(WHOLE_PLATE)]
+last = last[~last["kind"].isin(WHOLE_PLATE)].dropna(subset="enrichment")
 drawn["dental_causes"] = draw_causes(last)
 display(drawn["dental_causes"])
 seen = np.where(last["p_lost"] > 0.25, "artifact matters to p", "artifact does not")
@@ -231,7 +238,8 @@ display((100 * shares).round(1).add_suffix(" (% of images)"))
 
 # %% [markdown]
 # Does the heat follow the artifact from place to place, and does a larger one change it? Slopes of the centre of the
-# heat on the artifact's centre (1: it follows, 0: it does not move), and of the mean heat on the artifact's area.
+# hottest tenth on the artifact's centre (1: it follows, 0: it does not move), and the mean heat of the larger artifact
+# over that of the smaller at the same place; 95 % intervals over plates.
 
 # %%
 following = place_slopes(last)
@@ -240,7 +248,8 @@ display(following.round(3))
 # %% [markdown]
 # ## Verdicts
 #
-# For every network, and for the other kinds of map of the competent one.
+# Of the competent network and Grad-CAM; the last table has every network, and the other kinds of map of the competent
+# one.
 
 # %%
 judgements = []
@@ -262,8 +271,9 @@ pd.DataFrame({key: weakest(part) for key, part in claims.groupby(["network", "me
 # Is it the plates? The phantoms of the main study, one slice through the kidneys of each patient, and three things that
 # spoil a CT image: a *metal streak* (a clip of 3 mm radius in the body, with the streaks that beam hardening and
 # missing photons leave), a *ring* (of a detector channel that measures too much), and the *couch*, which the
-# preparation should have removed. The same network, training, controls, maps and measures; kidneys take the place of
-# the teeth. What is outside the body is air, except for a couch.
+# preparation should have removed. The same network, recipe, controls, maps and measures; kidneys take the place of the
+# teeth. Each slice has a bank of nine artifacts, from which the training draws. What is outside the body is air, except
+# for a couch: its maps are judged on the body and the air around it, all others within the body.
 
 # %%
 of_ct = pd.DataFrame()
@@ -279,8 +289,8 @@ if ct_slices:
     ct_input = [network_input(held["signal"], ct_test["field"][at], ct.show) for held, at in (
         (ct_test, slice(None)), (ct_repeat, slice(None)), (ct_spoiled, ct_spoiled["plate"]))]  # fmt: skip
     rows, ct_clean, ct_there, ct_claims = [], [], [], []
-    for arm, (_, shuffled) in arms.items():
-        count = 1 if arm == "undertrained" else ct_epochs
+    for arm in ("competent", "undertrained", "shuffled labels"):
+        count, shuffled = 1 if arm == "undertrained" else ct_epochs, arms[arm][1]
         network, _ = train_plates(ct_train, ct.from_bank, ct.show, epochs=count, seed=seed, shuffled=shuffled,
                                   path=kept / f"{arm.replace(' ', '_')}.keras")  # fmt: skip
         clean_p, repeat_p, spoiled_p = (network.predict(images, verbose=0)[:, 1] for images in ct_input)
@@ -290,7 +300,9 @@ if ct_slices:
         lost = spoiled_p - clean_p[ct_spoiled["plate"]]
         ct_clean.append(of_clean.assign(network=arm))
         ct_there.append(of_spoiled.assign(network=arm, p_lost=lost[of_spoiled["image"]]))
-        ct_claims.append(plate_claims(of_clean, of_spoiled, auc, organs="kidneys", band=10).assign(network=arm))
+        ct_claims.append(
+            plate_claims(of_clean, of_spoiled, auc, organs="kidneys", band=10).assign(network=arm).drop(columns="claim")
+        )
         rows.append((arm, auc, lost.mean()))
         if arm == "competent":
             ct_network = network
@@ -323,13 +335,13 @@ if ct_slices:
     ct_kinds["p_lost"] = there.drop_duplicates("image").groupby("kind", sort=False)["p_lost"].mean()
     drawn["dental_ct_kinds"] = draw_kinds_by_layer(ct_kinds, LAYERS)
     display(drawn["dental_ct_kinds"])
-    there = of_ct[of_ct["network"] == "competent"].drop(columns=["claim", "network"])
+    there = of_ct[of_ct["network"] == "competent"].drop(columns="network")
     with pd.option_context("display.max_colwidth", None):
         display(there.set_index("id").round(3))
 
 # %% [markdown]
-# This arm takes no part in the verdicts on the text, which is about plates. Read it with the last figure: an artifact
-# that p does not owe much to cannot be expected in a map, but one that it does owe to should be there.
+# This arm takes no part in the verdicts on the text, which is about plates. Read it with the last figure: where p
+# hardly falls without the artifact, no heat is expected on it. Where p falls much, there should be some.
 
 # %%
 for name, frame in {"claims": claims, "verdicts": judged, "networks": quality.reset_index(),
@@ -343,7 +355,7 @@ for name, figure in drawn.items():
     save_figure(figure, resolve(figures) / f"{name}.png")
 written = write_sidecar(resolve(tables) / "dental_claims.csv", notebook="22_grad_cam_dental_layers", parameters={
     "training_plates": training_plates, "test_plates": test_plates, "places": places, "sizes": sizes, "epochs": epochs,
-    "seed": seed, "method": method, "ct_slices": ct_slices,
+    "seed": seed, "further": further, "method": method, "ct_slices": ct_slices,
     "ct_epochs": ct_epochs})  # fmt: skip
 
 # %% [markdown]

@@ -76,10 +76,10 @@ with pd.option_context("display.max_colwidth", None):
         display(part.drop(columns="question").set_index("id"))
 
 # %% [markdown]
-# ## What a map reaches that sees no network
+# ## What controls reach
 #
-# Three measurements, each with controls that know nothing of the task. A map that does not pass the control may still
-# be right, but the measurement does not show it.
+# Three measurements, each with controls: maps that do not see the image, or whose network is untrained. A map that does
+# not pass the control may still be right, but the measurement does not show it.
 
 # %%
 panels = {}
@@ -129,7 +129,9 @@ if panels:
     save_figure(figure, resolve(folder) / "figures/four_studies.png")
 read = [found.loc[name, "path"] for name in tables]
 sidecar = resolve(folder) / "tables/four_studies.csv"
-written = write_sidecar(sidecar, notebook="23_compare_four_studies", inputs=read, parameters={})
+written = write_sidecar(
+    sidecar, notebook="23_compare_four_studies", inputs=read, parameters={"folder": folder, "further": further}
+)
 
 # %% [markdown]
 # ## What we saw

@@ -26,12 +26,13 @@
 # ```sh
 # make figures PROFILE=selection
 # make figures PROFILE=clock
-# .venv/bin/python -m lib.run_notebook notebooks/93_compare_runs.py -p run runs/selection
+# .venv/bin/python -m lib.run_notebook notebooks/93_compare_runs.py
 # ```
 #
 # Both have 300 patients.
 #
-# This rule names no organ: whatever the network looks at, it has found by itself. Any other two runs can be compared in
+# The label by scan time names no organ. So it removes what the reader's rule builds in, but not what the phantom does:
+# only enhancing tissue changes between phases. Any other two runs can be compared in
 # the same way, for example with another seed, another way of masking, or another image size.
 
 # %%
@@ -43,7 +44,7 @@ from lib.metrics import phase_table
 from lib.provenance import write_sidecar
 
 # %% tags=["parameters"]
-run: str = "runs/quick"  # folder of a finished run
+run: str = "runs/selection"  # folder of a finished run
 control: str = "runs/clock"  # folder of the run that it is compared with
 tables: str = ""  # where the table goes; if empty, into the tables of the first run
 

@@ -7,7 +7,7 @@ import pytest
 from lib.claims.texts import judge, weakest
 from lib.maps.localisation import encode_runs
 from lib.xray.chest_claims import chest_claims, difference, holm, permutation_f
-from lib.xray.plate_maps import frequency, half_mass, on_artifact, on_clean, plate_claims
+from lib.xray.plate_maps import frequency, half_mass, on_artifact, on_clean, place_slopes, plate_claims
 
 
 def test_an_interval_is_judged_by_its_ends():
@@ -67,6 +67,26 @@ def test_measures_of_plates_know_their_extremes():
     x = np.arange(128) * 0.16
     wave = np.tile(1 + np.cos(2 * np.pi * x * (16 / (128 * 0.16))), (96, 1))
     assert frequency(wave, 0.16) == pytest.approx(16 / (128 * 0.16), rel=1e-6)
+
+
+def test_heat_that_follows_has_slope_one_and_plates_are_the_unit():
+    rng, rows = np.random.default_rng(0), []
+    for plate in range(4):
+        for place in range(6):
+            for size in (0.7, 1.4):
+                x, y = rng.uniform(0, 40, 2)
+                there = {"mask_x_mm": x, "x_mm": x + 3, "mask_y_mm": y, "y_mm": 20.0, "heat": size * (1 + plate)}
+                rows.append({"plate": plate, "kind": "hair", "place": place, "size": size, **there})
+    found = place_slopes(pd.DataFrame(rows))
+    x, y, heat = found.to_dict("index").values()
+    assert x["value"] == pytest.approx(1) and y["value"] == pytest.approx(0) and x["plates"] == 4
+    assert heat["value"] == pytest.approx(2) and heat["low"] == pytest.approx(2)
+
+
+def test_an_even_background_does_not_move_the_centre_of_the_hottest_tenth():
+    mask, field = np.zeros((96, 128), bool), np.ones((96, 128), bool)
+    mask[10:20, 20:30] = True
+    assert on_artifact(mask + 0.5, mask, mask + 0.5, field, 0.16)["distance_mm"] == pytest.approx(0, abs=0.2)
 
 
 def test_holm_rejects_in_steps():

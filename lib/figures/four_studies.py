@@ -1,5 +1,6 @@
 """The figure of 23_compare_four_studies: maps beside maps that see no network; nothing is computed there."""
 
+import itertools
 from collections.abc import Mapping
 
 import numpy as np
@@ -29,9 +30,9 @@ def draw_against_nulls(
             values = values.dropna().sort_values()
             places = np.arange(len(values))
             panel.plot(values, places, "o", markersize=3, color="#4477aa")
-            for line, (name, value) in zip(LINES, controls.items(), strict=False):
+            for line, (name, value) in zip(itertools.cycle(LINES), controls.items(), strict=False):
                 panel.axvline(value, color="0.3", linewidth=0.8, linestyle=line, label=name)
-            for mark, (name, held) in zip(MARKS, own.items(), strict=False):
+            for mark, (name, held) in zip(itertools.cycle(MARKS), own.items(), strict=False):
                 panel.plot(held[values.index], places, mark, color="0.3", markersize=4, label=name)
             panel.set_yticks(places, [str(name).replace("_", " ") for name in values.index])
             panel.set_ylim(-0.8, max(len(values), 4) - 0.2)

@@ -1,10 +1,11 @@
-"""Figures of 22_grad_cam_dental_layers: maps of plates by layer, and what they show; nothing is computed there."""
+"""Figures of 22_grad_cam_dental_layers: maps of plates by layer, and what they show, as means over plates."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from scipy import stats
 
 from lib.figures.picture_grid import name_row, picture_grid, title_columns
 from lib.figures.style import TWO_COLUMNS_MM, axes_mm, paper_style
@@ -24,7 +25,7 @@ def draw_map_sheet(
     images : sequence of float array (H, W)
         Grey values, 0 to 1.
     masks : sequence of bool array (H, W)
-        Artifacts, outlined.
+        Artifacts, outlined unless they cover three tenths of the image.
     maps : mapping of str to float array (n, H, W)
         By layer.
     kinds : sequence of str
@@ -51,7 +52,7 @@ def draw_map_sheet(
 
 
 def draw_layers(clean: pd.DataFrame, spoiled: pd.DataFrame, band: str = "2 mm around teeth") -> Figure:
-    """Draw what maps show by layer and network: means over plates with 95 % intervals (normal).
+    """Draw what maps show by layer and network: means over plates with 95 % intervals (t).
 
     Parameters
     ----------
@@ -72,7 +73,7 @@ def draw_layers(clean: pd.DataFrame, spoiled: pd.DataFrame, band: str = "2 mm ar
             for k, (network, colour) in enumerate(NETWORK_COLOURS.items()):
                 part = table[table["network"] == network]
                 means = part.groupby(["layer", "plate"])[column].mean().groupby("layer").agg(["mean", "std", "count"])
-                error = 1.96 * means["std"] / np.sqrt(means["count"])
+                error = stats.t.ppf(0.975, means["count"] - 1) * means["std"] / np.sqrt(means["count"])
                 at = means.index.to_numpy() + 1 + 0.08 * (k - 1)
                 panel.errorbar(
                     at, means["mean"], error, color=colour, marker="o", markersize=2.5, elinewidth=0.6, label=network

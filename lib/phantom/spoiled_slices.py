@@ -19,7 +19,7 @@ from lib.phantom.tissues import KIDNEY_TISSUES
 KINDS = ("metal streak", "ring", "couch")
 MATRIX, FOV_MM = 256, 480.0  # the couch has to be in the picture
 PIXEL = FOV_MM / MATRIX
-CHANGED_HU = 20.0  # by which a pixel has to change to belong to an artifact's mask
+CHANGED = 0.03  # grey value by which a pixel has to change to belong to an artifact's mask, 20 HU
 _METAL_HU = 3071.0
 _SHELL_HU = -50.0  # carbon fibre and resin, around foam that is as good as air
 
@@ -71,9 +71,9 @@ class SpoiledSlice:
         Notes
         -----
         Metal: a disk of 3 mm radius anywhere in the body, with its streaks (:class:`MetalStreaks`). Ring: a detector
-        channel that measures too much writes a bright ring with dark borders around the axis of rotation, of a second
-        derivative's profile. Couch: two shells of a curved couch, which the preparation has not removed; it lies
-        outside the body alone, the other two inside.
+        channel that reads too little light writes a bright ring with dark borders around the axis of rotation. Couch:
+        two shells of a curved couch, which the preparation has not removed; it lies outside the body alone, the other
+        two inside.
 
         Raises
         ------
@@ -88,7 +88,7 @@ class SpoiledSlice:
             added = ndimage.gaussian_filter(share, 0.6) * (_METAL_HU - hu) + self.streaks(share, rng)
             return np.where(body, added, 0).astype(np.float32)
         if kind == "ring":
-            away = (np.hypot(down, right) - rng.uniform(20, 100)) / (1.5 * size)
+            away = (np.hypot(down, right) - rng.uniform(20, 100)) / (2.5 * size)
             added = rng.uniform(60, 120) * (1 - away**2) * np.exp(-(away**2) / 2)
             return np.where(body, added, 0).astype(np.float32)
         if kind == "couch":
@@ -102,7 +102,7 @@ class SpoiledSlice:
 
 
 def show(hu: np.ndarray, field: np.ndarray) -> np.ndarray:
-    """Return grey values of HU (H, W) from 0 (-200 HU or less) to 1 (500 HU or more), float32."""
+    """Return grey values of HU (H, W) from 0 (-200 HU or less) to 1 (500 HU or more), float32, whatever the field."""
     return np.clip((np.asarray(hu, np.float32) + 200) / 700, 0, 1).astype(np.float32)
 
 
@@ -119,10 +119,7 @@ def _one(job: tuple[int, int, int]) -> dict[str, np.ndarray]:
     laid = [piece.artifact(kind, rng, hu, body, rng.uniform(0.7, 1.4)) for kind in kinds]
     bank_of = np.stack(laid).astype(np.float16) if laid else np.zeros((0, MATRIX, MATRIX), np.float16)
     distance = np.where(kidneys, PIXEL / 2 - inside, outside - PIXEL / 2).astype(np.float32)
-    rows, columns = (np.flatnonzero(body.any(axis=axis)) for axis in (1, 0))
-    field = np.zeros_like(body)
-    field[rows[0] : rows[-1] + round(60 / PIXEL), columns[0] : columns[-1] + 1] = True
-    return {"signal": hu, "field": field, "body": body, "distance_mm": distance, "artifacts": bank_of}
+    return {"signal": hu, "field": body, "distance_mm": distance, "artifacts": bank_of}
 
 
 def slices(
@@ -145,9 +142,8 @@ def slices(
     Returns
     -------
     dict
-        seed (n,), signal (HU, -1000 outside the body), field (the box around the body and 60 mm below it, where a couch
-        may lie), body bool, distance_mm (from the
-        kidneys, negative inside), all (n, MATRIX, MATRIX); artifacts, HU, (n, 3 bank, MATRIX, MATRIX).
+        seed (n,), signal (HU, -1000 outside the body), field (the body) bool, distance_mm (from the kidneys, negative
+        inside), all (n, MATRIX, MATRIX); artifacts, HU, (n, 3 bank, MATRIX, MATRIX).
     """
     path, wanted = resolve(path), np.array([*seeds, exposure, bank])
     if path.exists():
@@ -183,17 +179,22 @@ def spoiled_slices(held: dict, places: int, sizes, seed: int) -> dict[str, np.nd
     Returns
     -------
     dict
-        plate (index of the slice), kind, place, size of each image, and the arrays signal and mask (n, MATRIX, MATRIX).
+        plate (index of the slice), kind, place, size of each image, and the arrays signal, mask (where the grey value
+        changed by more than `CHANGED`) and field (n, MATRIX, MATRIX): the body, and for a couch all from the body's
+        upper end to 60 mm below it.
     """
-    rows: dict[str, list] = {name: [] for name in ("plate", "kind", "place", "size", "signal", "mask")}
+    rows: dict[str, list] = {name: [] for name in ("plate", "kind", "place", "size", "signal", "mask", "field")}
     for index, patient in enumerate(held["seed"]):
-        piece, hu, body = SpoiledSlice(int(patient)), held["signal"][index], held["body"][index]
+        piece, hu, body = SpoiledSlice(int(patient)), held["signal"][index], held["field"][index]
+        heights = np.flatnonzero(body.any(axis=1))
+        around = np.zeros_like(body)
+        around[heights[0] : heights[-1] + round(60 / PIXEL)] = True
         for number, kind in enumerate(KINDS):
             for place in range(places):
                 for size in sizes:
                     rng = np.random.default_rng([seed, index, number, place])  # sizes share a place
-                    added = piece.artifact(kind, rng, hu, body, size)
-                    image = (index, kind, place, size, hu + added, np.abs(added) > CHANGED_HU)
-                    for name, value in zip(rows, image, strict=True):
+                    spoiled, field = hu + piece.artifact(kind, rng, hu, body, size), around if kind == "couch" else body
+                    mask = np.abs(show(spoiled, field) - show(hu, field)) > CHANGED
+                    for name, value in zip(rows, (index, kind, place, size, spoiled, mask, field), strict=True):
                         rows[name].append(value)
     return {name: np.array(values) for name, values in rows.items()}

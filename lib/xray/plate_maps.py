@@ -100,14 +100,16 @@ def on_artifact(heat: np.ndarray, mask: np.ndarray, reference: np.ndarray, field
     -------
     dict
         enrichment of the artifact in the hottest 10 % of the field, same (Spearman's correlation with the reference),
-        distance_mm (between the centres of heat and artifact), x_mm, y_mm, mask_x_mm, mask_y_mm (the two centres),
+        distance_mm (between the centres of this tenth and of the artifact), x_mm, y_mm, mask_x_mm, mask_y_mm (the two
+        centres; the centre of all heat would be drawn to the middle by an even background),
         heat (mean of the map, unscaled), area (share of the image), dead (whether the map is zero throughout).
     """
     unit, area = scaled(heat), float(mask.mean())
     if unit is None or not mask.any():
         names = ("enrichment", "same", "distance_mm", "x_mm", "y_mm", "mask_x_mm", "mask_y_mm", "heat")
         return dict.fromkeys(names, float("nan")) | {"area": area, "dead": unit is None}
-    here, there = centroid(unit, pixel_mm), centroid(mask, pixel_mm)
+    hottest = field & (unit >= max(np.quantile(unit[field], 0.9), 1e-9))  # without heat is no hottest
+    here, there = centroid(hottest, pixel_mm), centroid(mask, pixel_mm)
     same = _rank_correlation(heat, reference, field)
     return {
         "enrichment": enrichment(unit, mask, within=field),
@@ -134,28 +136,36 @@ def mean_interval(values: pd.Series, plates: pd.Series) -> tuple[float, float, f
 
 
 def place_slopes(table: pd.DataFrame) -> pd.DataFrame:
-    """Return how the heat follows the artifact: slopes with their standard errors by ordinary least squares.
+    """Return how the heat follows the artifact, with 95 % intervals: plates are the unit.
 
     Parameters
     ----------
     table : DataFrame
-        Rows of one layer: columns of :func:`on_artifact`.
+        Rows of one layer: plate, kind, place, size, and columns of :func:`on_artifact`.
+
+    Returns
+    -------
+    DataFrame
+        Index: what was measured; value, low, high, plates. Slopes over the images of a plate (1: the heat follows, 0:
+        it does not move), and the mean heat of the largest artifact over that of the smallest of the same kind and
+        place.
     """
     rows = []
-    for what, x, y in (
-        ("centre of the heat on the artifact's, x (mm/mm)", "mask_x_mm", "x_mm"),
-        ("centre of the heat on the artifact's, y (mm/mm)", "mask_y_mm", "y_mm"),
-        ("log mean heat on log area of the artifact", "area", "heat"),
-    ):
-        both = table[[x, y]].dropna()
-        if x == "area":
-            both = np.log(both[(both > 0).all(axis=1)])
-        if len(both) < 3 or both[x].nunique() < 2:
-            rows.append((what, float("nan"), float("nan"), len(both)))
-            continue
-        fit = stats.linregress(both[x], both[y])
-        rows.append((what, float(fit.slope), float(fit.stderr), len(both)))
-    return pd.DataFrame(rows, columns=["measured", "slope", "se", "images"]).set_index("measured")
+    for axis in "xy":
+        slopes = {}
+        for plate, part in table.groupby("plate"):
+            both = part[[f"mask_{axis}_mm", f"{axis}_mm"]].dropna()
+            if len(both) > 2 and np.ptp(both.iloc[:, 0]) > 0:
+                slopes[plate] = float(stats.linregress(both.iloc[:, 0], both.iloc[:, 1]).slope)
+        held = pd.Series(slopes, dtype=float)
+        measured = f"centre of the hottest tenth on the artifact's, {axis} (mm/mm)"
+        rows.append((measured, *mean_interval(held, pd.Series(held.index, index=held.index))))
+    heat = table[table["heat"] > 0].pivot_table(index=["plate", "kind", "place"], columns="size", values="heat")
+    if len(heat):
+        ratio = np.log(heat[heat.columns.max()] / heat[heat.columns.min()]).dropna()
+        mean, low, high, n = mean_interval(ratio, pd.Series(ratio.index.get_level_values(0), index=ratio.index))
+        rows.append(("mean heat, largest over smallest", *np.exp([mean, low, high]), n))
+    return pd.DataFrame(rows, columns=["measured", "value", "low", "high", "plates"]).set_index("measured")
 
 
 def _slope(row: pd.Series) -> float:
@@ -195,7 +205,6 @@ def plate_claims(
     a repeated exposure's. A claim of several parts gets the weakest verdict.
     """
     last = int(clean["layer"].max())
-    plates = sorted(clean["plate"].unique())
 
     def slopes(column: str) -> pd.Series:
         wide = clean.pivot_table(index="plate", columns="layer", values=column)
@@ -223,6 +232,4 @@ def plate_claims(
         for name, mean, low, high, n, verdict in parts:
             weak = claim in ("M3", "M4", "M5") and not auc >= gate
             rows.append((claim, CLAIMS[claim], name, mean, low, high, n, "network too weak" if weak else verdict))
-    if not plates:
-        raise ValueError("there is no plate to judge by.")
     return pd.DataFrame(rows, columns=["id", "claim", "measured", "value", "low", "high", "plates", "verdict"])

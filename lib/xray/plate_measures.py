@@ -27,7 +27,7 @@ def measure_maps(
         Clean images (of `plates`, or of another source with signal, field and distance_mm), and other exposures of
         the same.
     spoiled : dict
-        Of `spoiled_set(test, ...)`.
+        Of `spoiled_set(test, ...)`. A `field` of its own tells within what each image is judged.
     methods : list of str
         Layer maps of `lib.attribution`.
     show : callable
@@ -50,6 +50,7 @@ def measure_maps(
     of_clean = attributor(clean_images, 0, methods)
     as_spoiled = attributor(clean_images, 1, methods)
     of_repeat = attributor(network_input(repeat["signal"], repeat["field"], show), 1, methods)
+    fields = spoiled.get("field", test["field"][spoiled["plate"]])
     of_spoiled = attributor(network_input(spoiled["signal"], test["field"][spoiled["plate"]], show), 1, methods)
     clean_rows, spoiled_rows = [], []
     for key, maps in of_clean.items():
@@ -66,7 +67,7 @@ def measure_maps(
         for n, small in enumerate(of_spoiled[key]):
             p = int(spoiled["plate"][n])
             heat = at_plate(small[None], shape)[0]
-            facts = on_artifact(heat, spoiled["mask"][n], references[p], test["field"][p], pixel_mm)
+            facts = on_artifact(heat, spoiled["mask"][n], references[p], fields[n], pixel_mm)
             which = {column: spoiled[column][n] for column in ("kind", "size", "place")}
             spoiled_rows.append({**name, "image": n, "plate": p, **which, "repeat": again[p], **facts})
     return pd.DataFrame(clean_rows), pd.DataFrame(spoiled_rows)
