@@ -51,7 +51,7 @@ def draw_stages(networks: Mapping[str, pd.DataFrame]) -> Figure:
 def _draw_stage(panel: Axes, x: int, stage, tallest: float) -> None:
     """Draw the box of a stage and what it consists of."""
     height = 0.25 + 0.75 * np.log2(stage.size) / tallest
-    width = 0.34 + 0.045 * np.log2(stage.channels)
+    width = 0.46 + 0.03 * np.log2(stage.channels)
     colour = {"image": IMAGE, "head": HEAD}.get(stage.stage, STAGE)
     if stage.stage == "head":
         inside, below = "", (stage.reads, f"{stage.layers} dense, {stage.channels}")
