@@ -28,7 +28,13 @@
 # snakemake --configfile config/study.yaml config/grid.yaml config/references.yaml
 # ```
 #
-# The notebook runs with one network or more, and says which are missing.
+# The notebook runs with one network or more, and says which are missing. Published is the grid on 300 patients
+# (`config/selection.yaml`); the reference networks were not trained yet.
+#
+# ![Figure S2: the metrics of all networks](../figures/s2.png)
+#
+# **Figure S2, as published by this project.** Metrics of each network on single slices of the validation split (open
+# circles) and the test split (filled). The shaded network has the highest validation AUC.
 #
 # **The grid.** The paper says that 27 networks were compared, but not which. 27 = 3 x 3 x 3 suggests three values on
 # each of three axes. The choice between one and three neighbouring slices, which the paper mentions, has two values and
