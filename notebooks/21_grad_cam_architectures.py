@@ -35,7 +35,9 @@
 #
 # A network below an area under the ROC curve of .85 has not learnt its task, and its maps are not judged (Q2, Q3, Q5).
 # This gate is that of notebook 22; here it was added after a first run, in which the transformer stayed at chance.
-# Transformers trained from nothing on some hundred images are starved of data; the text's may have been pretrained.
+# Transformers trained from nothing on some hundred images are starved of data; the text's may have been pretrained. So
+# are the deepest ResNets here: their Q1 says that they have learnt less, and not that depth is useless. Only the VGGs
+# are all good, so that they alone show what depth does to a map.
 #
 # ![Accuracy and effective heat ratio by network, and one against the other](../figures/architectures_quality.png)
 #

@@ -72,8 +72,9 @@ def draw_quality(table: pd.DataFrame, references: Mapping[str, float]) -> Figure
         means = table.groupby("network", sort=False)[["accuracy", "ehr"]].mean()
         for name, row in means.iterrows():
             third.plot(row["accuracy"], row["ehr"], "o", markersize=4, color=KIND_COLOURS[kind_of(name)])
-            third.annotate(title_of(name), (row["accuracy"], row["ehr"]), fontsize=5.5,
-                           textcoords="offset points", xytext=(3, 2))  # fmt: skip
+            side = -1 if row["accuracy"] > means["accuracy"].mean() else 1  # names stay within the panel
+            third.annotate(title_of(name), (row["accuracy"], row["ehr"]), fontsize=5.5, textcoords="offset points",
+                           xytext=(3 * side, 2), ha="left" if side > 0 else "right")  # fmt: skip
         third.set(xlabel="Accuracy", ylabel="EHR of Grad-CAM")
         third.set_title("C", loc="left", fontweight="bold")
     return figure
