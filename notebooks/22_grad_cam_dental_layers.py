@@ -54,7 +54,6 @@
 from IPython.display import display
 import numpy as np
 import pandas as pd
-from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from lib.claims.texts import verdicts, weakest
 from lib.figures.plates import draw_causes, draw_kinds_by_layer, draw_layers, draw_map_sheet
@@ -66,7 +65,7 @@ from lib.provenance import begin, write_sidecar
 from lib.xray.dental import show
 from lib.xray.plate_artifacts import KINDS, WHOLE_PLATE
 from lib.xray.plate_maps import place_slopes, plate_claims
-from lib.xray.plate_measures import layer_maps, measure_maps
+from lib.xray.plate_measures import answers_of, layer_maps, measure_maps
 from lib.xray.plate_networks import LAYERS, train_plates
 from lib.xray.plate_study import network_input, plates, spoiled_set
 
@@ -134,22 +133,12 @@ for arm, (count, shuffled, number) in arms.items():
 # few plates, so that the balanced accuracy is given, the mean of sensitivity and specificity.
 
 # %%
-clean_input = network_input(test["signal"], test["field"])
-repeat_input = network_input(repeat["signal"], repeat["field"])
-spoiled_input = network_input(spoiled["signal"], test["field"][spoiled["plate"]])
-p_clean = {arm: network.predict(clean_input, verbose=0)[:, 1] for arm, network in networks.items()}
-p_repeat = {arm: network.predict(repeat_input, verbose=0)[:, 1] for arm, network in networks.items()}
-p_spoiled = {arm: network.predict(spoiled_input, verbose=0)[:, 1] for arm, network in networks.items()}
-rows = []
-for arm in arms:
-    negative = np.concatenate([p_clean[arm], p_repeat[arm]])
-    truth = np.repeat([0, 1], [len(negative), len(p_spoiled[arm])])
-    answers = np.concatenate([negative, p_spoiled[arm]])
-    change = p_spoiled[arm] - p_clean[arm][spoiled["plate"]]
-    rows.append((arm, roc_auc_score(truth, answers), balanced_accuracy_score(truth, answers > 0.5), change.mean()))
-quality = pd.DataFrame(rows, columns=["network", "auc", "balanced_accuracy", "p_lost_without_artifact"]).set_index(
-    "network"
-)
+rows, lost = [], {}
+for arm, network in networks.items():
+    auc, accuracy, lost[arm] = answers_of(network, test, repeat, spoiled)
+    rows.append((arm, auc, accuracy, lost[arm].mean()))
+columns = ["network", "auc", "balanced_accuracy", "p_lost_without_artifact"]
+quality = pd.DataFrame(rows, columns=columns).set_index("network")
 display(quality.round(3))
 
 # %% [markdown]
@@ -163,9 +152,8 @@ clean_parts, spoiled_parts = [], []
 for arm, network in networks.items():
     methods = ["grad_cam", "hires_cam", "layer_cam", "sam"] if arm == "competent" else [method]
     of_clean, of_spoiled = measure_maps(network, test, repeat, spoiled, methods)
-    lost = p_spoiled[arm] - p_clean[arm][spoiled["plate"]]
     clean_parts.append(of_clean.assign(network=arm))
-    spoiled_parts.append(of_spoiled.assign(network=arm, p_lost=lost[of_spoiled["image"]]))
+    spoiled_parts.append(of_spoiled.assign(network=arm, p_lost=lost[arm][of_spoiled["image"]]))
 clean_table, spoiled_table = pd.concat(clean_parts, ignore_index=True), pd.concat(spoiled_parts, ignore_index=True)
 print(f"{len(clean_table)} maps of clean plates, {len(spoiled_table)} of spoiled ones")
 
@@ -177,8 +165,9 @@ print(f"{len(clean_table)} maps of clean plates, {len(spoiled_table)} of spoiled
 # %%
 chosen = [np.flatnonzero(first & (spoiled["kind"] == kind) & (spoiled["size"] == scales[-1]))[0] for kind in KINDS]
 greys = [show(spoiled["signal"][n], test["field"][0]) for n in chosen]
-kept = layer_maps(networks["competent"], spoiled_input[chosen], method)
-drawn["dental_maps"] = draw_map_sheet(greys, [spoiled["mask"][n] for n in chosen], kept, KINDS)
+images = network_input(spoiled["signal"][chosen], test["field"][spoiled["plate"][chosen]])
+shown = layer_maps(networks["competent"], images, method)
+drawn["dental_maps"] = draw_map_sheet(greys, [spoiled["mask"][n] for n in chosen], shown, KINDS)
 display(drawn["dental_maps"])
 
 # %% [markdown]
@@ -276,7 +265,6 @@ pd.DataFrame({key: weakest(part) for key, part in claims.groupby(["network", "me
 # for a couch: its maps are judged on the body and the air around it, all others within the body.
 
 # %%
-of_ct = pd.DataFrame()
 if ct_slices:
     kept = begin(resolve(cache) / "ct", parameters=recipe | {"ct_slices": ct_slices, "ct_epochs": ct_epochs},
                  code=("lib/phantom/spoiled_slices.py", "lib/xray/plate_networks.py"))  # fmt: skip
@@ -285,30 +273,25 @@ if ct_slices:
     ct_test = ct.slices(people, kept / "test.npz", processes=processes)
     ct_repeat = ct.slices(people, kept / "repeat.npz", exposure=1, processes=processes)
     ct_spoiled = ct.spoiled_slices(ct_test, 2 * places, scales, seed)
-    how = {"show": ct.show, "pixel_mm": ct.PIXEL, "outline_mm": 2.0, "band_mm": 10.0}
-    ct_input = [network_input(held["signal"], ct_test["field"][at], ct.show) for held, at in (
-        (ct_test, slice(None)), (ct_repeat, slice(None)), (ct_spoiled, ct_spoiled["plate"]))]  # fmt: skip
-    rows, ct_clean, ct_there, ct_claims = [], [], [], []
-    for arm in ("competent", "undertrained", "shuffled labels"):
-        count, shuffled = 1 if arm == "undertrained" else ct_epochs, arms[arm][1]
-        network, _ = train_plates(ct_train, ct.from_bank, ct.show, epochs=count, seed=seed, shuffled=shuffled,
-                                  path=kept / f"{arm.replace(' ', '_')}.keras")  # fmt: skip
-        clean_p, repeat_p, spoiled_p = (network.predict(images, verbose=0)[:, 1] for images in ct_input)
-        truth = np.repeat([0, 1], [len(clean_p) + len(repeat_p), len(spoiled_p)])
-        auc = roc_auc_score(truth, np.concatenate([clean_p, repeat_p, spoiled_p]))
-        of_clean, of_spoiled = measure_maps(network, ct_test, ct_repeat, ct_spoiled, [method], **how)
-        lost = spoiled_p - clean_p[ct_spoiled["plate"]]
-        ct_clean.append(of_clean.assign(network=arm))
-        ct_there.append(of_spoiled.assign(network=arm, p_lost=lost[of_spoiled["image"]]))
-        ct_claims.append(
-            plate_claims(of_clean, of_spoiled, auc, organs="kidneys", band=10).assign(network=arm).drop(columns="claim")
-        )
-        rows.append((arm, auc, lost.mean()))
-        if arm == "competent":
-            ct_network = network
-    ct_clean, ct_there = (pd.concat(held, ignore_index=True) for held in (ct_clean, ct_there))
-    of_ct = pd.concat(ct_claims, ignore_index=True).rename(columns={"plates": "patients"})
-    display(pd.DataFrame(rows, columns=["network", "auc", "p_lost_without_artifact"]).set_index("network").round(3))
+    print(f"{ct_slices} training slices, {test_plates} test slices, {len(ct_spoiled['kind'])} spoiled images")
+
+# %%
+of_ct, rows, ct_networks, ct_clean, ct_there = pd.DataFrame(), [], {}, [], []
+for arm in ("competent", "undertrained", "shuffled labels") if ct_slices else ():
+    _, shuffled, number = arms[arm]
+    count = 1 if arm == "undertrained" else ct_epochs
+    network, _ = train_plates(ct_train, ct.from_bank, ct.show, epochs=count, seed=number, shuffled=shuffled,
+                              path=kept / f"{arm.replace(' ', '_')}.keras")  # fmt: skip
+    auc, accuracy, gone = answers_of(network, ct_test, ct_repeat, ct_spoiled, ct.show)
+    of_clean, of_spoiled = measure_maps(network, ct_test, ct_repeat, ct_spoiled, [method], ct.show, ct.PIXEL,
+                                        outline_mm=2.0, band_mm=10.0)  # fmt: skip
+    ct_clean.append(of_clean.assign(network=arm))
+    ct_there.append(of_spoiled.assign(network=arm, p_lost=gone[of_spoiled["image"]]))
+    found = plate_claims(of_clean, of_spoiled, auc, organs="kidneys", band=10).drop(columns="claim")
+    of_ct = pd.concat([of_ct, found.rename(columns={"plates": "patients"}).assign(network=arm)], ignore_index=True)
+    rows.append((arm, auc, accuracy, gone.mean()))
+    ct_networks[arm] = network
+display(pd.DataFrame(rows, columns=columns).set_index("network").round(3))
 
 # %% [markdown]
 # The first test patient with each artifact, larger and smaller, and the map of each layer for *spoiled*.
@@ -316,9 +299,10 @@ if ct_slices:
 # %%
 if ct_slices:
     chosen = np.flatnonzero((ct_spoiled["plate"] == 0) & (ct_spoiled["place"] == 0))
+    images = network_input(ct_spoiled["signal"][chosen], ct_test["field"][ct_spoiled["plate"][chosen]], ct.show)
     drawn["dental_ct_maps"] = draw_map_sheet(
         [ct.show(ct_spoiled["signal"][n], ct_test["field"][0]) for n in chosen], ct_spoiled["mask"][chosen],
-        layer_maps(ct_network, ct_input[2][chosen], method), ct_spoiled["kind"][chosen], "slice")  # fmt: skip
+        layer_maps(ct_networks["competent"], images, method), ct_spoiled["kind"][chosen], "slice")  # fmt: skip
     display(drawn["dental_ct_maps"])
 
 # %% [markdown]
@@ -328,9 +312,9 @@ if ct_slices:
 
 # %%
 if ct_slices:
-    drawn["dental_ct_layers"] = draw_layers(ct_clean, ct_there, "10 mm around kidneys")
+    drawn["dental_ct_layers"] = draw_layers(pd.concat(ct_clean), pd.concat(ct_there), "10 mm around kidneys")
     display(drawn["dental_ct_layers"])
-    there = ct_there[ct_there["network"] == "competent"]
+    there = ct_there[0]  # of the competent network
     ct_kinds = there.pivot_table(index="kind", columns="layer", values="enrichment", sort=False)
     ct_kinds["p_lost"] = there.drop_duplicates("image").groupby("kind", sort=False)["p_lost"].mean()
     drawn["dental_ct_kinds"] = draw_kinds_by_layer(ct_kinds, LAYERS)

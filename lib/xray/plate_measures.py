@@ -5,12 +5,38 @@ from collections.abc import Callable
 import keras
 import numpy as np
 import pandas as pd
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from lib.attribution import Attributor
 from lib.xray.dental import show
 from lib.xray.plate_maps import at_plate, on_artifact, on_clean
 from lib.xray.plate_networks import LAYERS
 from lib.xray.plate_study import PIXEL, network_input
+
+
+def answers_of(
+    network: keras.Model, test: dict, repeat: dict, spoiled: dict, show: Callable = show
+) -> tuple[float, float, np.ndarray]:
+    """Return what a network answers to clean images, to other exposures of them, and to spoiled ones.
+
+    Parameters
+    ----------
+    network, test, repeat, spoiled, show
+        As of :func:`measure_maps`.
+
+    Returns
+    -------
+    auc, balanced_accuracy : float
+        Of *spoiled* against *clean*: area under the ROC curve, and the mean of sensitivity and specificity at p = .5.
+    lost : float array (n,)
+        How much of p (spoiled) each spoiled image loses when its artifact is taken away.
+    """
+    plate = spoiled["plate"]
+    inputs = [(test["signal"], test["field"]), (repeat["signal"], repeat["field"])]
+    inputs.append((spoiled["signal"], test["field"][plate]))
+    clean, again, there = (network.predict(network_input(*pair, show), verbose=0)[:, 1] for pair in inputs)
+    truth, p = np.repeat([0, 1], [len(clean) + len(again), len(there)]), np.concatenate([clean, again, there])
+    return roc_auc_score(truth, p), balanced_accuracy_score(truth, p > 0.5), there - clean[plate]
 
 
 def measure_maps(
