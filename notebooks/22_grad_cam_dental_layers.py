@@ -33,8 +33,8 @@
 # epoch, and one trained on shuffled labels. Since the artifact is known, it can be taken away: what the network's
 # answer owes to it is measured, not read from a map.
 #
-# Intervals are over plates and say nothing of another training. So further competent networks are trained, which differ
-# by the seed of their weights, order and artifacts, and the last table shows what they make of the verdicts.
+# Intervals are over plates and say nothing of another training. So further competent networks can be trained, which
+# differ by the seed of their weights, order and artifacts, and the last table shows what they make of the verdicts.
 #
 # | | |
 # |---|---|
@@ -76,7 +76,7 @@ places: int = 1  # at which each artifact is laid on each test plate
 sizes: str = "0.7, 1.4"  # of the artifacts, relative to the usual one
 epochs: int = 12  # of the competent networks
 seed: int = 1  # of weights, order and artifacts
-further: int = 1  # further competent networks, of the seeds that follow
+further: int = 0  # further competent networks, of the seeds that follow
 ct_slices: int = 60  # CT slices of as many patients to train on, in the arm on CT; 0: no such arm
 ct_epochs: int = 40  # of its competent network
 processes: int = 2  # that simulate plates and slices
