@@ -40,7 +40,7 @@
 # |---|---|
 # | **reads** | nothing: plates (94_look_at_xray_phantoms shows them) and CT slices are simulated |
 # | **writes** | `tables/dental_{claims,verdicts,networks,layers,kinds,places,ct}.csv`; figures `dental_*` |
-# | **takes** | smoke 1 minute, quick 4, study 10 on one core |
+# | **takes** | smoke 1 minute, quick 6, study 15 on one core |
 #
 # ![What maps show, by layer and network](../figures/dental_layers.png)
 #
