@@ -29,11 +29,9 @@
 # .venv/bin/python -m lib.run_notebook notebooks/93_compare_runs.py
 # ```
 #
-# Both have 300 patients.
-#
-# The label by scan time names no organ. So it removes what the reader's rule builds in, but not what the phantom does:
-# only enhancing tissue changes between phases. Any other two runs can be compared in
-# the same way, for example with another seed, another way of masking, or another image size.
+# Both have 300 patients. Labels by the time of the scan name no organ. So they remove what the reader's rule builds in,
+# but not what the phantom does: only enhancing tissue changes between phases. Any other two runs can be compared in the
+# same way, for example with another seed, another way of masking, or another image size.
 
 # %%
 from IPython.display import display
