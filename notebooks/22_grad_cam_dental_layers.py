@@ -259,7 +259,7 @@ pd.DataFrame({key: weakest(part) for key, part in claims.groupby(["network", "me
 #
 # Is it the plates? The phantoms of the main study, one slice through the kidneys of each patient, and three things that
 # spoil a CT image: a *metal streak* (a clip of 3 mm radius in the body, with the streaks that beam hardening and
-# missing photons leave), a *ring* (of a detector channel that measures too much), and the *couch*, which the
+# missing photons leave), a *ring* (of a detector channel that reads too little light), and the *couch*, which the
 # preparation should have removed. The same network, recipe, controls, maps and measures; kidneys take the place of the
 # teeth. Each slice has a bank of nine artifacts, from which the training draws. What is outside the body is air, except
 # for a couch: its maps are judged on the body and the air around it, all others within the body.

@@ -12,6 +12,7 @@ from executed_notebooks import faults_of_figures
 from IPython.core.formatters import DisplayFormatter
 from matplotlib.text import Text
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 from lib.figures.bar_groups import draw_bars
 from lib.figures.bars import draw_layer_comparison, draw_layers, draw_specificity
@@ -511,3 +512,21 @@ def test_training_figure():
 @baseline
 def test_confusion_figure():
     return draw_confusions({"Slices": published("table1_slices"), "Volumes": published("table1_volumes")})
+
+
+def test_fewer_colours_keep_the_greys(tmp_path):
+    """A rare white between the colours of maps stays white: a tooth must not take the tint of an outline."""
+    figure, rng = figure_mm(120, 120, layout="none"), np.random.default_rng(0)
+    for panel in figure.subplots(4, 4).flat:
+        grey = np.clip(gaussian_filter(rng.random((96, 128)), 3) * 8 - 3.3, 0, 1)
+        grey[20:24, 30:60] = 1
+        panel.imshow(grey, cmap="gray", vmin=0, vmax=1)
+        if not panel.get_subplotspec().is_first_col():
+            panel.imshow(gaussian_filter(rng.random((96, 128)), 6), cmap="inferno", alpha=0.65)
+            panel.contour(grey, [0.9], colors="#66ccee", linewidths=0.35)
+        panel.set_axis_off()
+    full = save_figure(figure, tmp_path / "full.png", limit=10_000_000)[0]
+    fewer = save_figure(figure, tmp_path / "fewer.png", limit=full.stat().st_size - 1)[0]
+    assert Image.open(fewer).mode == "P"
+    true, shown = (np.asarray(Image.open(path).convert("RGB"), int) for path in (full, fewer))
+    assert np.abs(true - shown).max() <= 20

@@ -131,6 +131,6 @@ def _pack(picture: Image.Image, dpi: int, *, colours: int = 0) -> bytes:
     """Return pixels as a PNG with at most the given number of colours (0: no limit)."""
     packed = io.BytesIO()
     if colours:
-        picture = picture.quantize(colours, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        picture = picture.quantize(colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     picture.save(packed, "png", optimize=True, dpi=(dpi, dpi))
     return packed.getvalue()
