@@ -49,7 +49,7 @@ NETWORK = config.get("network", f"{RUN}/networks/{TOP}")
 PREDICTIONS = f"{RUN}/predictions.parquet" if OWN_CT else f"{NETWORK}/predictions.parquet"
 SELECTION = [  # the tables of 03_select_network
     *("networks.csv", "network_metrics.csv", "network_ranking.csv", "network_tests.csv"),
-    *("network_differences.csv", "reference_weights.csv"),
+    *("reference_networks.csv", "reference_weights.csv"),
 ]
 # The comparison of networks that 17 may take from another run, as far as it is there.
 SELECTED = f"{config['parameters'].get('17_compare_with_paper', {}).get('selection', '')}/tables"

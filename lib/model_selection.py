@@ -251,6 +251,35 @@ def auc_differences(
     return pd.DataFrame(rows, columns=["network", "against", "split", "auc", "difference", "low", "high"])
 
 
+def compare_references(
+    described: pd.DataFrame, networks: Mapping[str, Network], against: str, *, rng: np.random.Generator
+) -> pd.DataFrame:
+    """Set networks beside the one that they are compared with: how each was trained, and its AUC on test slices.
+
+    Parameters
+    ----------
+    described : DataFrame
+        As from :func:`describe`.
+    networks : mapping of str to Network
+        Those that are compared, `against` among them.
+    against : str
+        As from :func:`compared_with`.
+    rng : numpy.random.Generator
+        For the intervals.
+
+    Returns
+    -------
+    DataFrame
+        One row per network: the columns of :func:`describe`, then those of :func:`auc_differences` on the test split,
+        `n` (test slices) and `n_patients`.
+    """
+    slices = networks[against].predictions.query("split == 'test'")
+    areas = auc_differences(networks, against, "test", rng=rng).assign(
+        n=len(slices), n_patients=slices["patient"].nunique()
+    )
+    return described.merge(areas, on="network", how="right")
+
+
 def compare_over_networks(metrics: pd.DataFrame) -> pd.DataFrame:
     r"""Test over networks whether test differs from validation, and voting from single slices.
 

@@ -49,7 +49,7 @@ import pandas as pd
 
 from lib.attribution import Attributor
 from lib.claims.findings import findings_table
-from lib.claims.selection import selection_claims
+from lib.claims.selection import grid_claims, reference_claims
 from lib.cohort import Cohort, Standardisation
 from lib.figures.captions import caption
 from lib.figures.maps import MapRow, draw_maps
@@ -58,8 +58,10 @@ from lib.figures.selection import draw_learning, draw_metrics, draw_stages
 from lib.figures.style import save_figure
 from lib.files import atomic_path, require, resolve
 from lib.metrics import confusion, roc_curves
-from lib.model_selection import (CANDIDATES, METRICS, auc_differences, choose, compare_over_networks, compared_with,
-                                 count_references, describe, measure, read_networks, titles_of)  # fmt: skip
+from lib.model_selection import (
+    CANDIDATES, METRICS, auc_differences, choose, compare_over_networks, compare_references, compared_with,
+    count_references, describe, measure, read_networks, titles_of,
+)  # fmt: skip
 from lib.network_stages import last_grid_layer, stages_of
 from lib.paper import PHASES
 from lib.provenance import write_sidecar
@@ -214,14 +216,14 @@ display(tests.set_index(["comparison", "within", "metric"]).round(4))
 # %%
 against = compared_with(described, chosen)
 compared = [against, *(name for name in trained if trained[name].group == "references" and name != against)]
-differences = auc_differences(
-    {name: trained[name] for name in compared}, against, "test", rng=np.random.default_rng([seed, 1])
+comparison = compare_references(
+    described, {name: trained[name] for name in compared}, against, rng=np.random.default_rng([seed, 1])
 )
 on_test = {name: trained[name].predictions.query("split == 'test'") for name in compared}
 curves = {name: roc_curves(table["phase"], table[list(PHASES)].to_numpy()) for name, table in on_test.items()}
 roc = pd.concat([curve.assign(network=name) for name, curve in curves.items()])
 files["s5"] = draw_learning({name: trained[name].history for name in compared}, roc,
-                            differences.set_index("network")["auc"].to_dict())  # fmt: skip
+                            comparison.set_index("network")["auc"].to_dict())  # fmt: skip
 display(
     files["s5"],
     caption(
@@ -232,7 +234,8 @@ display(
         "each phase against all others, with the mean AUC of the phases.",
     ),
 )
-display(differences.set_index("network").round(4))
+learnt = ["weights", "epochs", "best_epoch", "lowest_val_loss", "auc", "difference", "low", "high"]
+display(comparison.set_index("network")[learnt].round(4))
 
 # %% [markdown]
 # ## Figure S6: confusion matrices
@@ -272,7 +275,7 @@ display(files["grad_cam_networks"], caption("Grad-CAM of several networks", rows
 # %%
 results = {
     "networks": described, "network_metrics": metrics, "network_ranking": ranking, "network_tests": tests,
-    "network_differences": differences, "reference_weights": counts,
+    "reference_networks": comparison, "reference_weights": counts,
 }  # fmt: skip
 for name, table in results.items():
     with atomic_path(tables / f"{name}.csv") as file:
@@ -302,7 +305,7 @@ for file in saved[::2]:
 # C29 to C31 need two networks of the grid. Where a claim is missing here, its networks are missing.
 
 # %%
-findings = selection_claims(described, metrics, ranking, tests, differences, counts)
+findings = grid_claims(described, metrics, ranking, tests) + reference_claims(comparison, counts)
 with pd.option_context("display.max_colwidth", None):
     display(findings_table(findings)[["measured", "verdict"]])
 

@@ -26,33 +26,41 @@ NAMES = {"precision": "precision", "recall": "recall", "f1": "F1", "auc": "AUC"}
 TITLES = {"single": "single slices", "voting": "voting", "val": "validation", "test": "test"}
 
 
-def selection_claims(
-    networks: pd.DataFrame,
-    metrics: pd.DataFrame,
-    ranking: pd.DataFrame,
-    tests: pd.DataFrame,
-    differences: pd.DataFrame,
-    counts: pd.DataFrame,
+def grid_claims(
+    networks: pd.DataFrame, metrics: pd.DataFrame, ranking: pd.DataFrame, tests: pd.DataFrame
 ) -> list[Finding]:
-    """Test the claims on the grid and on the reference networks: C12, C17 to C22 and C29 to C31.
+    """Test the claims on the grid: C12, C18 and C29 to C31; none with fewer than two networks.
 
     Parameters
     ----------
-    networks, metrics, ranking, tests, differences, counts : DataFrame
-        As from `describe`, `measure`, `choose`, `compare_over_networks`, `auc_differences` (on the test split, from the
-        network that the references are compared with) and `count_references` of `lib.model_selection`.
+    networks, metrics, ranking, tests : DataFrame
+        As from `describe`, `measure`, `choose` and `compare_over_networks` of `lib.model_selection`.
     """
-    found = [_counted(counts, networks)]
     grid = networks[networks["group"] == "grid"]
-    sizes = metrics[(metrics["split"] == "test") & (metrics["scheme"] == "single")].iloc[0]
-    if len(grid) > 1:
-        found += [_grid(networks, grid), _choice(networks, ranking), *_over_networks(tests, metrics)]
-    found += _references(networks, differences)
-    size = {"n_slices": int(sizes["n"]), "n_patients": int(sizes["n_patients"])}
-    return [finding._replace(**size) if finding.id in ON_TEST else finding for finding in found]
+    if len(grid) < 2:
+        return []
+    found = [_grid(networks, grid), _choice(networks, ranking), *_over_networks(tests, metrics)]
+    return [_of_slices(finding, metrics.query("split == 'test' and scheme == 'single'")) for finding in found]
 
 
-def _counted(counts: pd.DataFrame, networks: pd.DataFrame) -> Finding:
+def reference_claims(references: pd.DataFrame, counts: pd.DataFrame) -> list[Finding]:
+    """Test the claims on the reference networks: C17, and C19 to C22 as far as their networks were trained.
+
+    Parameters
+    ----------
+    references, counts : DataFrame
+        As from `compare_references` and `count_references` of `lib.model_selection`.
+    """
+    return [_of_slices(finding, references) for finding in (_counted(counts, references), *_references(references))]
+
+
+def _of_slices(finding: Finding, sizes: pd.DataFrame) -> Finding:
+    """Add the number of test slices and patients to a finding that rests on them."""
+    size = {name: int(sizes[column].iloc[0]) for name, column in (("n_slices", "n"), ("n_patients", "n_patients"))}
+    return finding._replace(**size) if finding.id in ON_TEST else finding
+
+
+def _counted(counts: pd.DataFrame, references: pd.DataFrame) -> Finding:
     """Hold the numbers of weights against those that the paper prints; they fit if cut off after the last digit."""
     weights = counts.set_index("architecture")["weights"]
     parts, agrees = [], True
@@ -61,7 +69,7 @@ def _counted(counts: pd.DataFrame, networks: pd.DataFrame) -> Finding:
         agrees &= math.floor(weights[name] * scale / 1e6) == round(float(printed) * scale)
         parts.append(f"{name} {weights[name]:,}")
     text = f"with the 1000 classes of photographs {', '.join(parts)} (the paper's numbers are these, cut off)"
-    trained = networks[networks["architecture"].isin(MILLIONS)]
+    trained = references[references["architecture"].isin(MILLIONS)]
     if len(trained):
         text += f"; as trained here {', '.join(f'{r.architecture} {r.weights:,}' for r in trained.itertuples())}"
     return Finding("C17", text, "reproduced" if agrees else "not reproduced")
@@ -137,11 +145,11 @@ def _trend(rows: pd.DataFrame) -> str:
     return "not reproduced"
 
 
-def _references(networks: pd.DataFrame, differences: pd.DataFrame) -> list[Finding]:
+def _references(references: pd.DataFrame) -> list[Finding]:
     """Judge C19 to C22: each needs its networks, and C20 and C22 also a recipe that decides when a network is best."""
-    trained = networks[networks["group"] == "references"].drop_duplicates("architecture").set_index("architecture")
-    against = differences["against"].iloc[0]
-    ours = networks.set_index("network").loc[against]
+    against = references["against"].iloc[0]
+    ours = references.set_index("network").loc[against]
+    trained = references[references["group"] == "references"].drop_duplicates("architecture").set_index("architecture")
     found = []
     if "VGG16" in trained.index:
         loss = trained.loc["VGG16", "lowest_val_loss"]
@@ -166,7 +174,7 @@ def _references(networks: pd.DataFrame, differences: pd.DataFrame) -> list[Findi
         text += "" if alike else "; their recipes differ"
         judged = ("reproduced" if later else "not reproduced") if alike else "not tested"
         found.append(Finding("C22", text, judged, float(ours["best_epoch"] - rows["best_epoch"].max())))
-    chosen = differences[differences["network"].isin(trained.loc[trained.index.isin(MILLIONS), "network"])]
+    chosen = trained[trained.index.isin(MILLIONS)]
     if len(chosen) == len(MILLIONS):
         text = f"AUC on test minus that of {against}: {', '.join(_row_words(row) for row in chosen.itertuples())}"
         bounds = chosen["difference"].max(), chosen["low"].min(), chosen["high"].max()

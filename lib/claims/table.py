@@ -12,7 +12,7 @@ from lib.claims.findings import Finding
 from lib.claims.maps import map_claims, masking_claims
 from lib.claims.prediction import prediction_claims
 from lib.claims.readings import default_reading_findings
-from lib.claims.selection import selection_claims
+from lib.claims.selection import grid_claims, reference_claims
 from lib.claims.tissues import contrast_claims, sign_claims, tissue_claims
 from lib.files import resolve
 from lib.maps.saved import read_maps
@@ -47,11 +47,10 @@ SOURCES = {  # the file that each stage of a run writes, and the notebook that m
     "contrasts": ("tables/anatomy_contrasts.csv", "13_anatomy_of_maps"),
     "signs": ("tables/anatomy_sign.csv", "13_anatomy_of_maps"),
     "readings": ("tables/sensitivity.csv", "14_sensitivity"),
+    "references": ("tables/reference_networks.csv", "03_select_network"),
 }
-SELECTION = (  # the tables of 03_select_network, in the order of the arguments of selection_claims
-    *("networks.csv", "network_metrics.csv", "network_ranking.csv", "network_tests.csv"),
-    *("network_differences.csv", "reference_weights.csv"),
-)
+GRID = ("networks.csv", "network_metrics.csv", "network_ranking.csv", "network_tests.csv")  # of grid_claims
+REFERENCES = ("reference_networks.csv", "reference_weights.csv")  # of reference_claims
 ON_ANATOMY = {"tissues": tissue_claims, "contrasts": contrast_claims, "signs": sign_claims}
 PHANTOM_ONLY = {"Oral contrast", "Sinus fat", "Urine"}  # tissues that nobody outlines in patients
 
@@ -62,8 +61,10 @@ def sources(run: str | Path, network: str = "top", selection: str | Path = "") -
     A run that has compared no networks itself takes the comparison of the run `selection`, if one is named.
     """
     rows = {stage: (resolve(run) / path.format(network=network), made_by) for stage, (path, made_by) in SOURCES.items()}
-    if selection and not rows["networks"][0].exists():
-        rows["networks"] = (resolve(selection) / SOURCES["networks"][0], SOURCES["networks"][1])
+    for stage in ("networks", "references"):
+        path, made_by = SOURCES[stage]
+        if selection and not rows[stage][0].exists():
+            rows[stage] = (resolve(selection) / path, made_by)
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["path", "notebook"])
     return table.assign(found=table["path"].map(Path.exists)).rename_axis("stage")
 
@@ -99,7 +100,9 @@ def find(stage: str, path: Path, *, rng: np.random.Generator) -> list[Finding]:
     if stage == "predictions":
         return prediction_claims(pd.read_parquet(path), rng=rng)
     if stage == "networks":
-        return selection_claims(*(pd.read_csv(folder / name) for name in SELECTION))
+        return grid_claims(*(pd.read_csv(folder / name) for name in GRID))
+    if stage == "references":
+        return reference_claims(*(pd.read_csv(folder / name) for name in REFERENCES))
     if stage == "maps":
         return map_claims(read_maps(folder))
     if stage == "masking":
