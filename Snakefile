@@ -113,6 +113,7 @@ rule all:
         f"{RUN}/figures/s2.png" if MEMBERS else [],
         f"{RUN}/tables/organ_baseline.csv" if not PRIVATE else [],
         [f"{RUN}/figures/{figure}.png" for figure in ("sanity_checks", "deletion_curves") if BEYOND],
+        f"{RUN}/figures/retraining.png" if "97_remove_and_retrain" in config["parameters"] and not OWN_CT else [],
 
 
 if PARTS > 1:
@@ -473,6 +474,26 @@ if not OWN_CT:
             executed("16_deletion_curves"),
         benchmark:
             times("16_deletion_curves")
+        shell:
+            EXECUTE
+
+    rule remove_and_retrain:
+        """Train new networks on slices that lack what a map ranks highest; the notebook itself goes on where it was."""
+        input:
+            rules.prepare_cohort.output,
+            **code("97_remove_and_retrain"),
+        output:
+            f"{RUN}/tables/retraining.csv",
+            f"{RUN}/figures/retraining.png",
+        params:
+            parameters=parameters(
+                "97_remove_and_retrain", *("cohort", "figures", "tables"), retrained=f"{RUN}/retrained"
+            ),
+        threads: 16
+        log:
+            executed("97_remove_and_retrain"),
+        benchmark:
+            times("97_remove_and_retrain")
         shell:
             EXECUTE
 

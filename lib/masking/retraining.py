@@ -231,14 +231,14 @@ def summarise_retrained(
     """
     right = predictions.assign(right=100.0 * (predictions["phase"] == predictions["predicted"]))
     slices, names = ["patient", "phase", "series", "slice"], ["method", "layer", "fraction"]
-    wide = right.pivot_table(index=slices, columns=[*names, "repeat"], values="right", sort=False)
+    wide = right.pivot_table(index=slices, columns=[*names, "repeat"], values="right")
     patients, phases = (wide.index.get_level_values(level) for level in slices[:2])
 
     def mean(values: np.ndarray) -> np.ndarray:
         return balanced_mean(values, patients, phases, rng=rng, resamples=resamples)
 
     rows = []
-    for method, layer, fraction in dict.fromkeys(column[:3] for column in wide.columns):
+    for method, layer, fraction in predictions[names].drop_duplicates().itertuples(index=False):
         own = wide[method, layer, fraction]
         accuracy, single = mean(own.mean(axis=1).to_numpy()[:, None])[0], mean(own.to_numpy())[:, 0]
         facts = (method, layer, fraction, *accuracy, single.min(), single.max())
