@@ -2,6 +2,7 @@
 
 python -m lib.publish runs/study
 python -m lib.publish runs/study512 --only fig1 fig3 fig4
+python -m lib.publish runs/selection --claims C19 C20 C21 C22
 """
 
 import argparse
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from lib.claims.table import to_markdown
 from lib.files import ROOT, atomic_path, file_hash, resolve
 from lib.model_card import copy_networks
 from lib.provenance import commit
@@ -87,6 +89,71 @@ def publish(
     return written
 
 
+def publish_claims(run: str | Path, ids: Sequence[str], destination: Path = ROOT) -> list[Path]:
+    """Put a run's findings on some claims in place of the published ones, and renew the README.
+
+    This is for claims that another run tests than the published study, such as those on reference networks.
+
+    Parameters
+    ----------
+    run : path
+        Folder of a run with its claims.csv.
+    ids : sequence of str
+        Such as "C19". The manifest notes of which run they are.
+    destination : Path
+        Folder that holds tables/ with claims.csv, and README.md.
+
+    Returns
+    -------
+    list of Path
+        What was written, manifests left out.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the run or the destination has no claims.csv.
+    PermissionError
+        If the run is of somebody's CT, not of the phantom.
+    ValueError
+        If the run has not tested one of the claims, or tracked files differ from the commit.
+    """
+    run, tables = resolve(run), destination / "tables"
+    if (run / "private" / "key").exists():
+        raise PermissionError(f"{run} was made from somebody's CT: its findings stay unpublished.")
+    for folder, what in ((run, "finish the run first"), (tables, "publish a whole run first")):
+        if not (folder / "claims.csv").exists():
+            raise FileNotFoundError(f"{folder}/claims.csv is missing: {what}.")
+    found, known = (_claims(folder / "claims.csv") for folder in (run, tables))
+    missing = [id_ for id_ in ids if id_ not in found.index or found.loc[id_, "verdict"] == "not tested here"]
+    if missing:
+        raise ValueError(f"{run} has not tested {', '.join(missing)}.")
+    state = commit(*KINDS, WEIGHTS, README)
+    if state["dirty"]:
+        raise ValueError("Tracked files differ from the last commit: commit them first, then run and publish again.")
+    known.loc[list(ids)] = found.loc[list(ids)]
+    written = [tables / "claims.csv", tables / "claims.md"]
+    with atomic_path(written[0]) as file:
+        known.reset_index().to_csv(file, index=False)
+    with atomic_path(written[1]) as file:
+        file.write_text(to_markdown(known.reset_index()))
+    manifest = tables / "manifest.json"
+    listed = json.loads(manifest.read_text())
+    for file in written:
+        facts = listed.setdefault(file.name, {})
+        facts["hash"] = file_hash(file)
+        facts.setdefault("claims_of_other_runs", {}).update({id_: {"run": run.name, **state} for id_ in ids})
+    with atomic_path(manifest) as new:
+        new.write_text(json.dumps(listed, indent=1) + "\n")
+    update(destination / README, tables)
+    return written
+
+
+def _claims(file: Path) -> pd.DataFrame:
+    """Read a table of claims by their ids, every number as it is written but for those that are counted."""
+    table = pd.read_csv(file, keep_default_na=False, dtype=str, index_col="id")
+    return table.astype({"n_slices": int, "n_patients": int})
+
+
 def _chosen(run: Path, only: Sequence[str]) -> dict[str, list[Path]]:
     """Return the files to publish by the folder that they go to."""
     chosen = {kind: sorted(f for p in patterns for f in (run / kind).glob(p)) for kind, patterns in KINDS.items()}
@@ -158,8 +225,13 @@ def main() -> int:
     parser.add_argument("run", help="folder of a finished run, such as runs/quick")
     parser.add_argument("--only", nargs="+", default=(), metavar="NAME", help="what to copy, and nothing else")
     parser.add_argument("--weights", help=f"where the networks go; {WEIGHTS} by default, with --only nowhere")
+    parser.add_argument("--claims", nargs="+", metavar="ID", help="findings that take the place of the published ones")
     given = parser.parse_args()
     try:
+        if given.claims:
+            publish_claims(given.run, given.claims)
+            print(f"{len(given.claims)} claims written; the results in {README} follow from tables/")
+            return 0
         weights = given.weights or (None if given.only else WEIGHTS)
         written = publish(given.run, only=given.only, weights=weights)
     except (FileNotFoundError, PermissionError, ValueError) as error:

@@ -5,13 +5,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib.claims.findings import Finding
+from lib.claims.table import compare_with_paper
 from lib.cohort import Standardisation
 from lib.files import file_hash
 from lib.masking.statistics import read_masking
 from lib.networks import load_pretrained, phase_net
 from lib.paper import PHASES
 from lib.provenance import commit
-from lib.publish import publish
+from lib.publish import publish, publish_claims
 from lib.results import BEGIN, END, shown
 
 
@@ -53,6 +55,32 @@ def test_another_run_publishes_what_is_named_and_leaves_the_rest(run, tmp_path):
     assert (tmp_path / "tables/table2.csv").exists()
     with pytest.raises(FileNotFoundError, match="neither a figure nor a table called fig9"):
         publish(tmp_path / "run512", tmp_path, ["fig9"])
+
+
+def test_claims_that_another_run_tests_take_the_place_of_the_published_ones_alone(run, tmp_path):
+    """The study has tested C17 and not C21; the other run has C17 otherwise and C21."""
+    study = compare_with_paper([Finding("C17", "of the study", "reproduced", 0.1)])
+    other = compare_with_paper([Finding("C17", "of the other", "not reproduced"),
+                                Finding("C21", "2.50", "reproduced", 0.25, n_slices=7, n_patients=3)])  # fmt: skip
+    study.to_csv(run / "claims.csv", index=False)
+    publish(run, tmp_path)
+    before = pd.read_csv(tmp_path / "tables/claims.csv", dtype=str).set_index("id")
+    (tmp_path / "other").mkdir()
+    other.to_csv(tmp_path / "other/claims.csv", index=False)
+    publish_claims(tmp_path / "other", ["C21"], tmp_path)
+    after = pd.read_csv(tmp_path / "tables/claims.csv", dtype=str).set_index("id")
+    assert after.loc["C21", ["measured", "verdict", "n_slices"]].tolist() == ["2.50", "reproduced", "7"]
+    pd.testing.assert_frame_equal(after.drop("C21"), before.drop("C21"))
+    assert "| 2.50 | 7 (3) | **reproduced** |" in (tmp_path / "tables/claims.md").read_text()
+    manifest = json.loads((tmp_path / "tables/manifest.json").read_text())
+    assert manifest["claims.csv"]["run"] == "run" and manifest["claims.csv"]["claims_of_other_runs"] == {
+        "C21": {"run": "other", "commit": "abc", "dirty": False}
+    }
+    assert manifest["claims.csv"]["hash"] == file_hash(tmp_path / "tables/claims.csv")
+    with pytest.raises(ValueError, match="has not tested C22"):
+        publish_claims(tmp_path / "other", ["C17", "C22"], tmp_path)
+    with pytest.raises(FileNotFoundError, match="finish the run first"):
+        publish_claims(tmp_path / "nowhere", ["C21"], tmp_path)
 
 
 def test_the_texts_alone_are_a_run_that_leaves_the_study_in_place(run, tmp_path):
