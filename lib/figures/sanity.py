@@ -24,11 +24,11 @@ FAMILIES = {
 }
 INPUT_STYLES = {"saliency": ("black", "-"), "guided_backprop": ("0.55", "-"), "cam": (LAYER_COLOURS["conv6"], "-")}
 COLUMN_TITLES = {
-    "output": "Dense layer\nrandom",
-    "intact": "Network random\nbehind the layer",
+    "output": "Dense\nlayer\nrandom",
+    "intact": "Random\nbehind\nthe layer",
     "all": "Network\nrandom",
-    "random labels": "Trained on\nrandom labels",
-    "other seeds": "Trained from\nother seeds",
+    "random labels": "Trained\non random\nlabels",
+    "other seeds": "Trained\nfrom other\nseeds",
     **CONTROL_TITLES,
 }
 
