@@ -23,6 +23,7 @@ from lib.results import update
 KINDS = {"figures": ("*.png",), "tables": ("*.csv", "*.md")}
 README, WEIGHTS = "README.md", "weights"
 FINISHED = ("claims.csv", "tables/four_studies.csv")  # the last that is made, of the study and of the texts
+UNTESTED = "not tested here"  # the verdict
 REAL = "_beside_real"  # figures of real slices beside phantoms
 FILE_LIMIT, TOTAL_LIMIT = 1_000_000, 25_000_000  # bytes
 
@@ -115,7 +116,7 @@ def publish_claims(run: str | Path, ids: Sequence[str], destination: Path = ROOT
     PermissionError
         If the run is of somebody's CT, not of the phantom.
     ValueError
-        If the run has not tested one of the claims, or tracked files differ from the commit.
+        If the run has not tested one of the claims and the published run has, or tracked files differ from the commit.
     """
     run, tables = resolve(run), destination / "tables"
     if (run / "private" / "key").exists():
@@ -124,9 +125,12 @@ def publish_claims(run: str | Path, ids: Sequence[str], destination: Path = ROOT
         if not (folder / "claims.csv").exists():
             raise FileNotFoundError(f"{folder}/claims.csv is missing: {what}.")
     found, known = (_claims(folder / "claims.csv") for folder in (run, tables))
-    missing = [id_ for id_ in ids if id_ not in found.index or found.loc[id_, "verdict"] == "not tested here"]
-    if missing:
-        raise ValueError(f"{run} has not tested {', '.join(missing)}.")
+    unknown = set(ids) - set(known.index)
+    untested = [
+        id_ for id_ in ids if id_ in unknown or found.loc[id_, "verdict"] == UNTESTED != known.loc[id_, "verdict"]
+    ]
+    if untested:
+        raise ValueError(f"{run} has not tested {', '.join(untested)}.")
     state = commit(*KINDS, WEIGHTS, README)
     if state["dirty"]:
         raise ValueError("Tracked files differ from the last commit: commit them first, then run and publish again.")

@@ -34,7 +34,8 @@ UNTESTED = {
     "anatomy": "needs a truth of the tissues and 13_anatomy_of_maps",
     "cohort": "the cohort is not the paper's: described, not tested",
     "method": "a definition that lib adopts and tests/ checks",
-    "none": "there is nothing to measure",
+    "readers": "the paper reports no agreement to compare; that of two simulated readers is in 01_prepare_cohort",
+    "conjecture": "the paper conjectures it and trained no such network; a network of volumes is another study",
 }
 SOURCES = {  # the file that each stage of a run writes, and the notebook that makes it
     "cohort": ("cohort/slices.parquet", "01_prepare_cohort"),
