@@ -29,12 +29,17 @@
 # ```
 #
 # The notebook runs with one network or more, and says which are missing. Published is the grid on 300 patients
-# (`config/selection.yaml`); the reference networks were not trained yet.
+# (`config/selection.yaml`) and, on the same patients, the reference networks.
 #
 # ![Figure S2: the metrics of all networks](../figures/s2.png)
 #
 # **Figure S2, as published by this project.** Metrics of each network on single slices of the validation split (open
 # circles) and the test split (filled). The shaded network has the highest validation AUC.
+#
+# ![Figure S5: how the reference networks learn](../figures/s5.png)
+#
+# **Figure S5, as published by this project.** The paper's network for 128 x 128 pixels (`phase_net_128`) beside the
+# reference networks, all trained by the paper's recipe. Above: loss by epoch. Below: ROC curves of single test slices.
 #
 # **The grid.** The paper says that 27 networks were compared, but not which. 27 = 3 x 3 x 3 suggests three values on
 # each of three axes. The choice between one and three neighbouring slices, which the paper mentions, has two values and
@@ -229,7 +234,7 @@ display(
     caption(
         "Figure S5",
         on_test[against],
-        "One network per column. Above: loss by epoch, with the lowest validation loss circled; losses above 3 are cut "
+        "Of each network, above: loss by epoch, with the lowest validation loss circled; losses above 3 are cut "
         "off. In training, images are augmented and the weights still change. Below: ROC curves of single test slices, "
         "each phase against all others, with the mean AUC of the phases.",
     ),

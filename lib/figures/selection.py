@@ -17,6 +17,7 @@ SPLIT_STYLES = {"val": ("validation", {"markerfacecolor": "white"}), "test": ("t
 GROUP_TITLES = {"grid": "grid", "three_slices": "three slices", "references": "references"}
 IMAGE, STAGE, HEAD, CHOSEN = "0.8", "#8ed3ca", "#e6cf8b", "#e3f5f2"
 LOSS_LIMIT = 3.0  # losses above this are cut off
+LEARNING_COLUMNS = 4  # networks beside each other
 
 
 def draw_stages(networks: Mapping[str, pd.DataFrame]) -> Figure:
@@ -106,7 +107,7 @@ def draw_metrics(metrics: pd.DataFrame, labels: Mapping[str, str], chosen: str) 
 
 
 def draw_learning(histories: Mapping[str, pd.DataFrame], roc: pd.DataFrame, auc: Mapping[str, float]) -> Figure:
-    """Draw Fig S5: loss by epoch (upper row) and ROC curves on single test slices (lower row) of each network.
+    """Draw Fig S5: of each network the loss by epoch, and below it the ROC curves on single test slices.
 
     Parameters
     ----------
@@ -119,9 +120,14 @@ def draw_learning(histories: Mapping[str, pd.DataFrame], roc: pd.DataFrame, auc:
     """
     guess = np.log(len(PHASES))
     with paper_style():
-        width = min(TWO_COLUMNS_MM, 12 + 34 * len(histories))
-        figure, axes = axes_mm(width, 84, 2, len(histories), squeeze=False, sharey="row")
-        for (upper, lower), (title, history) in zip(axes.T, histories.items(), strict=True):
+        columns = min(len(histories), LEARNING_COLUMNS)
+        rows = 2 * -(-len(histories) // columns)
+        width = min(TWO_COLUMNS_MM, 12 + 34 * columns)
+        figure, axes = axes_mm(width, 12 + 36 * rows, rows, columns, squeeze=False, sharey="row")
+        pairs = [pair for n in range(0, rows, 2) for pair in axes[n : n + 2].T]
+        for empty in np.ravel(pairs[len(histories) :]):
+            empty.set_visible(False)
+        for (upper, lower), (title, history) in zip(pairs, histories.items(), strict=False):
             best = history.loc[history["val_loss"].idxmin()]
             upper.axhline(guess, color=CHANCE_COLOUR, linewidth=0.6, linestyle=":", label="guessing")
             marks = "." if len(history) < 6 else ""
@@ -140,8 +146,9 @@ def draw_learning(histories: Mapping[str, pd.DataFrame], roc: pd.DataFrame, auc:
                        transform=lower.transAxes)  # fmt: skip
             lower.set(xlabel="False-positive rate", xlim=(-0.01, 1), ylim=(0, 1.01), xticks=(0, 0.5, 1))
             lower.set_box_aspect(1)
-        axes[0, 0].set_ylabel("Loss (cross-entropy)")
-        axes[1, 0].set_ylabel("True-positive rate")
+        for loss, rate in zip(axes[::2, 0], axes[1::2, 0], strict=True):
+            loss.set_ylabel("Loss (cross-entropy)")
+            rate.set_ylabel("True-positive rate")
         ncols = 4 if len(histories) > 2 else 2
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=ncols)
         figure.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside lower center", ncols=ncols + 1)
