@@ -252,7 +252,12 @@ def auc_differences(
 
 
 def compare_references(
-    described: pd.DataFrame, networks: Mapping[str, Network], against: str, *, rng: np.random.Generator
+    described: pd.DataFrame,
+    networks: Mapping[str, Network],
+    against: str,
+    *,
+    training_slices: int,
+    rng: np.random.Generator,
 ) -> pd.DataFrame:
     """Set networks beside the one that they are compared with: how each was trained, and its AUC on test slices.
 
@@ -264,20 +269,23 @@ def compare_references(
         Those that are compared, `against` among them.
     against : str
         As from :func:`compared_with`.
+    training_slices : int
+        That the networks were trained on.
     rng : numpy.random.Generator
         For the intervals.
 
     Returns
     -------
     DataFrame
-        One row per network: the columns of :func:`describe`, then those of :func:`auc_differences` on the test split,
-        `n` (test slices) and `n_patients`.
+        One row per network: the columns of :func:`describe`, `updates` (of the weights, in an epoch), then the columns
+        of :func:`auc_differences` on the test split, `n` (test slices) and `n_patients`.
     """
     slices = networks[against].predictions.query("split == 'test'")
     areas = auc_differences(networks, against, "test", rng=rng).assign(
         n=len(slices), n_patients=slices["patient"].nunique()
     )
-    return described.merge(areas, on="network", how="right")
+    updates = np.ceil(training_slices / described["batch_size"]).astype(int)
+    return described.assign(updates=updates).merge(areas, on="network", how="right")
 
 
 def compare_over_networks(metrics: pd.DataFrame) -> pd.DataFrame:

@@ -221,9 +221,11 @@ display(tests.set_index(["comparison", "within", "metric"]).round(4))
 # %%
 against = compared_with(described, chosen)
 compared = [against, *(name for name in trained if trained[name].group == "references" and name != against)]
+slices = Cohort.open(require(cohort, "01_prepare_cohort"))
 comparison = compare_references(
-    described, {name: trained[name] for name in compared}, against, rng=np.random.default_rng([seed, 1])
-)
+    described, {name: trained[name] for name in compared}, against,
+    training_slices=(slices.slices["split"] == "train").sum(), rng=np.random.default_rng([seed, 1]),
+)  # fmt: skip
 on_test = {name: trained[name].predictions.query("split == 'test'") for name in compared}
 curves = {name: roc_curves(table["phase"], table[list(PHASES)].to_numpy()) for name, table in on_test.items()}
 roc = pd.concat([curve.assign(network=name) for name, curve in curves.items()])
@@ -239,7 +241,7 @@ display(
         "each phase against all others, with the mean AUC of the phases.",
     ),
 )
-learnt = ["weights", "epochs", "best_epoch", "lowest_val_loss", "auc", "difference", "low", "high"]
+learnt = ["weights", "epochs", "updates", "best_epoch", "lowest_val_loss", "auc", "difference", "low", "high"]
 display(comparison.set_index("network")[learnt].round(4))
 
 # %% [markdown]
@@ -262,7 +264,6 @@ display(files["s6"], caption("Figure S6", on_test[against], "Numbers of single t
 
 # %%
 rows = representative_slices(trained[against].predictions)
-slices = Cohort.open(require(cohort, "01_prepare_cohort"))
 maps = {}
 for name in compared:
     model = keras.models.load_model(trained[name].folder / "model.keras", compile=False)

@@ -18,6 +18,7 @@ from lib.model_selection import (
     auc_differences,
     choose,
     compare_over_networks,
+    compare_references,
     compared_with,
     count_references,
     describe,
@@ -116,6 +117,15 @@ def test_differences_of_auc_are_those_of_sklearn_on_resampled_patients():
     assert found.loc["b", "difference"] == pytest.approx(np.subtract(*(auc(table, [1] * 6) for table in tables)))
     drawn = np.array([np.subtract(*(auc(table, row) for table in tables)) for row in weights])
     np.testing.assert_allclose(found.loc["b", ["low", "high"]].astype(float), bootstrap_interval(drawn, 6))
+
+
+def test_references_are_set_beside_one_network_with_their_training_and_test_auc():
+    networks = {"a": network("a", predicted(1.5, 3)), "b": network("b", predicted(0.8, 4), "references", batch_size=16)}
+    described = describe([*networks.values(), network("not compared")], dict.fromkeys(("a", "b", "not compared"), 7))
+    found = compare_references(described, networks, "a", training_slices=33, rng=np.random.default_rng(5))
+    assert found["network"].tolist() == ["a", "b"] and found["updates"].tolist() == [5, 3]
+    assert (found["against"] == "a").all() and found["difference"].iloc[1] < 0 == found["difference"].iloc[0]
+    assert (found["n"] == 90).all() and (found["n_patients"] == 6).all() and (found["weights"] == 7).all()
 
 
 def test_paired_tests_are_scipys():

@@ -154,7 +154,8 @@ def _references(references: pd.DataFrame) -> list[Finding]:
     if "VGG16" in trained.index:
         loss = trained.loc["VGG16", "lowest_val_loss"]
         text = (
-            f"lowest validation loss {loss:.3f} in {trained.loc['VGG16', 'epochs']} epochs; guessing has {GUESSING:.3f}"
+            f"lowest validation loss {loss:.3f} in {trained.loc['VGG16', 'epochs']} epochs of "
+            f"{trained.loc['VGG16', 'updates']} updates; guessing has {GUESSING:.3f}"
         )
         found.append(Finding("C19", text, "not reproduced" if loss < LEARNED else "reproduced", loss))
     others = [name for name in MILLIONS if name != "VGG16" and name in trained.index]
@@ -164,7 +165,8 @@ def _references(references: pd.DataFrame) -> list[Finding]:
         gaps = ", ".join(f"{gap:+.2f}" for gap in rows["gap"])
         on_plateau = (rows["decay"] == "plateau").all()
         judged = "reproduced" if (rows["best_epoch"] <= EARLY).all() else "not reproduced"
-        text = f"best epoch {best}; validation minus training loss in the last epoch {gaps}"
+        text = f"best epoch {best}, with {rows['updates'].max()} updates of the weights in an epoch; validation minus "
+        text += f"training loss in the last epoch {gaps}"
         text += "" if on_plateau else "; a rate that falls to zero makes a late epoch the best"
         found.append(Finding("C20", text, judged if on_plateau else "not tested", float(rows["best_epoch"].max())))
         recipe = ["decay", "learning_rate"]
