@@ -490,6 +490,8 @@ if not OWN_CT:
                 "97_remove_and_retrain", *("cohort", "figures", "tables"), retrained=f"{RUN}/retrained"
             ),
         threads: 16
+        resources:
+            gpu=1,
         log:
             executed("97_remove_and_retrain"),
         benchmark:

@@ -20,30 +20,32 @@
 # | **writes** | `retrained/` with a folder per network; `tables/retraining.csv`; figure `retraining` |
 # | **takes** | one training per map, share and repeat: here two minutes; the published ones an hour or two |
 #
-# If a map ranks high what tells the phases apart, a network that never sees those voxels does badly. If it does as well
-# as without as many random voxels, the map has found nothing that the others could not replace.
+# If the new network does worse than one that was trained without as many random voxels, the map ranks high what tells
+# the phases apart. If it does not, nothing follows: the same may be seen in another organ, and the hole has a shape
+# that may itself show an organ.
 #
-# Three choices keep the comparison fair.
+# Four choices keep the comparison fair.
 #
-# - **The map is of the predicted class**, not of the labelled one. Maps of some methods depend on the class. Had they
-#   been made for the label, the shape of the hole would tell the new network the label.
-# - **The control has the shape of the map**: random cells as large as those of its layer, or single voxels for maps at
-#   the input. Single voxels leave their neighbours, from which an image can nearly be guessed; large cells do not.
-# - **Networks differ by their seed**, and each repeat explains a network of its own. The **vertical bars** in the
-#   figure span the repeats.
-#
-# A limit remains: the shape of what is removed is visible, and a map that outlines an organ shows the new network that
-# organ's outline. Accuracy that stays high therefore does not prove that a map has missed what matters.
+# - **The map is the mean over the five classes.** The shape of a map of one class tells which class it is of. A new
+#   network could then read the old network's answer from the hole.
+# - **The control has the map's cells**: random cells as large as those of its layer, or single voxels for maps at the
+#   input. Single voxels leave their neighbours, from which an image can nearly be guessed; large cells do not. Where a
+#   map is the same in many cells (Grad-CAM is 0 in some), whole cells are drawn among them.
+# - **Two orders know no network**: a disc about the body's centroid, and the brightness of the image.
+# - **Trainings differ by chance.** Each repeat explains a network of its own, with trainings of its own. A difference
+#   counts as shown if its 95 % interval over patients excludes 0 and three repeats or more agree on its sign.
 #
 # ![Accuracy of networks that were trained without the highest voxels of a map](../figures/retraining.png)
 #
 # **Remove and retrain, as published by this project.** Accuracy on test slices (mean of the phases) of networks that
 # were trained without a share of the body's voxels. **Black**: those that the map ranks highest. **Red**: random cells
-# of the same size. **Dotted**: a disc about the body's centroid. Grey line: guessing. Bars span the repeats.
+# of the same size. **Dotted**: a disc about the body's centroid. **Blue**: the brightest voxels. Grey line: guessing.
+# Bars of the black and red lines span the repeats.
 
 # %%
 from dataclasses import asdict, replace
-from pathlib import Path
+from functools import cache, partial
+from itertools import product
 
 from IPython.display import Markdown, display
 import keras
@@ -57,13 +59,15 @@ from lib.figures.captions import caption
 from lib.figures.retraining import draw_retraining
 from lib.figures.style import save_figure
 from lib.files import atomic_path, require, resolve
-from lib.masking.controls import BLOCKS, DISC, RANDOM
+from lib.masking.deletion import read_fractions
 from lib.masking.retraining import (
-    NOTHING, Recipe, SlicesInMemory, control_values, layers_of, names_of, predicted_class_maps, read_slices, retrain,
-    summarise_retrained, without_highest,
+    Recipe, SlicesInMemory, control_values, maps_of_all_classes, read_slices, retrain, without_highest,
 )  # fmt: skip
+from lib.masking.retraining_summary import NOTHING, is_control, layers_of, names_of, summarise_retrained
+from lib.networks import phase_net
 from lib.provenance import write_sidecar
 from lib.titles import map_title
+from lib.voxels import FILLS
 
 # %% tags=["parameters"]
 cohort: str = "runs/quick/cohort"  # made by 01_prepare_cohort
@@ -72,7 +76,7 @@ tables: str = "runs/quick/tables"  # where the tables go
 figures: str = "runs/quick/figures"  # where the figures go
 maps: str = "saliency/input grad_cam/conv4b"  # maps whose highest voxels are removed, as method/layer
 fractions: str = "0.5"  # shares of the body's voxels that are removed; Hooker et al. take 0.1 0.3 0.5 and others
-fill: str = "zero"  # what is written in their place: "zero" (the mean, as in Hooker et al.), "normal", "shuffle"
+fill: str = "zero"  # what is written in their place, as in 06_mask_voxels; "zero" is the mean, as in Hooker et al.
 repeats: int = 1  # networks of other seeds, each with trainings of its own
 image_size: int = 64  # rows and columns of the input
 epochs: int = 6  # of each training
@@ -93,7 +97,11 @@ slices = Cohort.open(require(cohort, "01_prepare_cohort"))
 standardisation = slices.standardise(image_size)
 rows = slices.slices.reset_index(drop=True)
 whole, bodies = read_slices(slices, rows, standardisation)
-names, shares = names_of(maps), [float(word) for word in fractions.split()]
+names, shares = names_of(maps), read_fractions(fractions)[1:-1]
+explained = [name for name in names if not is_control(name)]
+known = Attributor(phase_net(image_size), layers_of(names)).keys({method for method, _ in explained})
+if fill not in FILLS or not set(explained) <= set(known):
+    raise ValueError(f"expected maps among {known}, and fill among {FILLS}; got {maps!r} and {fill!r}.")
 print(f"{(len(names) * len(shares) + 1) * repeats} trainings; what is removed: {', '.join(map('/'.join, names))}")
 rows.groupby("split").agg(slices=("slice", "size"), patients=("patient", "nunique"))
 
@@ -105,22 +113,36 @@ rows.groupby("split").agg(slices=("slice", "size"), patients=("patient", "nuniqu
 # finished is read again.
 
 # %%
-recipe = Recipe(epochs, batch_size, learning_rate, rotation, translation)
+recipe = Recipe(epochs, batch_size, learning_rate, rotation, translation, seed)
 cohort_file = resolve(cohort) / "slices.parquet"
 
 
-def trained(repeat, name, share, images):
+def folder_of(repeat, name, share=0.0):
+    return resolve(retrained) / f"{repeat}" / "_".join((*name, f"{share:g}"))
+
+
+def trained(repeat, name, share, images, inputs=()):
     """Return the predictions of a network that sees `images()`."""
     facts = {"method": name[0], "layer": name[1], "fraction": share}
-    folder = Path(retrained) / f"{repeat}" / "_".join((*name, f"{share:g}"))
-    found = retrain(folder, images, rows, standardisation, replace(recipe, seed=seed + repeat),
-                    depends_on=facts | {"fill": fill}, inputs=(cohort_file,))  # fmt: skip
+    found = retrain(folder_of(repeat, name, share), images, rows, standardisation, replace(recipe, seed=seed + repeat),
+                    depends_on=facts | {"fill": fill}, inputs=(cohort_file, *inputs))  # fmt: skip
     return found.assign(repeat=repeat, **facts)
 
 
-def removal(values, share, seed):
-    """Return a function that removes what `values` rank highest, for a training that is not finished yet."""
-    return lambda: SlicesInMemory(rows, without_highest(rows, whole.images, bodies, values, share, fill, seed))
+@cache
+def ranked(repeat):
+    """Return what each map and control of a repeat ranks, by name."""
+    network = keras.models.load_model(folder_of(repeat, NOTHING) / "model.keras", compile=False)
+    found = maps_of_all_classes(Attributor(network, layers_of(names)), explained, whole.images)
+    cells = {name[1]: values.shape[1:] for name, values in found.items()} | {"-": ()}
+    given = rows, whole.images, bodies
+    return found | {n: control_values(n, *given, cells[n[1]], seed + repeat) for n in names if n not in found}
+
+
+def without(repeat, name, share):
+    """Return the slices without what a map or control of a repeat ranks highest."""
+    return SlicesInMemory(rows, without_highest(
+        rows, whole.images, bodies, ranked(repeat)[name], share, fill, seed + repeat))  # fmt: skip
 
 
 # %% [markdown]
@@ -131,18 +153,11 @@ predictions, progress = [], tqdm(total=(len(names) * len(shares) + 1) * repeats,
 for repeat in range(repeats):
     predictions.append(trained(repeat, NOTHING, 0.0, lambda: whole))
     progress.update()
-    model_file = resolve(retrained) / f"{repeat}" / "_".join((*NOTHING, "0")) / "model.keras"
-    attributor = Attributor(keras.models.load_model(model_file, compile=False), layers_of(names))
-    cells = {}
-    for name in names:
-        if name[0] in (BLOCKS, RANDOM[0], DISC[0]):
-            values = control_values(name, rows, bodies, cells.get(name[1], ()), seed + repeat)
-        else:
-            values = predicted_class_maps(attributor, name, whole.images)
-            cells[name[1]] = values.shape[1:]
-        for share in shares:
-            predictions.append(trained(repeat, name, share, removal(values, share, seed + repeat)))
-            progress.update()
+    explained_network = (folder_of(repeat, NOTHING) / "model.keras",)
+    for name, share in product(names, shares):
+        predictions.append(trained(repeat, name, share, partial(without, repeat, name, share), explained_network))
+        progress.update()
+    ranked.cache_clear()
 progress.close()
 predictions = pd.concat(predictions, ignore_index=True)
 
@@ -150,21 +165,20 @@ predictions = pd.concat(predictions, ignore_index=True)
 # ## What is left of the accuracy
 #
 # `accuracy` is the mean of the phases, in per cent, with a 95 % interval that resamples patients; `lowest` and
-# `highest` are those of single repeats. `difference` is the accuracy minus that of the control of the same shape, in
-# points. Below 0 the map has found more of what tells the phases apart than random cells do. `lower` counts the repeats
-# in which it is below 0.
+# `highest` are those of single repeats. `difference` is the accuracy minus that of the control, in points. Below 0 the
+# map has found more of what tells the phases apart than random cells do. `lower` and `higher` count the repeats in which
+# it is below and above 0, and `shown` is the verdict by the rule above.
 
 # %%
 summary = summarise_retrained(predictions, rng=np.random.default_rng(seed), resamples=resamples)
 display(summary.set_index(["method", "layer", "fraction"]).round(1))
 
 # %%
-explained = [name for name in names if name[0] not in (BLOCKS, RANDOM[0], DISC[0])]
 figure = draw_retraining(summary, explained)
 test = rows[rows["split"] == "test"]
 words = (
     "Accuracy on test slices (mean of the phases) of networks that were trained without a share of the body's voxels. "
-    f"Bars span {repeats} repeats, of other seeds. Images of {image_size} x {image_size} pixels."
+    f"Repeats: {repeats}; bars of the black and red lines span them. Images of {image_size} x {image_size} pixels."
 )
 display(figure, caption("Remove and retrain", test, words))
 
@@ -192,18 +206,18 @@ write_sidecar(files[0], notebook="97_remove_and_retrain", parameters=work, seed=
 
 # %%
 judged = summary[summary["difference"].notna()]
-better, worse = judged[judged["difference_high"] < 0], judged[judged["difference_low"] > 0]
 
 
-def listed(part):
-    """Return the maps and shares of rows as words."""
-    words = [f"{map_title(row.method, row.layer)} at {row.fraction:.0%}" for row in part.itertuples()]
-    return ", ".join(words) or "none"
+def listed(verdict):
+    """Return the maps and shares with a verdict as words."""
+    rows = judged[judged["shown"] == verdict].itertuples()
+    return ", ".join(f"{map_title(row.method, row.layer)} at {row.fraction:.0%}" for row in rows) or "none"
 
 
 unchanged = summary[summary["method"] == NOTHING[0]].iloc[0]
 Markdown(
     f"Networks that see everything reach {unchanged.accuracy:.0f} % [{unchanged.low:.0f}, {unchanged.high:.0f}]; "
-    f"guessing has 20 %. Worse than without random cells of the same size, interval included: {listed(better)}. Better "
-    f"than without random cells: {listed(worse)}. Of {len(judged)} comparisons, the rest show no difference."
+    f"guessing has 20 %. Of {len(judged)} comparisons over {repeats} repeats, shown to be worse than without random "
+    f"cells of the same size: {listed('worse')}. Shown to be better: {listed('better')}. The others are not shown to "
+    "differ."
 )

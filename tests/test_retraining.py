@@ -7,22 +7,28 @@ import pytest
 from lib.attribution import Attributor
 from lib.cohort import Standardisation
 from lib.figures.retraining import draw_retraining
-from lib.masking.controls import BLOCKS, DISC, RANDOM
+from lib.masking.controls import BLOCKS, DISC, RANDOM, image_maps
 from lib.masking.retraining import (
-    NOTHING,
+    BRIGHTNESS,
     Recipe,
     SlicesInMemory,
-    control_of,
     control_values,
+    maps_of_all_classes,
+    retrain,
+    without_highest,
+)
+from lib.masking.retraining_summary import (
+    NOTHING,
+    ORDERS,
+    REPEATS,
+    control_of,
     layers_of,
     names_of,
-    predicted_class_maps,
-    retrain,
     summarise_retrained,
-    without_highest,
 )
 from lib.networks import phase_net
 from lib.paper import PHASES
+from lib.voxels import FILLS
 
 SIZE = 32
 
@@ -75,27 +81,51 @@ def test_coarse_values_remove_whole_cells_and_the_choice_among_ties_is_repeated(
     np.testing.assert_array_equal(halves, changed[30:], "a slice does not depend on the others")
 
 
-def test_every_control_ranks_the_body(rows, bodies):
-    blocks = control_values((BLOCKS, "conv2b"), rows, bodies, (8, 8), 1)
+def test_among_equal_values_whole_cells_are_removed(rows, images):
+    """As Grad-CAM is 0 in many cells; the body is the image here, so that every cell is whole."""
+    bodies, values = np.ones(images.shape[:3], bool), np.zeros((len(rows), 8, 8))
+    removed = (without_highest(rows, images, bodies, values, 10.5 / 64, "zero", 1) != images)[..., 0]
+    cells = removed.reshape(len(rows), 8, 4, 8, 4).sum(axis=(2, 4))
+    assert (np.sort(cells.reshape(len(rows), -1))[:, -11:] == [8, *[16] * 10]).all(), "ten cells and half of one"
+    assert len({cell.tobytes() for cell in cells}) == len(rows), "other cells in every slice"
+
+
+def test_every_fill_is_written(rows, images, bodies):
+    values = np.zeros((len(rows), 1, 1))
+    for fill in FILLS:
+        changed = without_highest(rows, images, bodies, values, 0.5, fill, 1)
+        assert np.isfinite(changed).all() and (changed != images).any(axis=(1, 2, 3)).all(), fill
+
+
+def test_every_control_ranks_the_body(rows, images, bodies):
+    given = rows, images, bodies
+    blocks = control_values((BLOCKS, "conv2b"), *given, (8, 8), 1)
     assert blocks.shape == (len(rows), 8, 8) and len({row.tobytes() for row in blocks}) == len(rows)
-    assert control_values(RANDOM, rows, bodies, (), 1).shape[0] == len(rows)
-    assert control_values(DISC, rows, bodies, (), 1).shape == bodies.shape
+    assert control_values(RANDOM, *given, (), 1).shape[0] == len(rows)
+    assert control_values(DISC, *given, (), 1).shape == bodies.shape
+    brightness = control_values(BRIGHTNESS, *given, (), 1)
+    np.testing.assert_array_equal(brightness, image_maps(images, bodies)["brightness", "-"])
+    assert BRIGHTNESS in ORDERS
 
 
-def test_maps_are_of_the_predicted_class(images):
+def test_maps_are_the_mean_over_the_classes(images):
     network = phase_net(SIZE, initializer="he_normal")
-    attributor = Attributor(network, ["conv5b"])
+    attributor = Attributor(network, ["conv3b"])
+    names = [("saliency", "input"), ("grad_cam", "conv3b")]
+    found = maps_of_all_classes(attributor, names, images[:5], batch_size=2)
     batch = images[:5].astype("float32")
-    found = predicted_class_maps(attributor, ("grad_cam", "conv5b"), images[:5], batch_size=2)
-    expected = attributor(batch, network.predict_on_batch(batch).argmax(axis=1), ["grad_cam"])["grad_cam", "conv5b"]
-    np.testing.assert_allclose(found, np.abs(expected), rtol=1e-4, atol=1e-7)
+    each = [attributor(batch, np.full(5, number), ["saliency", "grad_cam"]) for number in range(5)]
+    for name in names:
+        expected = np.mean([np.abs(maps[name]) for maps in each], axis=0)
+        expected = expected.max(axis=-1) if expected.ndim == 4 else expected
+        np.testing.assert_allclose(found[name], expected, rtol=1e-4, atol=1e-7)
 
 
 def test_names_bring_their_controls():
     names = names_of("saliency/input sam/conv2b grad_cam/conv2b")
-    assert names[3:] == [RANDOM, (BLOCKS, "conv2b"), DISC] and layers_of(names) == ["conv2b"]
+    assert names[3:] == [RANDOM, (BLOCKS, "conv2b"), *ORDERS] and layers_of(names) == ["conv2b"]
     assert control_of(("saliency", "input")) == RANDOM
-    for bad in ("", "saliency"):
+    for bad in ("", "saliency", "saliency/input saliency/input", "random/-", "blocks/conv2b"):
         with pytest.raises(ValueError, match=r"expected methods with layers, such as 'saliency/input"):
             names_of(bad)
 
@@ -150,15 +180,32 @@ def test_the_difference_is_that_from_the_control_of_the_same_shape(rng, rows):
     np.testing.assert_allclose(sam[["lowest", "highest"]].astype(float), [200 / 3, 100])
     controls = found.loc[[NOTHING, RANDOM, DISC, (BLOCKS, "conv2b")]]
     assert controls["difference"].isna().all() and (found["repeats"] == 2).all()
+    assert (found["shown"] == "").all(), "two repeats show nothing"
+
+
+@pytest.mark.parametrize(
+    ("rights", "control", "expected"),
+    [((1, 1, 1), 3, "worse"), ((1, 1, 3), 3, ""), ((3, 3, 3), 1, "better"), ((3, 3, 1), 1, ""), ((2, 2, 2), 2, "")],
+)
+def test_a_difference_is_shown_if_patients_and_all_repeats_agree(rng, rows, rights, control, expected):
+    """Of 90 patients a third, two thirds or all are right."""
+    many = pd.concat([rows.assign(patient=rows["patient"] + f"_{n}", series=rows["series"] + f"{n:02x}")
+                      for n in range(30)])  # fmt: skip
+    parts = [predicted(many, NOTHING, 0.0, repeat, 3) for repeat in range(REPEATS)]
+    for repeat, right in enumerate(rights):
+        parts.append(predicted(many, ("saliency", "input"), 0.5, repeat, right))
+        parts.append(predicted(many, RANDOM, 0.5, repeat, control))
+    found = summarise_retrained(pd.concat(parts), rng=rng, resamples=200).set_index(["method", "layer"])
+    assert found.loc[("saliency", "input"), "shown"] == expected
 
 
 def test_the_figure_has_a_panel_per_map_that_begins_with_nothing_removed(rng, rows):
     parts = [predicted(rows, NOTHING, 0.0, 0, 3)]
-    for name, right in ((("saliency", "input"), 1), (RANDOM, 2), (DISC, 0)):
+    for name, right in ((("saliency", "input"), 1), (RANDOM, 2), (DISC, 0), (BRIGHTNESS, 1)):
         parts += [predicted(rows, name, fraction, 0, right) for fraction in (0.1, 0.5)]
     summary = summarise_retrained(pd.concat(parts), rng=rng, resamples=50)
     figure = draw_retraining(summary, [("saliency", "input")])
     (panel,) = figure.axes
-    curves = {line.get_color(): line.get_xydata().tolist() for line in panel.lines[:3]}
+    curves = {line.get_color(): line.get_xydata().tolist() for line in panel.lines[:4]}
     assert curves["black"] == [[0, 100], [10, pytest.approx(100 / 3)], [50, pytest.approx(100 / 3)]]
     assert panel.get_title() == "Saliency"

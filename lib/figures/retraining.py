@@ -5,12 +5,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from lib.figures.style import CONTROL_COLOUR, TWO_COLUMNS_MM, axes_mm, paper_style
-from lib.masking.controls import DISC
-from lib.masking.retraining import NOTHING, control_of
+from lib.masking.retraining_summary import NOTHING, ORDERS, control_of
 from lib.paper import PHASES
 from lib.titles import map_title
 
-DISC_COLOUR = "0.55"
+ORDER_STYLES = dict(zip(ORDERS, (("0.55", ":"), ("#0077bb", "-.")), strict=True))
 GUESSING = 100 / len(PHASES)
 
 
@@ -26,13 +25,12 @@ def draw_retraining(summary: pd.DataFrame, maps: list[tuple[str, str]]) -> Figur
     with paper_style():
         figure, panels = axes_mm(TWO_COLUMNS_MM, 58, 1, len(maps), sharey=True, squeeze=False)
         for panel, name in zip(panels[0], maps, strict=True):
-            for what, colour, style in (
-                (DISC, DISC_COLOUR, ":"), (control_of(name), CONTROL_COLOUR, "--"), (name, "black", "-"),
-            ):  # fmt: skip
+            for what, (colour, style) in (ORDER_STYLES | {control_of(name): (CONTROL_COLOUR, "--"),
+                                                          name: ("black", "-")}).items():  # fmt: skip
                 rows = _from_nothing(summary, what)
                 x = 100 * rows["fraction"]
                 panel.plot(x, rows["accuracy"], style, color=colour, linewidth=1.2)
-                if what != DISC:
+                if what not in ORDER_STYLES:
                     panel.vlines(x, rows["lowest"], rows["highest"], color=colour, linewidth=2.2, alpha=0.45)
             panel.axhline(GUESSING, color="0.8", linewidth=0.8, zorder=0)
             panel.set_title(map_title(*name))
@@ -42,10 +40,11 @@ def draw_retraining(summary: pd.DataFrame, maps: list[tuple[str, str]]) -> Figur
         handles = [
             Line2D([], [], color="black", label="highest voxels of the map"),
             Line2D([], [], color=CONTROL_COLOUR, linestyle="--", label="random cells of the same size"),
-            Line2D([], [], color=DISC_COLOUR, linestyle=":", label="disc about the body's centroid"),
+            Line2D([], [], color="0.55", linestyle=":", label="disc about the body's centroid"),
+            Line2D([], [], color="#0077bb", linestyle="-.", label="brightest voxels"),
             Line2D([], [], color="0.8", label="guessing"),
         ]
-        figure.legend(handles=handles, loc="outside upper center", ncols=4)
+        figure.legend(handles=handles, loc="outside upper center", ncols=5)
     return figure
 
 

@@ -2,8 +2,9 @@ r"""Remove and retrain: how well a new network does without the voxels that a ma
 
 Masking shows a network images such as it has never seen, so that a fall of the probability may tell more about the
 strange image than about what was removed. Hooker et al. 2019 ("ROAR") therefore remove the highest voxels from every
-slice, of training and of test, and train a new network on what is left. A map has found what the task needs if the new
-network is worse than one that was trained without as many random voxels.
+slice, of training and of test, and train a new network on what is left. If the new network is worse than one that was
+trained without as many random voxels, the map has found what the task needs. The reverse does not follow: what was
+removed may be there a second time, in another organ.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,15 +18,14 @@ import pandas as pd
 from lib.attribution import Attributor
 from lib.cohort import Cohort, Standardisation, slice_weights
 from lib.files import atomic_path
-from lib.masking.controls import BLOCKS, DISC, RANDOM, content_free_maps, control_generator, random_blocks
+from lib.masking.controls import BLOCKS, content_free_maps, control_generator, image_maps, random_blocks
 from lib.networks import phase_net
-from lib.patient_statistics import RESAMPLES, balanced_mean
 from lib.provenance import begin
-from lib.training import Schedule, Slices, predict, train
+from lib.training import Schedule, Slices, native_precision, predict, train
 from lib.voxels import Selection, fill_values, upsample, voxel_count, voxel_magnitude
 
 Name = tuple[str, str]  # method and layer
-NOTHING: Name = ("nothing", "-")  # the slices as they are
+BRIGHTNESS: Name = ("brightness", "-")
 
 
 class SlicesInMemory:
@@ -67,31 +67,37 @@ def read_slices(
     return SlicesInMemory(rows, images), bodies
 
 
-def predicted_class_maps(attributor: Attributor, name: Name, images: np.ndarray, *, batch_size: int = 32) -> np.ndarray:
-    """Return the magnitude of a map of every image, (n, h, w), for the class that the network predicts.
+def maps_of_all_classes(
+    attributor: Attributor, names: Sequence[Name], images: np.ndarray, *, batch_size: int = 32
+) -> dict[Name, np.ndarray]:
+    """Return the magnitude of maps of every image, the mean over the classes, as (n, h, w) by name.
 
-    It is not that of the labelled class: where a map depends on the class, the shape of what it removes would then tell
-    a new network the label.
+    A map of one class would not do. Its shape tells which class it is of, and a new network could read the answer of
+    the explained network from the hole that the map leaves.
     """
-    parts = []
+    methods, classes = list(dict.fromkeys(method for method, _ in names)), attributor.model.output_shape[-1]
+    parts: dict[Name, list[np.ndarray]] = {name: [] for name in names}
     for start in range(0, len(images), batch_size):
         batch = images[start : start + batch_size].astype("float32")
-        classes = attributor.model.predict_on_batch(batch).argmax(axis=1)
-        parts.append(voxel_magnitude(attributor(batch, classes, [name[0]])[name]))
-    return np.concatenate(parts)
+        found = [attributor(batch, np.full(len(batch), number), methods) for number in range(classes)]
+        for name in names:
+            parts[name].append(np.mean([voxel_magnitude(maps[name]) for maps in found], axis=0))
+    return {name: np.concatenate(values) for name, values in parts.items()}
 
 
-def control_values(name: Name, rows: pd.DataFrame, bodies: np.ndarray, cells: tuple[int, int], seed: int) -> np.ndarray:
-    """Return what a control ranks, for every slice: random voxels, random blocks of a layer's cells, or the disc."""
+def control_values(
+    name: Name, rows: pd.DataFrame, images: np.ndarray, bodies: np.ndarray, cells: tuple[int, int], seed: int
+) -> np.ndarray:
+    """Return what a control ranks on every slice, (n, h, w).
+
+    Random voxels, random blocks of a layer's cells, a disc about the body's centroid, or the brightness of the image.
+    """
     if name[0] == BLOCKS:
         drawn = zip(rows.itertuples(), bodies, strict=True)
         return np.stack([random_blocks(body, cells, control_generator(seed, row, 0, name[1])) for row, body in drawn])
+    if name == BRIGHTNESS:
+        return image_maps(images, bodies)[name]
     return content_free_maps(bodies, len(rows), whole_image=False)[name]
-
-
-def control_of(name: Name) -> Name:
-    """Return the control of a map's shape: random voxels for a map at the input, otherwise blocks of its layer."""
-    return RANDOM if name[1] == "input" else (BLOCKS, name[1])
 
 
 def without_highest(
@@ -112,7 +118,7 @@ def without_highest(
     images : float array (n, H, W, C)
     bodies : bool array (n, H, W)
     values : float array (n, h, w)
-        What is ranked; enlarged to the images as blocks.
+        What is ranked; enlarged to the images as blocks. Among cells of equal value, whole cells are drawn.
     fraction : float
         Share of the voxels of the body, in (0, 1].
     fill : str
@@ -126,11 +132,13 @@ def without_highest(
     changed = images.copy()
     for image, row in enumerate(rows.itertuples()):
         rng = np.random.default_rng([seed, int(row.series, 16), int(row.slice)])
-        inside = np.flatnonzero(bodies[image])
-        ranked = upsample(values[image], bodies.shape[1:]).ravel()[inside]
-        chosen = Selection(ranked, voxel_count(fraction, len(inside)), "top").draw(rng.permutation(len(inside)))
-        where = np.unravel_index(inside[chosen], bodies.shape[1:])
-        changed[(image, *where)] = fill_values(images[image, None], fill, rng, bodies[image, None])[(0, *where)]
+        inside, shape = np.flatnonzero(bodies[image]), bodies.shape[1:]
+        ranked = upsample(values[image], shape).ravel()[inside]
+        cells = upsample(rng.permutation(values[image].size).reshape(values[image].shape), shape).ravel()[inside]
+        ties = cells * len(inside) + rng.permutation(len(inside))  # cell by cell
+        where = np.unravel_index(inside[Selection(ranked, voxel_count(fraction, len(inside)), "top").draw(ties)], shape)
+        written = fill_values(images[image, None].astype("float32"), fill, rng, bodies[image, None])
+        changed[(image, *where)] = written[(0, *where)]
     return changed
 
 
@@ -195,83 +203,15 @@ def retrain(
         network = phase_net(size, standardisation.channels, initializer="he_normal")
         seen = [
             Slices(slices, parts[split], standardisation, slice_weights(parts[split]), batch_size=recipe.batch_size,
-                   seed=seed, keep=True)
+                   seed=seed)
             for split, seed in (("train", recipe.seed), ("val", None))
         ]  # fmt: skip
         schedule = Schedule(recipe.learning_rate, max_epochs=recipe.epochs, decay="cosine")
         train(network, *seen, schedule, folder / "training.npz", clip_norm=1.0, seed=recipe.seed,
-              rotation=recipe.rotation, translation=recipe.translation * size / 512)  # fmt: skip
+              rotation=recipe.rotation, translation=recipe.translation * size / 512, precision=native_precision()
+        )  # fmt: skip
         with atomic_path(folder / "model.keras") as file:
             network.save(file)
         with atomic_path(folder / "predictions.parquet") as file:
             predict(network, slices, parts["test"], standardisation).to_parquet(file)
     return pd.read_parquet(folder / "predictions.parquet")
-
-
-def summarise_retrained(
-    predictions: pd.DataFrame, *, rng: np.random.Generator, resamples: int = RESAMPLES
-) -> pd.DataFrame:
-    """Return the accuracy on test slices after each removal, and its difference from the control of the same shape.
-
-    Parameters
-    ----------
-    predictions : DataFrame
-        One row per test slice and network: `repeat`, `method`, `layer`, `fraction` (0 for NOTHING), patient, series,
-        slice, phase, predicted.
-    rng, resamples
-        See `lib.patient_statistics.balanced_mean`.
-
-    Returns
-    -------
-    DataFrame
-        One row per map or control and fraction: `method`, `layer`, `fraction`, `accuracy`, `low`, `high` (per cent,
-        every phase weighs the same; 95 % interval that resamples patients), `lowest`, `highest` (of the repeats),
-        `difference`, `difference_low`, `difference_high` (accuracy minus that of the control, in points; empty for
-        controls), `lower` (repeats in which the map's accuracy is below the control's), `repeats`.
-    """
-    right = predictions.assign(right=100.0 * (predictions["phase"] == predictions["predicted"]))
-    slices, names = ["patient", "phase", "series", "slice"], ["method", "layer", "fraction"]
-    wide = right.pivot_table(index=slices, columns=[*names, "repeat"], values="right")
-    patients, phases = (wide.index.get_level_values(level) for level in slices[:2])
-
-    def mean(values: np.ndarray) -> np.ndarray:
-        return balanced_mean(values, patients, phases, rng=rng, resamples=resamples)
-
-    rows = []
-    for method, layer, fraction in predictions[names].drop_duplicates().itertuples(index=False):
-        own = wide[method, layer, fraction]
-        accuracy, single = mean(own.mean(axis=1).to_numpy()[:, None])[0], mean(own.to_numpy())[:, 0]
-        facts = (method, layer, fraction, *accuracy, single.min(), single.max())
-        control = (*control_of((method, layer)), fraction)
-        if _is_map(method) and control in wide.columns.droplevel("repeat"):
-            less = own - wide[control]
-            facts += (*mean(less.mean(axis=1).to_numpy()[:, None])[0], (mean(less.to_numpy())[:, 0] < 0).sum())
-        else:
-            facts += (np.nan, np.nan, np.nan, np.nan)
-        rows.append((*facts, own.shape[1]))
-    columns = [*names, "accuracy", "low", "high", "lowest", "highest"]
-    columns += ["difference", "difference_low", "difference_high", "lower", "repeats"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def _is_map(method: str) -> bool:
-    return method not in (NOTHING[0], RANDOM[0], BLOCKS, DISC[0])
-
-
-def names_of(text: str) -> list[Name]:
-    """Return methods and layers, given as "saliency/input grad_cam/conv4b", followed by the controls of their shapes.
-
-    Raises
-    ------
-    ValueError
-        If a name has no layer.
-    """
-    found = [tuple(word.partition("/")[::2]) for word in text.split()]
-    if not found or not all(layer for _, layer in found):
-        raise ValueError(f"maps={text!r}: expected methods with layers, such as 'saliency/input grad_cam/conv4b'.")
-    return [*found, *dict.fromkeys(control_of(name) for name in found), DISC]
-
-
-def layers_of(names: Sequence[Name]) -> list[str]:
-    """Return the layers that an `Attributor` is asked for."""
-    return list(dict.fromkeys(layer for method, layer in names if layer not in ("input", "-")))
