@@ -100,8 +100,8 @@ def describe(networks: Iterable[Network], weights: Mapping[str, int]) -> pd.Data
     DataFrame
         One row per network: `network`, `group`, `architecture`, `kernels` (empty for reference networks), `blocks`,
         `image_size`, `channels`, `weights`, the recipe (`initializer`, `decay`, `learning_rate`, `batch_size`),
-        `epochs`, `best_epoch` (of the lowest validation loss, from 1), `lowest_val_loss`, `gap` (validation loss minus
-        training loss in the last epoch).
+        `epochs`, `cut_off` (whether `max_epochs` ended the training), `best_epoch` (of the lowest validation loss, from
+        1), `lowest_val_loss`, `gap` (validation loss minus training loss in the last epoch).
     """
     kept = ["image_size", "channels", "initializer", "decay", "learning_rate", "batch_size"]
     rows = []
@@ -119,6 +119,7 @@ def describe(networks: Iterable[Network], weights: Mapping[str, int]) -> pd.Data
                 "weights": weights[network.name],
                 **{name: recipe[name] for name in kept},
                 "epochs": len(history),
+                "cut_off": len(last) >= recipe["max_epochs"],
                 "best_epoch": int(last.loc[last["val_loss"].idxmin(), "epoch"]),
                 "lowest_val_loss": last["val_loss"].min(),
                 "gap": (last["val_loss"] - last["loss"]).iloc[-1],

@@ -166,8 +166,8 @@ predictions = pd.concat(predictions, ignore_index=True)
 #
 # `accuracy` is the mean of the phases, in per cent, with a 95 % interval that resamples patients; `lowest` and
 # `highest` are those of single repeats. `difference` is the accuracy minus that of the control, in points. Below 0 the
-# map has found more of what tells the phases apart than random cells do. `lower` and `higher` count the repeats in which
-# it is below and above 0, and `shown` is the verdict by the rule above.
+# map has found more of what tells the phases apart than random cells do. `lower` and `higher` count the repeats in
+# which it is below and above 0, and `shown` is the verdict by the rule above.
 
 # %%
 summary = summarise_retrained(predictions, rng=np.random.default_rng(seed), resamples=resamples)

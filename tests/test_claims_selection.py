@@ -17,7 +17,8 @@ KERNELS = "16 16 32 32 64"
 def networks(best=None, vgg_loss=1.61, decay="plateau", rate=1e-4, ours_best=9, grid=27):
     """A grid, five references, and the paper's network beside them; `best` epochs are those of the references."""
     best = best or dict.fromkeys(COUNTS, 2)
-    row = {"channels": 1, "weights": 132_181, "decay": "cosine", "learning_rate": 5e-4, "epochs": 10, "gap": 0.1}
+    row = {"channels": 1, "weights": 132_181, "decay": "cosine", "learning_rate": 5e-4, "epochs": 10, "gap": 0.1,
+           "cut_off": False, "batch_size": 16}  # fmt: skip
     row |= {"architecture": "phase_net", "kernels": KERNELS, "image_size": 128, "best_epoch": 9, "lowest_val_loss": 0.3}
     rows = [row | {"network": f"n{n}", "group": "grid"} for n in range(grid)]
     recipe = {"group": "references", "decay": decay, "learning_rate": rate}
@@ -96,6 +97,18 @@ def test_a_smaller_grid_is_a_changed_method_and_a_single_network_tests_nothing()
     assert claims(networks(grid=9))["C12"].verdict == "method, changed"
     alone = claims(networks(grid=1))
     assert not {"C12", "C18", "C29", "C30", "C31"} & set(alone) and "C17" in alone
+
+
+@pytest.mark.parametrize(("updates", "expected"), [(359, "undecided"), (360, "reproduced")])
+def test_a_training_that_was_cut_off_early_cannot_show_that_nothing_more_is_learnt(updates, expected):
+    """Ten epochs of 360 updates are the paper's first three."""
+    table = networks()
+    given = references(table).assign(updates=updates, cut_off=True)
+    found = {finding.id: finding for finding in reference_claims(given, counted())}
+    assert {found[id_].verdict for id_ in ("C19", "C20", "C21", "C22")} == {expected}
+    better = given.assign(low=0.01, difference=0.02, high=0.03, lowest_val_loss=1.0)
+    found = {finding.id: finding for finding in reference_claims(better, counted())}
+    assert found["C19"].verdict == found["C21"].verdict == "not reproduced", "it can contradict"
 
 
 @pytest.mark.parametrize(("loss", "expected"), [(1.605, "reproduced"), (1.59, "not reproduced")])

@@ -35,6 +35,7 @@ from lib.patient_statistics import bootstrap_interval, resample_clusters
 RECIPE = {
     "architecture": "phase_net", "kernels": "16 16 32 32 64", "image_size": 128, "channels": 1,
     "initializer": "he_normal", "decay": "cosine", "learning_rate": 5e-4, "batch_size": 8,
+    "max_epochs": 3,
 }  # fmt: skip
 HISTORY = pd.DataFrame(
     {"epoch": [1, 2, 3, 4], "loss": [1.5, 1.0, 0.5, 0.2], "val_loss": [0.8, 0.9, 1.1, 1.3], "stage": [1, 2, 2, 2]}

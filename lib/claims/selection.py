@@ -21,6 +21,8 @@ MARGIN = 0.02  # two metrics that differ by less count as the same
 GUESSING = math.log(len(PHASES))  # loss of giving each phase the same probability
 LEARNED = GUESSING - 0.01  # a lower validation loss means that a network does better than guessing
 EARLY = 3  # epochs within which the paper's reference networks were best
+UPDATES = 3 * 1200  # of the weights in those: 38,400 slices for training, if a batch has 32
+RECIPE = ["decay", "learning_rate", "batch_size", "image_size"]
 ON_TEST = ("C21", "C29", "C30", "C31")  # claims that rest on test slices
 NAMES = {"precision": "precision", "recall": "recall", "f1": "F1", "auc": "AUC"}
 TITLES = {"single": "single slices", "voting": "voting", "val": "validation", "test": "test"}
@@ -146,42 +148,64 @@ def _trend(rows: pd.DataFrame) -> str:
 
 
 def _references(references: pd.DataFrame) -> list[Finding]:
-    """Judge C19 to C22: each needs its networks, and C20 and C22 also a recipe that decides when a network is best."""
+    """Judge C19 to C22: each needs its networks, and C20 and C22 also a recipe that decides when a network is best.
+
+    A network that was trained for fewer updates than `UPDATES` and was cut off might still learn: it can contradict a
+    claim that it does not learn, is best early, or is not better, but cannot support one.
+    """
     against = references["against"].iloc[0]
     ours = references.set_index("network").loc[against]
-    trained = references[references["group"] == "references"].drop_duplicates("architecture").set_index("architecture")
+    trained = references[references["network"].isin(MILLIONS)].set_index("network")
+    short = trained["cut_off"] & (trained["epochs"] * trained["updates"] < UPDATES)
     found = []
     if "VGG16" in trained.index:
-        loss = trained.loc["VGG16", "lowest_val_loss"]
+        vgg = trained.loc["VGG16"]
         text = (
-            f"lowest validation loss {loss:.3f} in {trained.loc['VGG16', 'epochs']} epochs of "
-            f"{trained.loc['VGG16', 'updates']} updates; guessing has {GUESSING:.3f}"
+            f"lowest validation loss {vgg['lowest_val_loss']:.3f} in {vgg['epochs']} epochs of {vgg['updates']} updates"
         )
-        found.append(Finding("C19", text, "not reproduced" if loss < LEARNED else "reproduced", loss))
+        text += f"; guessing has {GUESSING:.3f}"
+        judged = _unless(short["VGG16"], "reproduced")
+        judged = "not reproduced" if vgg["lowest_val_loss"] < LEARNED else judged
+        found.append(Finding("C19", text, judged, vgg["lowest_val_loss"]))
     others = [name for name in MILLIONS if name != "VGG16" and name in trained.index]
     if len(others) == len(MILLIONS) - 1:
-        rows = trained.loc[others]
-        best = ", ".join(f"{name} {row.best_epoch} of {row.epochs}" for name, row in rows.iterrows())
-        gaps = ", ".join(f"{gap:+.2f}" for gap in rows["gap"])
-        on_plateau = (rows["decay"] == "plateau").all()
-        judged = "reproduced" if (rows["best_epoch"] <= EARLY).all() else "not reproduced"
-        text = f"best epoch {best}, with {rows['updates'].max()} updates of the weights in an epoch; validation minus "
-        text += f"training loss in the last epoch {gaps}"
-        text += "" if on_plateau else "; a rate that falls to zero makes a late epoch the best"
-        found.append(Finding("C20", text, judged if on_plateau else "not tested", float(rows["best_epoch"].max())))
-        recipe = ["decay", "learning_rate"]
-        alike = on_plateau and (rows[recipe] == ours[recipe]).all(axis=None)
-        later = ours["best_epoch"] > rows["best_epoch"].max()
-        text = f"{against} is best in epoch {ours['best_epoch']}, the references by epoch {rows['best_epoch'].max()}"
-        text += "" if alike else "; their recipes differ"
-        judged = ("reproduced" if later else "not reproduced") if alike else "not tested"
-        found.append(Finding("C22", text, judged, float(ours["best_epoch"] - rows["best_epoch"].max())))
-    chosen = trained[trained.index.isin(MILLIONS)]
-    if len(chosen) == len(MILLIONS):
-        text = f"AUC on test minus that of {against}: {', '.join(_row_words(row) for row in chosen.itertuples())}"
-        bounds = chosen["difference"].max(), chosen["low"].min(), chosen["high"].max()
-        found.append(Finding("C21", text, judge_none_higher(chosen), *bounds))
+        found += _best_epochs(trained.loc[others], ours, against, short[others].any())
+    if len(trained) == len(MILLIONS):
+        text = f"AUC on test minus that of {against}: {', '.join(_row_words(row) for row in trained.itertuples())}"
+        bounds = trained["difference"].max(), trained["low"].min(), trained["high"].max()
+        judged = judge_none_higher(trained)
+        found.append(
+            Finding("C21", text, judged if judged == "not reproduced" else _unless(short.any(), judged), *bounds)
+        )
     return found
+
+
+def _unless(short: bool, judged: str) -> str:
+    """Return the verdict, unless the trainings were too short for it."""
+    return "undecided" if short else judged
+
+
+def _best_epochs(rows: pd.DataFrame, ours: pd.Series, against: str, short: bool) -> list[Finding]:
+    """Judge C20 and C22, on the epoch in which each of four networks is best."""
+    best = ", ".join(f"{name} {row.best_epoch} of {row.epochs}" for name, row in rows.iterrows())
+    gaps = ", ".join(f"{gap:+.2f}" for gap in rows["gap"])
+    on_plateau = (rows["decay"] == "plateau").all()
+    judged = "reproduced" if (rows["best_epoch"] <= EARLY).all() else "not reproduced"
+    text = f"best epoch {best}, with {rows['updates'].max()} updates of the weights in an epoch; validation minus "
+    text += f"training loss in the last epoch {gaps}"
+    text += "" if on_plateau else "; a rate that falls to zero makes a late epoch the best"
+    text += f"; cut off before the {UPDATES:,} updates of the paper's first three epochs" if short else ""
+    early = Finding(
+        "C20", text, _unless(short, judged) if on_plateau else "not tested", float(rows["best_epoch"].max())
+    )
+    alike = on_plateau and (rows[RECIPE] == ours[RECIPE]).all(axis=None)
+    later = ours["best_epoch"] > rows["best_epoch"].max()
+    text = f"{against} is best in epoch {ours['best_epoch']}, the references by epoch {rows['best_epoch'].max()}"
+    text += "" if alike else "; their recipes differ"
+    text += "; the references were cut off" if short else ""
+    judged = "not reproduced" if not later else _unless(short, "reproduced")
+    return [early, Finding("C22", text, judged if alike else "not tested",
+                           float(ours["best_epoch"] - rows["best_epoch"].max()))]  # fmt: skip
 
 
 def judge_none_higher(rows: pd.DataFrame) -> str:
@@ -209,4 +233,4 @@ def _words(rows: pd.DataFrame) -> str:
 
 
 def _row_words(row) -> str:
-    return f"{row.network} {row.difference:+.3f} [{row.low:.3f}, {row.high:.3f}]"
+    return f"{row.Index} {row.difference:+.3f} [{row.low:.3f}, {row.high:.3f}]"
