@@ -93,7 +93,8 @@ def publish(
 def publish_claims(run: str | Path, ids: Sequence[str], destination: Path = ROOT) -> list[Path]:
     """Put a run's findings on some claims in place of the published ones, and renew the README.
 
-    This is for claims that another run tests than the published study, such as those on reference networks.
+    This is for claims that another run tests than the published study, such as those on reference networks. A run that
+    is published as a whole later brings its own findings on them.
 
     Parameters
     ----------
@@ -125,10 +126,9 @@ def publish_claims(run: str | Path, ids: Sequence[str], destination: Path = ROOT
         if not (folder / "claims.csv").exists():
             raise FileNotFoundError(f"{folder}/claims.csv is missing: {what}.")
     found, known = (_claims(folder / "claims.csv") for folder in (run, tables))
-    unknown = set(ids) - set(known.index)
-    untested = [
-        id_ for id_ in ids if id_ in unknown or found.loc[id_, "verdict"] == UNTESTED != known.loc[id_, "verdict"]
-    ]
+    unknown = {id_ for id_ in ids if id_ not in known.index or id_ not in found.index}
+    tested = known["verdict"] != UNTESTED
+    untested = [id_ for id_ in ids if id_ in unknown or (tested[id_] and found.loc[id_, "verdict"] == UNTESTED)]
     if untested:
         raise ValueError(f"{run} has not tested {', '.join(untested)}.")
     state = commit(*KINDS, WEIGHTS, README)
@@ -227,9 +227,10 @@ def main() -> int:
     """Run from the command line; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m lib.publish", description=__doc__.partition("\n")[0])
     parser.add_argument("run", help="folder of a finished run, such as runs/quick")
-    parser.add_argument("--only", nargs="+", default=(), metavar="NAME", help="what to copy, and nothing else")
+    part = parser.add_mutually_exclusive_group()
+    part.add_argument("--only", nargs="+", default=(), metavar="NAME", help="what to copy, and nothing else")
+    part.add_argument("--claims", nargs="+", metavar="ID", help="findings that take the place of the published ones")
     parser.add_argument("--weights", help=f"where the networks go; {WEIGHTS} by default, with --only nowhere")
-    parser.add_argument("--claims", nargs="+", metavar="ID", help="findings that take the place of the published ones")
     given = parser.parse_args()
     try:
         if given.claims:
