@@ -98,12 +98,13 @@ def describe(networks: Iterable[Network], weights: Mapping[str, int]) -> pd.Data
     Returns
     -------
     DataFrame
-        One row per network: `network`, `group`, `architecture`, `kernels` (empty for reference networks), `blocks`,
-        `image_size`, `channels`, `weights`, the recipe (`initializer`, `decay`, `learning_rate`, `batch_size`),
-        `epochs`, `cut_off` (whether `max_epochs` ended the training), `best_epoch` (of the lowest validation loss, from
-        1), `lowest_val_loss`, `gap` (validation loss minus training loss in the last epoch).
+        One row per network: `network`, `group`, `architecture`, `kernels` and `initializer` (empty for reference
+        networks, which have their own), `blocks`, `image_size`, `channels`, `weights`, the recipe (`decay`,
+        `learning_rate`, `batch_size`), `epochs`, `cut_off` (whether `max_epochs` ended the training), `best_epoch` (of
+        the lowest validation loss, from 1), `lowest_val_loss`, `gap` (validation loss minus training loss in the last
+        epoch).
     """
-    kept = ["image_size", "channels", "initializer", "decay", "learning_rate", "batch_size"]
+    kept = ["image_size", "channels", "decay", "learning_rate", "batch_size"]
     rows = []
     for network in networks:
         history, recipe = network.history, network.recipe
@@ -117,6 +118,7 @@ def describe(networks: Iterable[Network], weights: Mapping[str, int]) -> pd.Data
                 "kernels": recipe["kernels"] if ours else "",
                 "blocks": len(recipe["kernels"].split()) if ours else 0,
                 "weights": weights[network.name],
+                "initializer": recipe["initializer"] if ours else "",
                 **{name: recipe[name] for name in kept},
                 "epochs": len(history),
                 "cut_off": len(last) >= recipe["max_epochs"],

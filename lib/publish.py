@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib.claims.table import to_markdown
 from lib.files import ROOT, atomic_path, file_hash, resolve
 from lib.model_card import copy_networks
 from lib.provenance import commit
@@ -119,6 +118,8 @@ def publish_claims(run: str | Path, ids: Sequence[str], destination: Path = ROOT
     ValueError
         If the run has not tested one of the claims and the published run has, or tracked files differ from the commit.
     """
+    from lib.claims.table import to_markdown  # here, since it loads TensorFlow
+
     run, tables = resolve(run), destination / "tables"
     if (run / "private" / "key").exists():
         raise PermissionError(f"{run} was made from somebody's CT: its findings stay unpublished.")
