@@ -23,7 +23,7 @@ def draw_retraining(summary: pd.DataFrame, maps: list[tuple[str, str]]) -> Figur
     maps : list of (method, layer)
     """
     with paper_style():
-        figure, panels = axes_mm(TWO_COLUMNS_MM, 58, 1, len(maps), sharey=True, squeeze=False)
+        figure, panels = axes_mm(TWO_COLUMNS_MM, 62, 1, len(maps), sharey=True, squeeze=False)
         for panel, name in zip(panels[0], maps, strict=True):
             for what, (colour, style) in (ORDER_STYLES | {control_of(name): (CONTROL_COLOUR, "--"),
                                                           name: ("black", "-")}).items():  # fmt: skip
@@ -44,7 +44,7 @@ def draw_retraining(summary: pd.DataFrame, maps: list[tuple[str, str]]) -> Figur
             Line2D([], [], color="#0077bb", linestyle="-.", label="brightest voxels"),
             Line2D([], [], color="0.8", label="guessing"),
         ]
-        figure.legend(handles=handles, loc="outside upper center", ncols=5)
+        figure.legend(handles=handles, loc="outside upper center", ncols=3)
     return figure
 
 
