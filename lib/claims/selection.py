@@ -172,6 +172,7 @@ def _references(references: pd.DataFrame) -> list[Finding]:
         found += _best_epochs(trained.loc[others], ours, against, short[others].any())
     if len(trained) == len(MILLIONS):
         text = f"AUC on test minus that of {against}: {', '.join(_row_words(row) for row in trained.itertuples())}"
+        text += "; cut off early: " + ", ".join(short.index[short]) if short.any() else ""
         bounds = trained["difference"].max(), trained["low"].min(), trained["high"].max()
         judged = judge_none_higher(trained)
         found.append(
