@@ -38,8 +38,9 @@
 #
 # ![Figure S5: how the reference networks learn](../figures/s5.png)
 #
-# **Figure S5, as published by this project.** The paper's network for 128 x 128 pixels (`phase_net_128`) beside the
-# reference networks, all trained by the paper's recipe. Above: loss by epoch. Below: ROC curves of single test slices.
+# **Figure S5, as published by this project.** The paper's network for 128 x 128 pixels (`phase_net_128`, 39 epochs)
+# beside the reference networks (two or six epochs) and two networks of VGG16's widths for 64 x 64 pixels, which differ
+# by their initialisation alone (four epochs). Above: loss by epoch. Below: ROC curves of single test slices.
 #
 # **The grid.** The paper says that 27 networks were compared, but not which. 27 = 3 x 3 x 3 suggests three values on
 # each of three axes. The choice between one and three neighbouring slices, which the paper mentions, has two values and
@@ -310,8 +311,8 @@ for file in saved[::2]:
 #
 # C29 to C31 need two networks of the grid. Where a claim is missing here, its networks are missing. C19 to C22 are
 # *undecided* where reference networks were cut off before 3,600 updates of their weights, about as many as in the
-# paper's first three epochs: such a network can contradict a claim that it does not learn, is best early or is not
-# better, but cannot support one.
+# paper's first three epochs with 32 slices in a batch. C19 and C21 can still be contradicted by such a network, but not
+# supported.
 
 # %%
 findings = grid_claims(described, metrics, ranking, tests) + reference_claims(comparison, counts)

@@ -18,22 +18,23 @@
 # |---|---|
 # | **reads** | `cohort/` of 01_prepare_cohort |
 # | **writes** | `retrained/` with a folder per network; `tables/retraining.csv`; figure `retraining` |
-# | **takes** | one training per map, share and repeat: here two minutes; the published ones an hour or two |
+# | **takes** | one training per map, share and repeat: here two minutes; the published ones an hour |
 #
-# If the new network does worse than one that was trained without as many random voxels, the map ranks high what tells
-# the phases apart. If it does not, nothing follows: the same may be seen in another organ, and the hole has a shape
-# that may itself show an organ.
+# If the new network does worse than one that was trained without as many random cells, the voxels that the map marks
+# matter more, together, than scattered ones. That the map knows more than a place or a brightness follows only if the
+# network also does worse than without a disc, or without the brightest voxels. If it does not do worse, nothing follows:
+# the same may be seen in another organ, and the hole has a shape that may itself show an organ.
 #
 # Four choices keep the comparison fair.
 #
 # - **The map is the mean over the five classes.** The shape of a map of one class tells which class it is of. A new
 #   network could then read the old network's answer from the hole.
 # - **The control has the map's cells**: random cells as large as those of its layer, or single voxels for maps at the
-#   input. Single voxels leave their neighbours, from which an image can nearly be guessed; large cells do not. Where a
-#   map is the same in many cells (Grad-CAM is 0 in some), whole cells are drawn among them.
+#   input. Single voxels leave their neighbours, from which an image can nearly be guessed; large cells do not. Where
+#   many cells have the same value (Grad-CAM is 0 in some), ties are broken by whole cells, not by single voxels.
 # - **Two orders know no network**: a disc about the body's centroid, and the brightness of the image.
 # - **Trainings differ by chance.** Each repeat explains a network of its own, with trainings of its own. A difference
-#   counts as shown if its 95 % interval over patients excludes 0 and three repeats or more agree on its sign.
+#   counts as shown if its 95 % interval over patients excludes 0 and all repeats, at least three, agree on its sign.
 #
 # ![Accuracy of networks that were trained without the highest voxels of a map](../figures/retraining.png)
 #
@@ -165,8 +166,8 @@ predictions = pd.concat(predictions, ignore_index=True)
 # ## What is left of the accuracy
 #
 # `accuracy` is the mean of the phases, in per cent, with a 95 % interval that resamples patients; `lowest` and
-# `highest` are those of single repeats. `difference` is the accuracy minus that of the control, in points. Below 0 the
-# map has found more of what tells the phases apart than random cells do. `lower` and `higher` count the repeats in
+# `highest` are those of single repeats. `difference` is the accuracy minus that of the control, in points. Below 0,
+# removing what the map marks costs more than removing random cells. `lower` and `higher` count the repeats in
 # which it is below and above 0, and `shown` is the verdict by the rule above.
 
 # %%

@@ -150,8 +150,8 @@ def _trend(rows: pd.DataFrame) -> str:
 def _references(references: pd.DataFrame) -> list[Finding]:
     """Judge C19 to C22: each needs its networks, and C20 and C22 also a recipe that decides when a network is best.
 
-    A network that was trained for fewer updates than `UPDATES` and was cut off might still learn: it can contradict a
-    claim that it does not learn, is best early, or is not better, but cannot support one.
+    A network that was cut off after fewer updates than `UPDATES` might still learn. It can contradict C19, that it does
+    not learn, and C21, that it is not better, but it supports no claim, and decides neither C20 nor the support of C22.
     """
     against = references["against"].iloc[0]
     ours = references.set_index("network").loc[against]

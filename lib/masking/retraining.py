@@ -3,8 +3,8 @@ r"""Remove and retrain: how well a new network does without the voxels that a ma
 Masking shows a network images such as it has never seen, so that a fall of the probability may tell more about the
 strange image than about what was removed. Hooker et al. 2019 ("ROAR") therefore remove the highest voxels from every
 slice, of training and of test, and train a new network on what is left. If the new network is worse than one that was
-trained without as many random voxels, the map has found what the task needs. The reverse does not follow: what was
-removed may be there a second time, in another organ.
+trained without as many random voxels, what the map marks matters more than scattered voxels do. The reverse does not
+follow: what was removed may be there a second time, in another organ.
 """
 
 from collections.abc import Callable, Iterator, Sequence
