@@ -22,8 +22,8 @@
 #
 # If the new network does worse than one that was trained without as many random cells, the voxels that the map marks
 # matter more, together, than scattered ones. That the map knows more than a place or a brightness follows only if the
-# network also does worse than without a disc, or without the brightest voxels. If it does not do worse, nothing follows:
-# the same may be seen in another organ, and the hole has a shape that may itself show an organ.
+# network also does worse than without a disc, or without the brightest voxels. If it does not do worse, nothing
+# follows: the same may be seen in another organ, and the hole has a shape that may itself show an organ.
 #
 # Four choices keep the comparison fair.
 #
