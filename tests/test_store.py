@@ -271,7 +271,7 @@ def check_kills(write_series, tmp_path, kills, seed):
 
 
 def test_killed_at_random_moments_and_finished_byte_by_byte(write_series, tmp_path):
-    check_kills(write_series, tmp_path, 5, 1)
+    check_kills(write_series, tmp_path, 3, 1)
 
 
 @pytest.mark.slow

@@ -108,6 +108,19 @@ def test_the_related_texts_have_their_verdicts(finished):
     assert four.verdict["M3"] == "network too weak" and four.verdict["C50"] != "not tested here"
 
 
+@pytest.mark.slow
+def test_the_arm_of_22_on_ct_has_its_table(finished):
+    """Left out of the smoke profile, for its three trainings."""
+    plates = yaml.safe_load((finished / "config/smoke.yaml").read_text())["parameters"]["22_grad_cam_dental_layers"]
+    arm = {**plates, "ct_slices": 8, "ct_epochs": 2, "figures": "ct/figures", "tables": "ct/tables", "cache": "ct/cache"}
+    command = [sys.executable, "-m", "lib.run_notebook", "notebooks/22_grad_cam_dental_layers.py", "ct/22.ipynb"]
+    environment = {**os.environ, "PYTHONPATH": str(finished)}
+    done = subprocess.run([*command, "--parameters", json.dumps(arm)], cwd=finished, env=environment, text=True,
+                          capture_output=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert set(pd.read_csv(finished / "ct/tables/dental_ct.csv")["network"]) >= {"competent", "shuffled labels"}
+
+
 def test_every_figure_of_the_executed_notebooks_is_seen(finished):
     assert faults_of_figures(finished / "runs/smoke/notebooks") == []
 
