@@ -112,7 +112,7 @@ def test_the_related_texts_have_their_verdicts(finished):
 def test_the_arm_of_22_on_ct_has_its_table(finished):
     """Left out of the smoke profile, for its three trainings."""
     plates = yaml.safe_load((finished / "config/smoke.yaml").read_text())["parameters"]["22_grad_cam_dental_layers"]
-    arm = {**plates, "ct_slices": 8, "ct_epochs": 2, "figures": "ct/figures", "tables": "ct/tables", "cache": "ct/cache"}
+    arm = {**plates, "ct_slices": 8, "ct_epochs": 2} | {name: f"ct/{name}" for name in ("figures", "tables", "cache")}
     command = [sys.executable, "-m", "lib.run_notebook", "notebooks/22_grad_cam_dental_layers.py", "ct/22.ipynb"]
     environment = {**os.environ, "PYTHONPATH": str(finished)}
     done = subprocess.run([*command, "--parameters", json.dumps(arm)], cwd=finished, env=environment, text=True,
