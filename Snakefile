@@ -489,7 +489,7 @@ if not OWN_CT:
             parameters=parameters(
                 "97_remove_and_retrain", *("cohort", "figures", "tables"), retrained=f"{RUN}/retrained"
             ),
-        threads: 16
+        threads: HALF
         resources:
             gpu=1,
         log:
