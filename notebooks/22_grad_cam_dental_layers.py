@@ -304,6 +304,8 @@ if ct_slices:
         [ct.show(ct_spoiled["signal"][n], ct_test["field"][0]) for n in chosen], ct_spoiled["mask"][chosen],
         layer_maps(ct_networks["competent"], images, method), ct_spoiled["kind"][chosen], "slice")  # fmt: skip
     display(drawn["dental_ct_maps"])
+else:
+    print("ct_slices is 0: this run has no arm on CT.")
 
 # %% [markdown]
 # What layers show of CT, as above: **A** to **D** on clean slices (**B**, outline of the kidneys; **D**, the 10 mm
@@ -322,6 +324,8 @@ if ct_slices:
     there = of_ct[of_ct["network"] == "competent"].drop(columns="network")
     with pd.option_context("display.max_colwidth", None):
         display(there.set_index("id").round(3))
+else:
+    print("Nothing to draw without the arm on CT.")
 
 # %% [markdown]
 # This arm takes no part in the verdicts on the text, which is about plates. Read it with the last figure: where p
