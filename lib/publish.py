@@ -64,8 +64,7 @@ def publish(
     run = resolve(run)
     if not only and not any((run / name).exists() for name in FINISHED):
         raise FileNotFoundError(f"{run}/claims.csv is missing: finish the run first, with `make figures`.")
-    if (run / "private" / "key").exists():
-        raise PermissionError(f"{run} was made from somebody's CT: its figures show patients and stay unpublished.")
+    _refuse_private(run)
     chosen = _chosen(run, only)
     networks = _of_seeds(run) if weights else []
     models = [network / "model.keras" for network in networks]
@@ -73,9 +72,7 @@ def publish(
     large = [f"{file.name}: {size / 1e6:.1f} MB" for file, size in sizes.items() if size > FILE_LIMIT]
     if large or sum(sizes.values()) > TOTAL_LIMIT:
         raise ValueError(f"Too large to publish ({sum(sizes.values()) / 1e6:.1f} MB in all): {', '.join(large)}")
-    state = commit(*KINDS, WEIGHTS, README)
-    if state["dirty"]:
-        raise ValueError("Tracked files differ from the last commit: commit them first, then run and publish again.")
+    state = _committed()
     written = []
     for kind, files in chosen.items():
         written += _replace(destination / kind, files, {"run": run.name, **state}, everything=not only)
@@ -121,8 +118,7 @@ def publish_claims(run: str | Path, ids: Sequence[str], destination: Path = ROOT
     from lib.claims.table import to_markdown  # here, since it loads TensorFlow
 
     run, tables = resolve(run), destination / "tables"
-    if (run / "private" / "key").exists():
-        raise PermissionError(f"{run} was made from somebody's CT: its findings stay unpublished.")
+    _refuse_private(run)
     for folder, what in ((run, "finish the run first"), (tables, "publish a whole run first")):
         if not (folder / "claims.csv").exists():
             raise FileNotFoundError(f"{folder}/claims.csv is missing: {what}.")
@@ -132,9 +128,7 @@ def publish_claims(run: str | Path, ids: Sequence[str], destination: Path = ROOT
     untested = [id_ for id_ in ids if id_ in unknown or (tested[id_] and found.loc[id_, "verdict"] == UNTESTED)]
     if untested:
         raise ValueError(f"{run} has not tested {', '.join(untested)}.")
-    state = commit(*KINDS, WEIGHTS, README)
-    if state["dirty"]:
-        raise ValueError("Tracked files differ from the last commit: commit them first, then run and publish again.")
+    state = _committed()
     known.loc[list(ids)] = found.loc[list(ids)]
     written = [tables / "claims.csv", tables / "claims.md"]
     with atomic_path(written[0]) as file:
@@ -151,6 +145,19 @@ def publish_claims(run: str | Path, ids: Sequence[str], destination: Path = ROOT
         new.write_text(json.dumps(listed, indent=1) + "\n")
     update(destination / README, tables)
     return written
+
+
+def _refuse_private(run: Path) -> None:
+    if (run / "private" / "key").exists():
+        raise PermissionError(f"{run} was made from somebody's CT: it shows patients and stays unpublished.")
+
+
+def _committed() -> dict:
+    """Return the commit that is published from, unless nobody could make the run again from it."""
+    state = commit(*KINDS, WEIGHTS, README)
+    if state["dirty"]:
+        raise ValueError("Tracked files differ from the last commit: commit them first, then run and publish again.")
+    return state
 
 
 def _claims(file: Path) -> pd.DataFrame:
@@ -233,6 +240,8 @@ def main() -> int:
     part.add_argument("--claims", nargs="+", metavar="ID", help="findings that take the place of the published ones")
     parser.add_argument("--weights", help=f"where the networks go; {WEIGHTS} by default, with --only nowhere")
     given = parser.parse_args()
+    if given.claims and given.weights:
+        parser.error("--claims copies no networks: leave --weights out.")
     try:
         if given.claims:
             publish_claims(given.run, given.claims)

@@ -7,9 +7,8 @@ import pytest
 from lib.attribution import Attributor
 from lib.cohort import Standardisation
 from lib.figures.retraining import draw_retraining
-from lib.masking.controls import BLOCKS, DISC, RANDOM, image_maps
+from lib.masking.controls import BLOCKS, BRIGHTNESS, DISC, RANDOM, image_maps
 from lib.masking.retraining import (
-    BRIGHTNESS,
     Recipe,
     SlicesInMemory,
     control_values,
@@ -104,7 +103,7 @@ def test_every_control_ranks_the_body(rows, images, bodies):
     assert control_values(RANDOM, *given, (), 1).shape[0] == len(rows)
     assert control_values(DISC, *given, (), 1).shape == bodies.shape
     brightness = control_values(BRIGHTNESS, *given, (), 1)
-    np.testing.assert_array_equal(brightness, image_maps(images, bodies)["brightness", "-"])
+    np.testing.assert_array_equal(brightness, image_maps(images, bodies)[BRIGHTNESS])
     assert BRIGHTNESS in ORDERS
 
 

@@ -8,6 +8,7 @@ from scipy.ndimage import gaussian_gradient_magnitude
 RANDOM = ("random", "-")  # random voxels of the image
 RANDOM_BODY = ("random_body", "-")  # as many random voxels, all in the body
 DISC = ("disc", "-")  # a disc about the body's centroid
+BRIGHTNESS = ("brightness", "-")  # of the image
 BLOCKS = "blocks"  # random cells in the body, as large as those of a layer
 CONTROLS = ("random", "random_body", "disc", BLOCKS)
 
@@ -52,7 +53,7 @@ def image_maps(images: np.ndarray, body: np.ndarray) -> dict:
     -------
     dict
         float32 maps (n, H, W), 0 outside the body: DISC, as in :func:`content_free_maps`; ("edges", "-"), the magnitude
-        of the gradient of the image after a Gaussian blur with an SD of one pixel; ("brightness", "-"), the image less
+        of the gradient of the image after a Gaussian blur with an SD of one pixel; BRIGHTNESS, the image less
         the lowest value in the body.
     """
     middle = np.asarray(images[..., images.shape[-1] // 2], "float32")
@@ -60,7 +61,7 @@ def image_maps(images: np.ndarray, body: np.ndarray) -> dict:
     lowest = np.where(body, middle, np.inf).min(axis=(1, 2), keepdims=True)
     brightness = np.where(body, middle - lowest, 0.0)
     disc = content_free_maps(body, len(images))[DISC]
-    maps = {DISC: disc, ("edges", "-"): edges, ("brightness", "-"): brightness}
+    maps = {DISC: disc, ("edges", "-"): edges, BRIGHTNESS: brightness}
     return {name: (values * body).astype("float32") for name, values in maps.items()}
 
 

@@ -18,14 +18,13 @@ import pandas as pd
 from lib.attribution import Attributor
 from lib.cohort import Cohort, Standardisation, slice_weights
 from lib.files import atomic_path
-from lib.masking.controls import BLOCKS, content_free_maps, control_generator, image_maps, random_blocks
+from lib.masking.controls import BLOCKS, BRIGHTNESS, content_free_maps, control_generator, image_maps, random_blocks
 from lib.networks import phase_net
 from lib.provenance import begin
 from lib.training import Schedule, Slices, native_precision, predict, train
 from lib.voxels import Selection, fill_values, upsample, voxel_count, voxel_magnitude
 
 Name = tuple[str, str]  # method and layer
-BRIGHTNESS: Name = ("brightness", "-")
 
 
 class SlicesInMemory:

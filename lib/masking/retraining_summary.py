@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from lib.masking.controls import BLOCKS, DISC, RANDOM
+from lib.masking.controls import BLOCKS, BRIGHTNESS, DISC, RANDOM
 from lib.patient_statistics import RESAMPLES, balanced_mean
 
 Name = tuple[str, str]  # method and layer
 NOTHING: Name = ("nothing", "-")  # the slices as they are
-ORDERS: tuple[Name, ...] = (DISC, ("brightness", "-"))  # controls with an order of their own, of no network
+ORDERS: tuple[Name, ...] = (DISC, BRIGHTNESS)  # controls with an order of their own, of no network
 REPEATS = 3  # fewer show nothing, whatever the patients say
 
 
