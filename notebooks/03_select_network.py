@@ -106,7 +106,9 @@ for name, network in trained.items():
     weights[name], stages[name] = model.count_params(), stages_of(model)
 described = describe(trained.values(), weights)
 titles = titles_of(described)
-display(described.set_index("network").drop(columns="initializer").round(3))
+built = ["group", "architecture", "kernels", "weights", "image_size", "channels"]
+recipe = ["decay", "learning_rate", "batch_size", "epochs", "cut_off", "best_epoch", "lowest_val_loss", "gap"]
+display(described.set_index("network")[built], described.set_index("network")[recipe].round(4))
 
 # %% [markdown]
 # ## Figure S1: block diagrams

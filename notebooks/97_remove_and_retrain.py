@@ -165,14 +165,22 @@ predictions = pd.concat(predictions, ignore_index=True)
 # %% [markdown]
 # ## What is left of the accuracy
 #
-# `accuracy` is the mean of the phases, in per cent, with a 95 % interval that resamples patients; `lowest` and
-# `highest` are those of single repeats. `difference` is the accuracy minus that of the control, in points. Below 0,
-# removing what the map marks costs more than removing random cells. `lower` and `higher` count the repeats in
-# which it is below and above 0, and `shown` is the verdict by the rule above.
+# First the accuracy by share: the mean of the phases and of the repeats, in per cent.
 
 # %%
 summary = summarise_retrained(predictions, rng=np.random.default_rng(seed), resamples=resamples)
-display(summary.set_index(["method", "layer", "fraction"]).round(1))
+accuracy = summary.pivot_table(index=["method", "layer"], columns="fraction", values="accuracy", sort=False)
+display(accuracy.round(1).astype(object).fillna(""))
+
+# %% [markdown]
+# `difference` is the accuracy minus that of the control, in points, with a 95 % interval that resamples patients. Below
+# 0, removing what the map marks costs more than removing random cells. `lower` and `higher` count the repeats in which
+# it is below and above 0, and `shown` is the verdict by the rule above.
+
+# %%
+judged = summary[summary["difference"].notna()]
+compared = ["difference", "difference_low", "difference_high", "lower", "higher", "shown"]
+display(judged.set_index(["method", "layer", "fraction"])[compared].round(1))
 
 # %%
 figure = draw_retraining(summary, explained)
@@ -198,17 +206,15 @@ work = asdict(recipe) | {
     "repeats": repeats,
     "resamples": resamples,
 }
-write_sidecar(files[0], notebook="97_remove_and_retrain", parameters=work, seed=seed, inputs=(cohort_file,))
+sidecar = write_sidecar(files[0], notebook="97_remove_and_retrain", parameters=work, seed=seed, inputs=(cohort_file,))
 
 # %% [markdown]
 # ## What we saw
 #
 # The sentences below are written from the numbers of this run.
 
+
 # %%
-judged = summary[summary["difference"].notna()]
-
-
 def listed(verdict):
     """Return the maps and shares with a verdict as words."""
     rows = judged[judged["shown"] == verdict].itertuples()
